@@ -1,0 +1,4 @@
+//! (to be written)
+use std::process::ExitCode;
+/// Runs the program.
+pub fn main() -> ExitCode { ExitCode::SUCCESS }

@@ -1,0 +1,16 @@
+//! vocabd trains, serves and hot-swaps byte-level BPE vocabularies over HTTP.
+//!
+//! The crate is one binary with its parts as modules; the arrows between them are fixed (see
+//! ARCHITECTURE.md) and checked by a test. Start reading at [`engine`].
+
+pub mod cli;
+pub mod config;
+pub mod engine;
+pub mod fetch;
+pub mod formats;
+pub mod http;
+pub mod jobs;
+pub mod registry;
+pub mod shutdown;
+pub mod store;
+pub mod telemetry;
