@@ -4,26 +4,11 @@
 //! Every text that enters is valid UTF-8 (`&str`); every sequence of ids that leaves was made by one
 //! [`Tokenizer`], which is immutable and shared between threads.
 
-mod decode;
-mod encode;
-mod merges;
 mod normalize;
-mod offsets;
-mod special;
 mod split;
-mod tokenizer;
 mod train;
 mod vocab;
 
-pub use decode::{DecodeError, DecodeStream};
-pub use encode::{EncodeError, Scratch};
-pub use merges::{Merge, MergeTable};
 pub use normalize::Normalizer;
-pub use offsets::{OffsetUnit, Span};
-pub use special::{Special, SpecialPolicy, SpecialTokens};
 pub use split::{Digits, Family, Pattern, SplitError};
-pub use tokenizer::{Count, Encoding, Tokenizer, TokenizerError, TokenizerParts};
-pub use train::{
-    Counter, LearnedMerge, Observer, Stage, StopReason, TieBreak, TrainConfig, TrainError, Trained, WordCounts, train,
-};
 pub use vocab::{TokenId, Vocab, VocabError};
