@@ -10,5 +10,7 @@ mod train;
 mod vocab;
 
 pub use normalize::Normalizer;
+#[cfg(any(test, fuzzing))]
+pub use split::oracle_pieces;
 pub use split::{Digits, Family, Pattern, SplitError};
 pub use vocab::{TokenId, Vocab, VocabError};

@@ -1,7 +1,7 @@
 //! What happens to a text before it is split: Unicode normalization forms.
 
 use std::borrow::Cow;
-use unicode_normalization::{UnicodeNormalization, is_nfc_quick, is_nfkc_quick, IsNormalized};
+use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick, is_nfkc_quick};
 
 /// A Unicode normalization applied to every stretch of text between special tokens.
 ///
