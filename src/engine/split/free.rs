@@ -119,7 +119,13 @@ enum Stage {
     /// A regex that ends in `|\s+(?!\S)|\s+`: what stands before these, and `\s+`, as two patterns of one automaton.
     LinearThenSpace(meta::Regex),
     /// A regex with look-around or other things beyond automata.
-    Backtrack { quick: fancy_regex::Regex, patient: fancy_regex::Regex },
+    Backtrack(Box<Backtracking>),
+}
+
+/// The same regex under two limits of steps.
+struct Backtracking {
+    quick: fancy_regex::Regex,
+    patient: fancy_regex::Regex,
 }
 
 impl Stage {
@@ -136,16 +142,9 @@ impl Stage {
             return Ok(Self::LinearThenSpace(regex));
         }
         if is_regular(regex) {
-            return automaton(&[regex]).map(Self::Linear).map_err(|error| {
-                let size =
-                    error.size_limit().map(|limit| format!("its automaton needs more than {limit} bytes"));
-                invalid(size.unwrap_or_else(|| error.to_string()))
-            });
+            return automaton(&[regex]).map(Self::Linear);
         }
-        Ok(Self::Backtrack {
-            quick: backtracking(regex, QUICK_STEPS)?,
-            patient: backtracking(regex, MAX_STEPS)?,
-        })
+        Ok(Self::Backtrack(Box::new(Backtracking::compile(regex)?)))
     }
 
     /// The leftmost match at or after byte `from`: its start and end.
@@ -161,32 +160,53 @@ impl Stage {
                 let leaves = m.pattern().as_usize() == 1 && end < text.len() && last > start;
                 (start, if leaves { last } else { end })
             })),
-            Self::Backtrack { quick, patient } => {
-                // A search over a long stretch without a match may use up its steps though no single position is
-                // costly: then the positions are tried one by one.
-                if let Ok(found) = quick.find_input(RegexInput::new(text).from_pos(from)) {
-                    return Ok(found.map(|m| (m.start(), m.end())));
-                }
-                let mut at = from;
-                while at <= text.len() {
-                    let here = || RegexInput::new(text).from_pos(at).anchored(true);
-                    let found = match quick.find_input(here()) {
-                        Ok(found) => found,
-                        Err(_) => {
-                            let costly = SplitError::TooCostly { limit: MAX_STEPS };
-                            *purse = purse.checked_sub(1).ok_or_else(|| costly.clone())?;
-                            patient.find_input(here()).map_err(|_| costly)?
-                        }
-                    };
-                    if let Some(found) = found {
-                        return Ok(Some((found.start(), found.end())));
-                    }
-                    at = next_char(text, at);
-                }
-                Ok(None)
-            }
+            Self::Backtrack(regexes) => regexes.find(text, from, purse),
         }
     }
+}
+
+impl Backtracking {
+    fn compile(regex: &str) -> Result<Self, SplitError> {
+        let with_limit = |steps| {
+            fancy_regex::RegexBuilder::new(regex)
+                .backtrack_limit(steps)
+                .delegate_size_limit(MAX_DELEGATE_BYTES)
+                .max_prog_size(MAX_BACKTRACK_INSTRUCTIONS)
+                .build()
+                .map_err(|error| invalid(&error.to_string()))
+        };
+        Ok(Self { quick: with_limit(QUICK_STEPS)?, patient: with_limit(MAX_STEPS)? })
+    }
+
+    fn find(&self, text: &str, from: usize, purse: &mut usize) -> Result<Option<(usize, usize)>, SplitError> {
+        // A search over a long stretch without a match may use up its steps though no single position is costly:
+        // then the positions are tried one by one.
+        if let Ok(found) = self.quick.find_input(RegexInput::new(text).from_pos(from)) {
+            return Ok(found.map(|found| span(found, from)));
+        }
+        let mut at = from;
+        while at <= text.len() {
+            let here = || RegexInput::new(text).from_pos(at).anchored(true);
+            let found = match self.quick.find_input(here()) {
+                Ok(found) => found,
+                Err(_) => {
+                    let costly = SplitError::TooCostly { limit: MAX_STEPS };
+                    *purse = purse.checked_sub(1).ok_or_else(|| costly.clone())?;
+                    self.patient.find_input(here()).map_err(|_| costly)?
+                }
+            };
+            if let Some(found) = found {
+                return Ok(Some(span(found, at)));
+            }
+            at = next_char(text, at);
+        }
+        Ok(None)
+    }
+}
+
+/// Start and end of a match; with `\K` in a look-around it may claim to start before the search or after its end.
+fn span(found: fancy_regex::Match<'_>, from: usize) -> (usize, usize) {
+    (found.start().max(from).min(found.end()), found.end())
 }
 
 /// Where the character after the one at `at` starts; beyond the end after the last.
@@ -194,19 +214,14 @@ fn next_char(text: &str, at: usize) -> usize {
     at + decode(text.as_bytes(), at).1.max(1)
 }
 
-fn automaton(regexes: &[&str]) -> Result<meta::Regex, meta::BuildError> {
+fn automaton(regexes: &[&str]) -> Result<meta::Regex, SplitError> {
     meta::Regex::builder()
         .configure(meta::Config::new().nfa_size_limit(Some(MAX_AUTOMATON_BYTES)))
         .build_many(regexes)
-}
-
-fn backtracking(regex: &str, steps: usize) -> Result<fancy_regex::Regex, SplitError> {
-    fancy_regex::RegexBuilder::new(regex)
-        .backtrack_limit(steps)
-        .delegate_size_limit(MAX_DELEGATE_BYTES)
-        .max_prog_size(MAX_BACKTRACK_INSTRUCTIONS)
-        .build()
-        .map_err(|error| invalid(error.to_string()))
+        .map_err(|error| match error.size_limit() {
+            Some(limit) => invalid(&format!("its automaton needs more than {limit} bytes")),
+            None => invalid(&error.to_string()),
+        })
 }
 
 /// What stands before the ending `|\s+(?!\S)|\s+` (or `|\s`), where the alternatives before it are regular.
@@ -243,7 +258,7 @@ fn is_regular(regex: &str) -> bool {
 }
 
 /// The reason on one line, cut to its length.
-fn invalid(reason: String) -> SplitError {
+fn invalid(reason: &str) -> SplitError {
     let mut line = reason.split_whitespace().collect::<Vec<_>>().join(" ");
     while line.len() > MAX_REASON_BYTES {
         line.pop();

@@ -1,4 +1,4 @@
-//! `o200k_base`, and tekken (Mistral NeMo and later), which is o200k without contractions and with numbers one by
+//! `o200k_base`, and tekken (Mistral), which is o200k without contractions and with numbers one by
 //! one. A word is cut where an upper-case letter follows a lower-case one; its contraction stays with it.
 
 use super::class::{CASELESS, Classes, LETTER, LOWER, MARK, NEWLINE, NUMBER, SPACE, UPPER, classes};

@@ -474,6 +474,8 @@ fn stretches_between_matches_are_pieces_and_empty_matches_cut() {
     check("b*", "abbac", &["a", "bb", "a", "c"]);
     check("(?=[A-Z])", "oneTwoThree", &["one", "Two", "Three"]);
     check("", "aé中", &["a", "é", "中"]);
+    // Such a match claims to start behind its end; it counts as empty at its end.
+    check(r"(?=a+\K)", "aaab", &["a", "a", "ab"]);
     check(r"\b", "ab, cd", &["ab", ", ", "cd"]);
 }
 
@@ -551,7 +553,7 @@ proptest! {
     #![proptest_config(Config { failure_persistence: None, ..Config::default() })]
 
     #[test]
-    fn any_regex_is_taken_or_refused_and_its_pieces_are_the_text(regex in r"[a-c().*+?|\[\]^$\\dswbB(?=<!){}0-3,-]{0,14}", text in text(6)) {
+    fn any_regex_is_taken_or_refused_and_its_pieces_are_the_text(regex in r"([a-c.*+?|^$]|\\[dswbBKGhRX1]|\(\?[=!:>]|\(\?<[=!]|[()]|\{[0-3],?[0-3]?\}|\[\^?[ab\\s]\]){0,9}", text in text(6)) {
         if let Ok(pattern) = Pattern::parse(&regex) {
             let mut joined = String::new();
             let result = pattern.for_each(&text, |piece| {
