@@ -38,6 +38,7 @@ struct Local {
     root: PathBuf,
     /// A shared lock on the directory while this store lives; whoever gets it exclusively is alone.
     _lock: Option<File>,
+    was_alone: bool,
 }
 
 /// One object of a listing.
@@ -65,9 +66,9 @@ impl Store {
                 _ => {}
             }
             let root = root.canonicalize()?;
-            let lock = prepare(&root)?;
+            let (lock, was_alone) = prepare(&root);
             let objects = LocalFileSystem::new_with_prefix(&root)?.with_fsync(true);
-            Ok(Self { objects: Arc::new(objects), local: Some(Local { root, _lock: lock }) })
+            Ok(Self { objects: Arc::new(objects), local: Some(Local { root, _lock: lock, was_alone }) })
         })
         .await
     }
@@ -141,6 +142,11 @@ impl Store {
         Ok(Some(stat.f_bavail.saturating_mul(stat.f_frsize)))
     }
 
+    /// Whether no other process had the local directory open when this store was opened.
+    pub fn was_alone(&self) -> bool {
+        self.local.as_ref().is_some_and(|local| local.was_alone)
+    }
+
     async fn write(&self, key: &Key, bytes: Bytes, mode: PutMode) -> Result<(), StoreError> {
         self.objects.put_opts(&key.0, PutPayload::from_bytes(bytes), mode.into()).await?;
         self.sync_folders(key).await
@@ -165,18 +171,17 @@ impl Store {
     }
 }
 
-/// Makes the folders, removes litter if this process is alone, and returns the lock to hold.
-fn prepare(root: &Path) -> Result<Option<File>, StoreError> {
+/// Makes the folders, removes litter if this process is alone, and returns the lock to hold and whether it was.
+fn prepare(root: &Path) -> (Option<File>, bool) {
     // A read-only directory has no litter of ours to remove, and serving from it is fine.
     let made = FOLDERS.iter().try_for_each(|folder| std::fs::create_dir_all(root.join(folder)));
-    let Ok(lock) = File::open(root) else { return Ok(None) };
-    if made.is_ok() && lock.try_lock().is_ok() {
-        for folder in FOLDERS {
-            remove_litter(root.join(folder));
-        }
+    let Ok(lock) = File::open(root) else { return (None, false) };
+    let alone = made.is_ok() && lock.try_lock().is_ok();
+    if alone {
+        FOLDERS.iter().for_each(|folder| remove_litter(root.join(folder)));
     }
     // Some network file systems have no locks; then nothing is ever cleaned there but by hand.
-    Ok(lock.lock_shared().is_ok().then_some(lock))
+    (lock.lock_shared().is_ok().then_some(lock), alone)
 }
 
 /// Removes the staging files (`NAME#NUMBER`) of interrupted puts below `folder`. What cannot be removed stays: it is

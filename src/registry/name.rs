@@ -90,6 +90,25 @@ impl AliasName {
     }
 }
 
+/// A key's segment obeys the same rule as a name.
+impl From<Segment> for VocabName {
+    fn from(segment: Segment) -> Self {
+        Self(segment)
+    }
+}
+
+impl TryFrom<Segment> for AliasName {
+    type Error = NameError;
+
+    fn try_from(segment: Segment) -> Result<Self, NameError> {
+        let text = segment.as_str();
+        if text == LATEST || text.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(NameError::ReservedAlias);
+        }
+        Ok(Self(segment))
+    }
+}
+
 impl FromStr for VocabName {
     type Err = NameError;
 
@@ -102,11 +121,7 @@ impl FromStr for AliasName {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        let segment = Segment::parse(text).ok_or(NameError::Alias)?;
-        if text == LATEST || text.bytes().all(|b| b.is_ascii_digit()) {
-            return Err(NameError::ReservedAlias);
-        }
-        Ok(Self(segment))
+        Segment::parse(text).ok_or(NameError::Alias)?.try_into()
     }
 }
 

@@ -75,8 +75,13 @@ impl Slot {
 
     /// Keeps a loaded version.
     pub(super) fn fill(&self, loaded: Arc<Loaded>) {
-        self.weight.store(weight_of(&loaded), Ordering::Relaxed);
+        self.weigh(&loaded);
         self.loaded.store(Some(loaded));
+    }
+
+    /// Remembers what the version takes in memory, so that one that does not fit is not read again to find out.
+    pub(super) fn weigh(&self, loaded: &Loaded) {
+        self.weight.store(weight_of(loaded), Ordering::Relaxed);
     }
 
     /// Bytes in memory, or what is likely before the first load: never less than the stored size.
