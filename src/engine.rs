@@ -16,7 +16,7 @@ mod train;
 mod vocab;
 
 pub use decode::{DecodeError, DecodeStream};
-pub use encode::Scratch;
+pub use encode::{Scratch, merge_by};
 pub use merges::{DuplicatePair, Merge, MergeTable, Rank};
 pub use normalize::{Alignment, Normalizer};
 pub use offsets::{OffsetUnit, Span};

@@ -40,13 +40,25 @@ const END: u32 = u32::MAX;
 /// A symbol that was merged into its left neighbour.
 const GONE: TokenId = TokenId::MAX;
 
-/// Merges the symbols `start` and appends what is left to `out`.
+/// Merges the symbols `start` by `table` and appends what is left to `out`.
 pub(super) fn merge(
     table: &MergeTable,
     start: impl ExactSizeIterator<Item = TokenId>,
     scratch: &mut Scratch,
     out: &mut Vec<TokenId>,
 ) {
+    merge_by(&|left, right| table.get(left, right), start, scratch, out);
+}
+
+/// Merges the symbols `start` and appends what is left to `out`. `look_up` gives rank and result of a pair; it must
+/// always say the same of a pair.
+pub fn merge_by(
+    look_up: &impl Fn(TokenId, TokenId) -> Option<(Rank, TokenId)>,
+    start: impl ExactSizeIterator<Item = TokenId>,
+    scratch: &mut Scratch,
+    out: &mut Vec<TokenId>,
+) {
+    let look_up = &|left, right| look_up(left, right).unwrap_or((NO_MERGE, 0));
     let symbols = &mut scratch.symbols;
     symbols.clear();
     let len = start.len();
@@ -61,21 +73,17 @@ pub(super) fn merge(
         last.next = END;
     }
     for at in 1..len {
-        (symbols[at - 1].rank, symbols[at - 1].merged) = look_up(table, symbols[at - 1].id, symbols[at].id);
+        (symbols[at - 1].rank, symbols[at - 1].merged) = look_up(symbols[at - 1].id, symbols[at].id);
     }
     if len <= SCAN_LIMIT {
-        merge_by_scan(table, symbols)
+        scan(look_up, symbols)
     } else {
-        merge_by_heap(table, symbols, &mut scratch.heap)
+        heap(look_up, symbols, &mut scratch.heap)
     }
     out.extend(symbols.iter().map(|s| s.id).filter(|&id| id != GONE));
 }
 
-fn look_up(table: &MergeTable, left: TokenId, right: TokenId) -> (Rank, TokenId) {
-    table.get(left, right).unwrap_or((NO_MERGE, 0))
-}
-
-fn merge_by_scan(table: &MergeTable, symbols: &mut Vec<Symbol>) {
+fn scan(look_up: &impl Fn(TokenId, TokenId) -> (Rank, TokenId), symbols: &mut Vec<Symbol>) {
     loop {
         let Some((at, best)) = symbols.iter().enumerate().min_by_key(|(_, s)| s.rank) else { return };
         if best.rank == NO_MERGE {
@@ -84,18 +92,21 @@ fn merge_by_scan(table: &MergeTable, symbols: &mut Vec<Symbol>) {
         symbols[at].id = best.merged;
         symbols.remove(at + 1);
         let (rank, merged) = match symbols.get(at + 1) {
-            Some(right) => look_up(table, symbols[at].id, right.id),
+            Some(right) => look_up(symbols[at].id, right.id),
             None => (NO_MERGE, 0),
         };
         (symbols[at].rank, symbols[at].merged) = (rank, merged);
         if at > 0 {
-            (symbols[at - 1].rank, symbols[at - 1].merged) =
-                look_up(table, symbols[at - 1].id, symbols[at].id);
+            (symbols[at - 1].rank, symbols[at - 1].merged) = look_up(symbols[at - 1].id, symbols[at].id);
         }
     }
 }
 
-fn merge_by_heap(table: &MergeTable, symbols: &mut [Symbol], heap: &mut BinaryHeap<Reverse<(Rank, u32)>>) {
+fn heap(
+    look_up: &impl Fn(TokenId, TokenId) -> (Rank, TokenId),
+    symbols: &mut [Symbol],
+    heap: &mut BinaryHeap<Reverse<(Rank, u32)>>,
+) {
     heap.clear();
     heap.extend(
         symbols.iter().zip(0u32..).filter(|(s, _)| s.rank != NO_MERGE).map(|(s, at)| Reverse((s.rank, at))),
@@ -113,18 +124,22 @@ fn merge_by_heap(table: &MergeTable, symbols: &mut [Symbol], heap: &mut BinaryHe
         if right.next != END {
             symbols[right.next as usize].prev = at;
         }
-        refresh(table, symbols, heap, at);
+        refresh(look_up, symbols, heap, at);
         if symbol.prev != END {
-            refresh(table, symbols, heap, symbol.prev);
+            refresh(look_up, symbols, heap, symbol.prev);
         }
     }
 }
 
 /// Looks up the merge of the symbol at `at` with its right neighbour anew.
-fn refresh(table: &MergeTable, symbols: &mut [Symbol], heap: &mut BinaryHeap<Reverse<(Rank, u32)>>, at: u32) {
+fn refresh(
+    look_up: &impl Fn(TokenId, TokenId) -> (Rank, TokenId),
+    symbols: &mut [Symbol],
+    heap: &mut BinaryHeap<Reverse<(Rank, u32)>>,
+    at: u32,
+) {
     let Symbol { id, next, .. } = symbols[at as usize];
-    let (rank, merged) =
-        if next == END { (NO_MERGE, 0) } else { look_up(table, id, symbols[next as usize].id) };
+    let (rank, merged) = if next == END { (NO_MERGE, 0) } else { look_up(id, symbols[next as usize].id) };
     let symbol = &mut symbols[at as usize];
     (symbol.rank, symbol.merged) = (rank, merged);
     if rank != NO_MERGE {
@@ -171,16 +186,17 @@ pub(super) mod tests {
             merge(&table, start.iter().copied(), &mut scratch, &mut out);
             prop_assert_eq!(&out, &expect);
 
+            let look_up = |left, right| table.get(left, right).unwrap_or((NO_MERGE, 0));
             let mut symbols = vec![];
             for (at, &id) in start.iter().enumerate() {
-                let (rank, merged) = start.get(at + 1).map_or((NO_MERGE, 0), |&next| look_up(&table, id, next));
+                let (rank, merged) = start.get(at + 1).map_or((NO_MERGE, 0), |&next| look_up(id, next));
                 let next = if at + 1 < start.len() { at as u32 + 1 } else { END };
                 symbols.push(Symbol { id, rank, merged, prev: (at as u32).checked_sub(1).unwrap_or(END), next });
             }
             let mut by_scan = symbols.clone();
-            merge_by_scan(&table, &mut by_scan);
+            scan(&look_up, &mut by_scan);
             prop_assert_eq!(by_scan.iter().map(|s| s.id).collect::<Vec<_>>(), expect.clone());
-            merge_by_heap(&table, &mut symbols, &mut scratch.heap);
+            heap(&look_up, &mut symbols, &mut scratch.heap);
             prop_assert_eq!(symbols.iter().map(|s| s.id).filter(|&id| id != GONE).collect::<Vec<_>>(), expect);
         }
     }
