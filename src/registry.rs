@@ -258,7 +258,11 @@ impl Registry {
     }
 
     /// Deletes a version that no alias names. Its number is never used again; requests that hold it go on.
-    pub async fn delete_version(&self, name: &VocabName, version: u32) -> Result<Arc<VersionFacts>, ChangeError> {
+    pub async fn delete_version(
+        &self,
+        name: &VocabName,
+        version: u32,
+    ) -> Result<Arc<VersionFacts>, ChangeError> {
         let (shared, name) = (Arc::clone(&self.shared), name.clone());
         to_end(async move { shared.delete_version(&name, version).await }).await
     }
@@ -303,9 +307,10 @@ impl Shared {
     fn ready(&self) -> bool {
         let (snapshot, failed) = (self.snapshot.load(), self.failed.load());
         let excused = |wanted: &VocabRef| failed.iter().any(|failure| failure.what == wanted.to_string());
-        let aliased = snapshot.vocabs.iter().flat_map(|(name, vocab)| {
-            vocab.aliases.keys().map(move |alias| name.alias(alias))
-        });
+        let aliased = snapshot
+            .vocabs
+            .iter()
+            .flat_map(|(name, vocab)| vocab.aliases.keys().map(move |alias| name.alias(alias)));
         (snapshot.default.is_some() || excused(&self.settings.default_vocab))
             && aliased.into_iter().all(|wanted| snapshot.pinned.contains_key(&wanted) || excused(&wanted))
     }

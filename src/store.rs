@@ -202,7 +202,8 @@ fn remove_litter(folder: PathBuf) {
 }
 
 fn is_staging(name: &str) -> bool {
-    name.rsplit_once('#').is_some_and(|(_, suffix)| !suffix.is_empty() && suffix.bytes().all(|b| b.is_ascii_digit()))
+    name.rsplit_once('#')
+        .is_some_and(|(_, suffix)| !suffix.is_empty() && suffix.bytes().all(|b| b.is_ascii_digit()))
 }
 
 async fn blocking<T: Send + 'static>(

@@ -38,6 +38,10 @@ impl Draft {
         .await
     }
 
+    pub(super) fn digest(&self) -> Digest {
+        self.digest
+    }
+
     /// The tokenizer, and what identifies it: digest and size.
     pub(super) fn into_tokenizer(self) -> (Option<Tokenizer>, (Digest, u64)) {
         (Arc::into_inner(self.tokenizer), (self.digest, self.native.len() as u64))
@@ -153,7 +157,11 @@ impl Shared {
         let (original, digest) = (Arc::clone(&draft.tokenizer), draft.digest);
         let outcome = off_thread(move || {
             let tokenizer = checked(&stored, &digest)?;
-            if agrees(&original, &tokenizer) { Ok(tokenizer) } else { Err("it encodes differently".to_owned()) }
+            if agrees(&original, &tokenizer) {
+                Ok(tokenizer)
+            } else {
+                Err("it encodes differently".to_owned())
+            }
         });
         outcome.await.map_err(|problem| PublishError::Unfaithful { problem })
     }
@@ -250,7 +258,9 @@ impl Shared {
         precondition.check(old_version.is_some(), old.as_deref())?;
         let limit = self.settings.max_resident_bytes;
         if let Err(error) = self.load_to_pin(slot).await {
-            return Err(ResolveError::Unavailable { name: name.clone(), problem: error.problem(limit) }.into());
+            return Err(
+                ResolveError::Unavailable { name: name.clone(), problem: error.problem(limit) }.into()
+            );
         }
         let mut vocabs = snapshot.vocabs.clone();
         if let Some(vocab) = vocabs.get_mut(name) {

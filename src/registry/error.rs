@@ -61,7 +61,9 @@ pub enum PublishError {
         problem: String,
     },
     /// It does not fit in memory beside those that must stay.
-    #[error("the vocabulary needs {needed} bytes of memory; {limit} are set, of which {pinned} are in lasting use")]
+    #[error(
+        "the vocabulary needs {needed} bytes of memory; {limit} are set, of which {pinned} are in lasting use"
+    )]
     NoRoom {
         /// Bytes that it takes.
         needed: u64,

@@ -151,7 +151,8 @@ pub(super) fn agrees(original: &Tokenizer, stored: &Tokenizer) -> bool {
     let scratch = &mut Scratch::default();
     PROBES.iter().all(|text| {
         let options = EncodeOptions::default();
-        let (before, after) = (original.encode(text, &options, scratch), stored.encode(text, &options, scratch));
+        let (before, after) =
+            (original.encode(text, &options, scratch), stored.encode(text, &options, scratch));
         match (before, after) {
             (Ok(before), Ok(after)) => {
                 before == after

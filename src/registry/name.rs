@@ -145,7 +145,11 @@ const LATEST: &str = "latest";
 
 /// One version has one spelling: `name@03` would be another key for the same thing in somebody's cache.
 fn version_number(digits: &str) -> Result<u32, NameError> {
-    if digits.starts_with('0') { Err(NameError::Version) } else { digits.parse().map_err(|_| NameError::Version) }
+    if digits.starts_with('0') {
+        Err(NameError::Version)
+    } else {
+        digits.parse().map_err(|_| NameError::Version)
+    }
 }
 
 impl fmt::Display for VocabName {

@@ -61,7 +61,9 @@ impl Shared {
         self.take_imports(seen, report).await;
         let default = &self.settings.default_vocab;
         let named = default.to_string();
-        if self.snapshot.load().default.is_none() && !report.failed.iter().any(|failure| failure.what == named) {
+        if self.snapshot.load().default.is_none()
+            && !report.failed.iter().any(|failure| failure.what == named)
+        {
             let problem = match self.snapshot.load().find(default) {
                 Ok(_) => "it could not be loaded".to_owned(),
                 Err(error) => error.to_string(),
@@ -76,7 +78,8 @@ impl Shared {
     async fn take_store(&self, report: &mut ReloadReport, grace: Duration) -> Result<(), StoreError> {
         let base = self.snapshot.load().vocabs.clone();
         let mut read = self.read_store(&base, None).await?;
-        let stored = |vocabs: &Vocabs| vocabs.values().flat_map(|v| v.slots.values()).filter(|s| s.stored).count();
+        let stored =
+            |vocabs: &Vocabs| vocabs.values().flat_map(|v| v.slots.values()).filter(|s| s.stored).count();
         if stored(&base) > 0 && stored(&read.vocabs) == 0 {
             // A volume that is not mounted looks just so.
             report.fail("store", "it holds no vocabulary any more; all stay as they were");
@@ -132,7 +135,9 @@ impl Shared {
             if !with_latest && default.is_none() {
                 wanted = vocab.aliases.values().filter(|v| vocab.slots.contains_key(v)).copied().collect();
             }
-            let Some(version) = wanted.into_iter().find(|version| !done.contains(version)) else { return failed };
+            let Some(version) = wanted.into_iter().find(|version| !done.contains(version)) else {
+                return failed;
+            };
             done.insert(version);
             let slot = &vocab.slots[&version];
             let fits = slot.weight() <= *room;
@@ -149,7 +154,11 @@ impl Shared {
     }
 
     /// Reads all records, or those of one name; what cannot be read is taken from `base` where that has it.
-    pub(super) async fn read_store(&self, base: &Vocabs, only: Option<&VocabName>) -> Result<Read, StoreError> {
+    pub(super) async fn read_store(
+        &self,
+        base: &Vocabs,
+        only: Option<&VocabName>,
+    ) -> Result<Read, StoreError> {
         let folder = only.map_or_else(Key::vocabs, |name| Key::vocab(name.segment()));
         let keys = self.store.list(&folder).await?.into_iter().map(|object| object.key);
         let keys = keys.filter_map(|key| key.as_vocab().map(|about| (key, about)));
@@ -196,7 +205,9 @@ impl Shared {
         let bytes = native.clone();
         let tokenizer = match off_thread(move || native::read(&bytes)).await {
             Ok(tokenizer) => tokenizer,
-            Err(error) => return report.fail(&name, format!("the embedded vocabulary cannot be read: {error}")),
+            Err(error) => {
+                return report.fail(&name, format!("the embedded vocabulary cannot be read: {error}"));
+            }
         };
         let from = Provenance { format: "embedded".to_owned(), ..Provenance::default() };
         let draft = Draft::new(tokenizer).await;
@@ -290,7 +301,11 @@ impl Vocabulary {
     }
 }
 
-fn version_record(name: &VocabName, version: u32, record: Result<Bytes, StoreError>) -> Result<Record, String> {
+fn version_record(
+    name: &VocabName,
+    version: u32,
+    record: Result<Bytes, StoreError>,
+) -> Result<Record, String> {
     let record = record.map_err(|error| error.to_string())?;
     let record: Record = serde_json::from_slice(&record).map_err(|error| unreadable(&error))?;
     if record.facts.name != *name || record.facts.version != version {
@@ -301,7 +316,9 @@ fn version_record(name: &VocabName, version: u32, record: Result<Bytes, StoreErr
 
 fn alias_target(record: Result<Bytes, StoreError>) -> Result<u32, String> {
     let record = record.map_err(|error| error.to_string())?;
-    serde_json::from_slice::<AliasRecord>(&record).map(|record| record.version).map_err(|error| unreadable(&error))
+    serde_json::from_slice::<AliasRecord>(&record)
+        .map(|record| record.version)
+        .map_err(|error| unreadable(&error))
 }
 
 /// Where the record is wrong, without repeating what stands there.
@@ -335,9 +352,8 @@ fn compare(base: &Vocabs, vocabs: &Vocabs, report: &mut ReloadReport) {
             }
         }
         let moved = new.aliases.iter().filter(|(alias, target)| old.aliases.get(*alias) != Some(target));
-        let moved = moved.filter(|(_, target)| {
-            new.slots.get(target).is_some_and(|slot| slot.loaded.load().is_some())
-        });
+        let moved = moved
+            .filter(|(_, target)| new.slots.get(target).is_some_and(|slot| slot.loaded.load().is_some()));
         report.loaded.extend(moved.map(|(alias, _)| name.alias(alias)));
         report.removed.extend(gone(&old.slots, &new.slots).map(|version| name.at(*version)));
         report.removed.extend(gone(&old.aliases, &new.aliases).map(|alias| name.alias(alias)));

@@ -32,7 +32,9 @@ impl LoadError {
             Self::Broken(problem) => problem.clone(),
             Self::Store(error) => error.to_string(),
             Self::NoRoom { needed, pinned } => {
-                format!("it needs {needed} bytes of memory; {limit} are set, of which {pinned} are in lasting use")
+                format!(
+                    "it needs {needed} bytes of memory; {limit} are set, of which {pinned} are in lasting use"
+                )
             }
         }
     }

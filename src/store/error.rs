@@ -65,7 +65,9 @@ impl StoreError {
             Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge) => {
                 Self::Full(source)
             }
-            Some(io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied) => Self::ReadOnly(source),
+            Some(io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied) => {
+                Self::ReadOnly(source)
+            }
             _ => Self::Other(source),
         }
     }

@@ -42,8 +42,15 @@ pub struct Digest([u8; 32]);
 impl Digest {
     /// The digest of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
+        Self::of_parts([bytes])
+    }
+
+    /// The digest of `parts` joined.
+    pub fn of_parts<'p>(parts: impl IntoIterator<Item = &'p [u8]>) -> Self {
         use sha2::Digest as _;
-        Self(sha2::Sha256::digest(bytes).into())
+        let mut hash = sha2::Sha256::new();
+        parts.into_iter().for_each(|part| hash.update(part));
+        Self(hash.finalize().into())
     }
 
     /// Reads what [`Digest`]'s `Display` writes.
@@ -93,7 +100,8 @@ impl serde::Serialize for Digest {
 impl<'de> serde::Deserialize<'de> for Digest {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
-        Self::parse(&text).ok_or_else(|| serde::de::Error::custom("a digest is \"sha256:\" and 64 hex digits"))
+        Self::parse(&text)
+            .ok_or_else(|| serde::de::Error::custom("a digest is \"sha256:\" and 64 hex digits"))
     }
 }
 
@@ -204,7 +212,10 @@ mod tests {
         check("9", true);
         check(&"a".repeat(64), true);
         check(&"a".repeat(65), false);
-        for bad in ["", ".", "..", ".a", "-a", "_a", "../x", "a/b", "a\\b", "a b", "a\0", "a%2e", "ä", "a\n", "a#1", "a@1"] {
+        for bad in [
+            "", ".", "..", ".a", "-a", "_a", "../x", "a/b", "a\\b", "a b", "a\0", "a%2e", "ä", "a\n", "a#1",
+            "a@1",
+        ] {
             check(bad, false);
         }
     }

@@ -19,7 +19,8 @@ async fn check_backend(store: &Store) {
     assert_eq!(store.get(&one).await.unwrap(), "second");
     assert_eq!(store.size(&one).await.unwrap(), Some(6));
 
-    let keys: Vec<Key> = store.list(&Key::vocab(&segment("zh"))).await.unwrap().into_iter().map(|o| o.key).collect();
+    let keys: Vec<Key> =
+        store.list(&Key::vocab(&segment("zh"))).await.unwrap().into_iter().map(|o| o.key).collect();
     assert_eq!(keys, [one.clone(), two.clone()]);
     store.delete(&one).await.unwrap();
     store.delete(&one).await.unwrap();
