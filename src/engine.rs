@@ -11,4 +11,8 @@ mod vocab;
 
 pub use normalize::Normalizer;
 pub use split::{Digits, Family, Pattern, SplitError};
+pub use train::{
+    Counter, LearnedMerge, MAX_TRAIN_THREADS, MAX_VOCAB_SIZE, Observer, Stage, StopReason, TieBreak, TrainConfig, TrainError, Trained,
+    WordCounts, train,
+};
 pub use vocab::{TokenId, Vocab, VocabError};
