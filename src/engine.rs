@@ -4,15 +4,29 @@
 //! Every text that enters is valid UTF-8 (`&str`); every sequence of ids that leaves was made by one
 //! [`Tokenizer`], which is immutable and shared between threads.
 
+mod decode;
+mod encode;
+mod merges;
 mod normalize;
+mod offsets;
+mod special;
 mod split;
+mod tokenizer;
 mod train;
 mod vocab;
 
-pub use normalize::Normalizer;
+pub use decode::{DecodeError, DecodeStream};
+pub use encode::{Scratch, merge_by};
+pub use merges::{DuplicatePair, Merge, MergeTable, Rank};
+pub use normalize::{Alignment, Normalizer};
+pub use offsets::{OffsetUnit, Span};
+pub use special::{OnSpecial, Special, SpecialError, SpecialPolicy, SpecialTokens};
 pub use split::{Digits, Family, Pattern, SplitError};
+pub use tokenizer::{
+    Count, EncodeError, EncodeOptions, Encoding, Keep, Tokenizer, TokenizerError, TokenizerParts,
+};
 pub use train::{
-    Counter, LearnedMerge, MAX_TRAIN_THREADS, MAX_VOCAB_SIZE, Observer, Stage, StopReason, TieBreak, TrainConfig, TrainError, Trained,
-    WordCounts, train,
+    Counter, LearnedMerge, MAX_TRAIN_THREADS, MAX_VOCAB_SIZE, Observer, Stage, StopReason, TieBreak,
+    TrainConfig, TrainError, Trained, WordCounts, train,
 };
 pub use vocab::{TokenId, Vocab, VocabError};

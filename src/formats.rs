@@ -1,1 +1,212 @@
-//! (to be written)
+//! Files that hold tokenizers, in and out; one file per format.
+//!
+//! A file is refused, with the place at fault, rather than approximated: what an import accepts is the tokenizer
+//! that the file describes, and what an export writes leads back to the same ids.
+
+pub mod native;
+pub mod tiktoken;
+
+use crate::engine::{
+    Digits, EncodeError, Normalizer, Pattern, Special, SplitError, Tokenizer, TokenizerError,
+};
+use serde::{Deserialize, Serialize};
+
+/// A file format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// The store's own, complete in one file.
+    Native,
+    /// `base64 rank` lines, as tiktoken publishes them; split and special tokens are not in the file.
+    Tiktoken,
+}
+
+impl Format {
+    /// All formats.
+    pub const ALL: [Self; 2] = [Self::Native, Self::Tiktoken];
+
+    /// The name used in requests, commands and records.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Tiktoken => "tiktoken",
+        }
+    }
+
+    /// The format of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|f| f.name() == name)
+    }
+
+    /// The file name extension, without the dot.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Self::Native => "vocabd",
+            Self::Tiktoken => "tiktoken",
+        }
+    }
+
+    /// The format of a file's content.
+    pub fn detect(bytes: &[u8]) -> Option<Self> {
+        if native::is_native(bytes) {
+            Some(Self::Native)
+        } else if tiktoken::looks_like(bytes) {
+            Some(Self::Tiktoken)
+        } else {
+            None
+        }
+    }
+}
+
+/// What a file does not say of itself. For a file that says it (or that is recognised by its digest) each of these
+/// that is given must be left out or is taken instead.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ImportOptions {
+    /// Split pattern: a family name or a regex.
+    pub split: Option<String>,
+    /// `single`, `group3` or `run`: replaces the split's number rule.
+    pub digits: Option<String>,
+    /// `none`, `nfc`, `nfd`, `nfkc` or `nfkd`.
+    pub normalizer: Option<String>,
+    /// Names and ids of special tokens.
+    pub special: std::collections::BTreeMap<String, u32>,
+}
+
+impl ImportOptions {
+    fn pattern(&self, default: Option<Pattern>) -> Result<Option<Pattern>, FormatError> {
+        let option = |option, source| FormatError::Option { option, reason: source };
+        let pattern = match &self.split {
+            Some(split) => {
+                Some(Pattern::parse(split).map_err(|e: SplitError| option("split", e.to_string()))?)
+            }
+            None => default,
+        };
+        let Some(digits) = &self.digits else { return Ok(pattern) };
+        let digits = digits_from_name(digits)
+            .ok_or_else(|| option("digits", "is not one of single, group3, run".to_owned()))?;
+        pattern.map(|p| p.with_digits(digits).map_err(|e| option("digits", e.to_string()))).transpose()
+    }
+
+    fn normalizer(&self, default: Normalizer) -> Result<Normalizer, FormatError> {
+        let Some(name) = &self.normalizer else { return Ok(default) };
+        Normalizer::from_name(name).ok_or_else(|| FormatError::Option {
+            option: "normalizer",
+            reason: "is not one of none, nfc, nfd, nfkc, nfkd".to_owned(),
+        })
+    }
+
+    fn specials(&self) -> Vec<Special> {
+        let special = |(name, id): (&String, &u32)| Special { name: name.clone(), id: *id, special: true };
+        self.special.iter().map(special).collect()
+    }
+}
+
+fn digits_from_name(name: &str) -> Option<Digits> {
+    match name {
+        "single" => Some(Digits::Single),
+        "group3" => Some(Digits::Group3),
+        "run" => Some(Digits::Run),
+        _ => None,
+    }
+}
+
+/// Why a file was refused, or cannot be written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FormatError {
+    /// No format known here.
+    #[error("the file is none of the formats known here: native, tiktoken")]
+    Unknown,
+    /// A line of a text file is at fault.
+    #[error("line {line}: {reason}")]
+    Line {
+        /// Counted from one.
+        line: u64,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A binary file is cut off or not well-formed.
+    #[error("at byte {offset}: {reason}")]
+    Malformed {
+        /// Where reading stopped.
+        offset: usize,
+        /// What is wrong.
+        reason: String,
+    },
+    /// An option is missing or cannot be used.
+    #[error("{option} {reason}")]
+    Option {
+        /// Its name, as in requests and sidecars.
+        option: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The parts do not make a tokenizer.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// The tokenizer that was read fails its self-check.
+    #[error("the tokenizer fails its self-check: {0}")]
+    SelfCheck(String),
+    /// The format cannot express this tokenizer.
+    #[error("the {format} format cannot hold this vocabulary: {reason}")]
+    Inexpressible {
+        /// The format.
+        format: &'static str,
+        /// What it lacks.
+        reason: String,
+    },
+}
+
+/// Reads a file into a tokenizer; `format` is detected from the content where it is not given.
+///
+/// # Errors
+/// See [`FormatError`].
+pub fn import(
+    bytes: &[u8],
+    format: Option<Format>,
+    options: &ImportOptions,
+) -> Result<Tokenizer, FormatError> {
+    let tokenizer = match format.or_else(|| Format::detect(bytes)).ok_or(FormatError::Unknown)? {
+        Format::Native => native::read_with(bytes, options)?,
+        Format::Tiktoken => tiktoken::read(bytes, options)?,
+    };
+    self_check(&tokenizer)?;
+    Ok(tokenizer)
+}
+
+/// Writes a tokenizer as a file that [`import`] reads back to the same ids.
+///
+/// # Errors
+/// [`FormatError::Inexpressible`] names what the format lacks.
+pub fn export(tokenizer: &Tokenizer, format: Format) -> Result<Vec<u8>, FormatError> {
+    match format {
+        Format::Native => Ok(native::write(tokenizer)),
+        Format::Tiktoken => tiktoken::write(tokenizer),
+    }
+}
+
+/// Texts of the kinds that go wrong first: a vocabulary that does not give them back is not served.
+const PROBES: [&str; 6] = [
+    "The quick brown fox, 1234567 times; it's DON'T.\r\n\t  x = {\"a\": [1, 2]};\n",
+    "自然语言处理把文本切成词元。日本語のテキスト、한국어 텍스트。",
+    "Ünïcödé \u{e9} — “quotes” … ₿ ½ Ⅷ ʼn ſ İ",
+    "😀👩‍👩‍👧‍👦🇩🇪 \u{1F468}\u{200d}\u{1F4BB}",
+    "مرحبا नमस्ते ไทย שלום Привет",
+    "\u{0}\u{1}\u{7f}\u{80}\u{a0}\u{feff}\u{fffd}\u{10ffff}    ",
+];
+
+/// Encodes and decodes texts of many scripts.
+fn self_check(tokenizer: &Tokenizer) -> Result<(), FormatError> {
+    let mut scratch = crate::engine::Scratch::default();
+    for text in PROBES {
+        let ids = tokenizer
+            .encode(text, &crate::engine::EncodeOptions::default(), &mut scratch)
+            .map_err(|e: EncodeError| FormatError::SelfCheck(e.to_string()))?
+            .ids;
+        let bytes = tokenizer.decode_bytes(&ids, false).map_err(|e| FormatError::SelfCheck(e.to_string()))?;
+        if bytes != tokenizer.normalizer().apply(text).as_bytes() {
+            return Err(FormatError::SelfCheck("a text is not given back by decoding its ids".to_owned()));
+        }
+    }
+    Ok(())
+}

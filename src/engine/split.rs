@@ -58,7 +58,9 @@ impl Pattern {
     /// A family name (`cl100k`) or one regex.
     pub fn parse(spec: &str) -> Result<Self, SplitError> {
         let regex = match spec {
-            "cl100k" => r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+|\s++$|\s*[\r\n]|\s+(?!\S)|\s",
+            "cl100k" => {
+                r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+|\s++$|\s*[\r\n]|\s+(?!\S)|\s"
+            }
             other => other,
         };
         Self::from_regexes(&[regex])
@@ -66,7 +68,10 @@ impl Pattern {
 
     /// A sequence of regexes, each splitting the pieces of the one before.
     pub fn from_regexes(stages: &[&str]) -> Result<Self, SplitError> {
-        let compiled = stages.iter().map(|s| fancy_regex::Regex::new(s)).collect::<Result<_, _>>()
+        let compiled = stages
+            .iter()
+            .map(|s| fancy_regex::Regex::new(s))
+            .collect::<Result<_, _>>()
             .map_err(|e| SplitError::Invalid(e.to_string()))?;
         Ok(Self { regexes: stages.iter().map(|s| s.to_string()).collect(), compiled })
     }
@@ -87,15 +92,25 @@ impl Pattern {
     }
 
     /// Calls `piece` with each pretoken in order; joined they are the text. Stops early on `Break`.
-    pub fn for_each<'t>(&self, text: &'t str, mut piece: impl FnMut(&'t str) -> ControlFlow<()>) -> Result<(), SplitError> {
+    pub fn for_each<'t>(
+        &self,
+        text: &'t str,
+        mut piece: impl FnMut(&'t str) -> ControlFlow<()>,
+    ) -> Result<(), SplitError> {
         let mut last = 0;
         for m in self.compiled[0].find_iter(text) {
             let m = m.map_err(|_| SplitError::TooCostly { limit: 0 })?;
-            if m.start() > last && piece(&text[last..m.start()]).is_break() { return Ok(()); }
-            if piece(m.as_str()).is_break() { return Ok(()); }
+            if m.start() > last && piece(&text[last..m.start()]).is_break() {
+                return Ok(());
+            }
+            if piece(m.as_str()).is_break() {
+                return Ok(());
+            }
             last = m.end();
         }
-        if last < text.len() { let _ = piece(&text[last..]); }
+        if last < text.len() {
+            let _ = piece(&text[last..]);
+        }
         Ok(())
     }
 

@@ -1,2 +1,4 @@
 //! The integration tests: one binary, a module per subject.
 
+mod data;
+mod parity;

@@ -1,0 +1,244 @@
+//! tiktoken files: a line a token, `base64(bytes) rank`.
+//!
+//! The rank is the id and the merge priority at once, and any two neighbours merge whose bytes joined are a token.
+//! The engine wants merges by pair, so they are derived here ([`derive_merges`]). Split pattern, special tokens and
+//! normalizer are not in the file: published files are known by their digest, for others the caller says them.
+
+use super::{FormatError, ImportOptions, native};
+use crate::engine::{
+    Merge, Normalizer, Pattern, Scratch, Special, TokenId, Tokenizer, TokenizerError, TokenizerParts, Vocab,
+    VocabError, merge_by,
+};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use std::collections::HashMap;
+
+/// Longest token taken, in bytes. The longest of the published files has 128.
+const MAX_TOKEN_BYTES: usize = 16 * 1024;
+
+/// A published file and what it does not say itself.
+struct Published {
+    sha256: &'static str,
+    split: &'static str,
+    normalizer: Normalizer,
+    specials: fn() -> Vec<(String, TokenId)>,
+}
+
+/// Facts as in the tiktoken package (and, for Qwen, the model's own code).
+const PUBLISHED: [Published; 5] = [
+    Published {
+        sha256: "sha256:223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7",
+        split: "cl100k",
+        normalizer: Normalizer::None,
+        specials: || {
+            let fim = ["<|endoftext|>", "<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>"];
+            let fim = fim.into_iter().map(str::to_owned).zip(100_257..);
+            fim.chain([("<|endofprompt|>".to_owned(), 100_276)]).collect()
+        },
+    },
+    Published {
+        sha256: "sha256:446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d",
+        split: "o200k",
+        normalizer: Normalizer::None,
+        specials: || vec![("<|endoftext|>".to_owned(), 199_999), ("<|endofprompt|>".to_owned(), 200_018)],
+    },
+    Published {
+        sha256: "sha256:306cd27f03c1a714eca7108e03d66b7dc042abe8c258b44c199a7ed9838dd930",
+        split: "gpt2",
+        normalizer: Normalizer::None,
+        specials: || vec![("<|endoftext|>".to_owned(), 50_256)],
+    },
+    Published {
+        sha256: "sha256:94b5ca7dff4d00767bc256fdd1b27e5b17361d7b8a5f968547f9f23eb70d2069",
+        split: "gpt2",
+        normalizer: Normalizer::None,
+        specials: || vec![("<|endoftext|>".to_owned(), 50_256)],
+    },
+    Published {
+        sha256: "sha256:b2b1b8dfb5cc5f024bafc373121c6aba3f66f9a5a0269e243470a1de16a33186",
+        split: "qwen2",
+        normalizer: Normalizer::Nfc,
+        specials: || {
+            let chat = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"].into_iter().map(str::to_owned);
+            chat.chain((0..205).map(|n| format!("<|extra_{n}|>"))).zip(151_643..).collect()
+        },
+    },
+];
+
+/// Whether the first line is one of this format.
+pub fn looks_like(bytes: &[u8]) -> bool {
+    let head = &bytes[..bytes.len().min(2 * MAX_TOKEN_BYTES)];
+    let line = head.split(|&b| b == b'\n').next().unwrap_or_default();
+    parse_line(line).is_ok_and(|token| token.is_some())
+}
+
+/// Reads a file. Options override what is known of a published file.
+///
+/// # Errors
+/// [`FormatError::Line`] for what is wrong in the file, [`FormatError::Option`] for options missing or unusable.
+pub fn read(bytes: &[u8], options: &ImportOptions) -> Result<Tokenizer, FormatError> {
+    let digest = native::digest(bytes);
+    let published = PUBLISHED.iter().find(|p| p.sha256 == digest);
+    let known = published
+        .map(|p| Pattern::parse(p.split))
+        .transpose()
+        .map_err(|e| FormatError::Option { option: "split", reason: e.to_string() })?;
+    let pattern = options.pattern(known)?.ok_or_else(|| FormatError::Option {
+        option: "split",
+        reason:
+            "must be given: a tiktoken file does not hold its split pattern, and this one is none of those \
+                 known by their digest"
+                .to_owned(),
+    })?;
+    let mut specials = options.specials();
+    if let (true, Some(published)) = (specials.is_empty(), published) {
+        let special = |(name, id)| Special { name, id, special: true };
+        specials = (published.specials)().into_iter().map(special).collect();
+    }
+    let (tokens, lines) = parse(bytes)?;
+    let parts = TokenizerParts {
+        merges: derive_merges(&tokens).map_err(|e| at_line(e.into(), &lines))?,
+        tokens,
+        specials,
+        pattern,
+        normalizer: options.normalizer(published.map_or(Normalizer::None, |p| p.normalizer))?,
+        whole_pretokens: true,
+    };
+    Tokenizer::new(parts).map_err(|e| at_line(e, &lines))
+}
+
+/// Writes the ordinary tokens of a vocabulary as a tiktoken file.
+///
+/// # Errors
+/// [`FormatError::Inexpressible`] where its merges are not those that ranks would give.
+pub fn write(tokenizer: &Tokenizer) -> Result<Vec<u8>, FormatError> {
+    let vocab = tokenizer.vocab();
+    let tokens: Vec<(TokenId, Vec<u8>)> = vocab
+        .iter()
+        .filter(|(id, bytes)| vocab.id(bytes) == Some(*id))
+        .map(|(id, bytes)| (id, bytes.to_vec()))
+        .collect();
+    let inexpressible =
+        |reason: &str| FormatError::Inexpressible { format: "tiktoken", reason: reason.to_owned() };
+    let derived = derive_merges(&tokens).map_err(|e| inexpressible(&e.to_string()))?;
+    if derived != tokenizer.merges() {
+        return Err(inexpressible("its merges do not follow the order of its ids"));
+    }
+    if !tokenizer.whole_pretokens() && derived.len() + 256 != tokens.len() {
+        return Err(inexpressible(
+            "it has tokens that no merge reaches and that must not be taken as whole pretokens",
+        ));
+    }
+    let mut out = Vec::with_capacity(tokens.len() * 20);
+    for (id, bytes) in &tokens {
+        out.extend_from_slice(STANDARD.encode(bytes).as_bytes());
+        out.extend_from_slice(format!(" {id}\n").as_bytes());
+    }
+    Ok(out)
+}
+
+/// The merges that ranks imply: for each token the one pair of tokens, if any, that byte pair encoding of the token's
+/// own bytes joins last.
+///
+/// One pair is enough. Where two neighbours inside a text spell a token, the bytes between the token's borders have
+/// so far been merged as they would be alone (the borders were never crossed, and the choice of the lowest rank among
+/// independent stretches does not depend on the others); so the two are the pair that the token's bytes alone lead to.
+/// A token that its bytes do not lead to is reached only as a whole pretoken.
+fn derive_merges(tokens: &[(TokenId, Vec<u8>)]) -> Result<Vec<Merge>, VocabError> {
+    let vocab = Vocab::new(tokens.iter().map(|(id, bytes)| (*id, bytes.as_slice())), [])?;
+    let mut sorted: Vec<&(TokenId, Vec<u8>)> = tokens.iter().filter(|(_, bytes)| bytes.len() > 1).collect();
+    sorted.sort_unstable_by_key(|(id, _)| *id);
+    let mut merges = Vec::with_capacity(sorted.len());
+    let mut by_pair: HashMap<(TokenId, TokenId), TokenId, foldhash::fast::FixedState> = HashMap::default();
+    let (mut scratch, mut parts, mut start) = (Scratch::default(), Vec::new(), Vec::new());
+    let mut joined = std::cell::RefCell::new(Vec::new());
+    for (id, bytes) in sorted {
+        // Without all single bytes there is no vocabulary; who builds the tokenizer tells which is missing.
+        start.clear();
+        start.extend(bytes.iter().filter_map(|b| vocab.id(&[*b])));
+        parts.clear();
+        let lower_ranks = |left, right| by_pair.get(&(left, right)).map(|&id| (id, id));
+        merge_by(&lower_ranks, start.iter().copied(), &mut scratch, &mut parts);
+        if parts.len() > 2 {
+            // Rare: a token whose parts rank behind it. Ask the bytes, as the reference does.
+            let joined = &mut joined;
+            let any_rank = |left, right| {
+                let mut joined = joined.borrow_mut();
+                joined.clear();
+                joined.extend_from_slice(vocab.bytes(left)?);
+                joined.extend_from_slice(vocab.bytes(right)?);
+                vocab.id(&joined).filter(|merged| merged != id).map(|merged| (merged, merged))
+            };
+            parts.clear();
+            merge_by(&any_rank, start.iter().copied(), &mut scratch, &mut parts);
+        }
+        if let [left, right] = parts[..] {
+            merges.push(Merge { left, right, id: *id });
+            by_pair.insert((left, right), *id);
+        }
+    }
+    Ok(merges)
+}
+
+/// Tokens, and the line of each id.
+type Parsed = (Vec<(TokenId, Vec<u8>)>, HashMap<TokenId, u64>);
+
+fn parse(bytes: &[u8]) -> Result<Parsed, FormatError> {
+    let mut tokens = Vec::new();
+    let mut lines = HashMap::new();
+    for (line, content) in (1u64..).zip(bytes.split(|&b| b == b'\n')) {
+        let token =
+            parse_line(content).map_err(|reason| FormatError::Line { line, reason: reason.to_owned() })?;
+        if let Some((token, id)) = token {
+            if lines.contains_key(&id) {
+                return Err(FormatError::Line { line, reason: format!("rank {id} is given twice") });
+            }
+            lines.insert(id, line);
+            tokens.push((id, token));
+        }
+    }
+    Ok((tokens, lines))
+}
+
+/// `None` for an empty line.
+fn parse_line(line: &[u8]) -> Result<Option<(Vec<u8>, TokenId)>, &'static str> {
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    if line.is_empty() {
+        return Ok(None);
+    }
+    let space = line.iter().position(|&b| b == b' ').ok_or("is not `base64 rank`")?;
+    let (token, rank) = (&line[..space], &line[space + 1..]);
+    if token.len() > MAX_TOKEN_BYTES * 4 / 3 {
+        return Err("the token has over 16384 bytes");
+    }
+    let token = STANDARD.decode(token).map_err(|_| "the token is not valid base64")?;
+    if token.is_empty() {
+        return Err("the token is empty");
+    }
+    let digits =
+        std::str::from_utf8(rank).ok().filter(|r| !r.is_empty() && r.bytes().all(|b| b.is_ascii_digit()));
+    let rank = digits.ok_or("the rank is not a whole number")?;
+    let rank = rank.parse().map_err(|_| "the rank is over 4294967295")?;
+    Ok(Some((token, rank)))
+}
+
+/// Tells an error by the line of the id at fault, where one is.
+fn at_line(error: TokenizerError, lines: &HashMap<TokenId, u64>) -> FormatError {
+    let id = match &error {
+        TokenizerError::Vocab(
+            VocabError::IdTooLarge { id, .. } | VocabError::DuplicateId { id } | VocabError::Empty { id },
+        ) => Some(*id),
+        // Ids come in any order in a file: the line to name is the later one of the two.
+        TokenizerError::Vocab(VocabError::DuplicateBytes { id, other }) => {
+            [id, other].into_iter().max_by_key(|id| lines.get(id)).copied()
+        }
+        _ => None,
+    };
+    match id.and_then(|id| lines.get(&id)) {
+        Some(&line) => FormatError::Line { line, reason: error.to_string() },
+        None => FormatError::Tokenizer(error),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;
