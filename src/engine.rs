@@ -27,4 +27,8 @@ pub use split::{Digits, Family, Pattern, SplitError};
 pub use tokenizer::{
     Count, EncodeError, EncodeOptions, Encoding, Keep, Tokenizer, TokenizerError, TokenizerParts,
 };
+pub use train::{
+    Counter, LearnedMerge, MAX_TRAIN_THREADS, MAX_VOCAB_SIZE, Observer, Stage, StopReason, TieBreak,
+    TrainConfig, TrainError, Trained, WordCounts, train,
+};
 pub use vocab::{TokenId, Vocab, VocabError};
