@@ -1,0 +1,112 @@
+//! Where work on a text runs: short texts at once on the async thread, long ones on the blocking pool under a bound,
+//! so that one long text delays nobody.
+
+use super::problem::Problem;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use tokio::sync::Semaphore;
+
+/// The gate to the processor.
+#[derive(Debug)]
+pub struct Cpu {
+    inline_bytes: usize,
+    permits: Arc<Semaphore>,
+    waiting: AtomicUsize,
+    max_waiting: usize,
+}
+
+/// Counts a waiter for as long as it waits, also when its client goes away.
+struct Waiter<'c>(&'c AtomicUsize);
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Cpu {
+    /// Runs work on up to `inline_bytes` at once, longer work on `threads` threads with up to `max_waiting` waiting.
+    pub fn new(inline_bytes: usize, threads: usize, max_waiting: usize) -> Self {
+        let permits = Arc::new(Semaphore::new(threads.max(1)));
+        Self { inline_bytes, permits, waiting: AtomicUsize::new(0), max_waiting }
+    }
+
+    /// Runs `work` over `bytes` bytes of input. Work that waits for its turn is dropped with its request.
+    ///
+    /// # Errors
+    /// [`Problem::overloaded`] when too many wait already; [`Problem::internal`] when the work panicked.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        bytes: usize,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Problem> {
+        if bytes <= self.inline_bytes {
+            return Ok(work());
+        }
+        let permit = match Arc::clone(&self.permits).try_acquire_owned() {
+            Ok(permit) => permit,
+            Err(_) => {
+                let waiter = Waiter(&self.waiting);
+                if self.waiting.fetch_add(1, Relaxed) >= self.max_waiting {
+                    return Err(Problem::overloaded());
+                }
+                let permit = Arc::clone(&self.permits).acquire_owned().await;
+                drop(waiter);
+                permit.map_err(|_| Problem::overloaded())?
+            }
+        };
+        let done = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            work()
+        });
+        done.await.map_err(|error| {
+            tracing::error!(%error, "work on a text failed");
+            Problem::internal()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn short_work_runs_here_and_long_work_elsewhere() {
+        let cpu = Cpu::new(10, 1, 1);
+        let here = std::thread::current().id();
+        assert_eq!(cpu.run(10, || std::thread::current().id()).await.unwrap(), here);
+        assert_ne!(cpu.run(11, || std::thread::current().id()).await.unwrap(), here);
+    }
+
+    #[tokio::test]
+    async fn work_beyond_the_bound_is_refused_and_the_gate_opens_again() {
+        let cpu = Arc::new(Cpu::new(0, 1, 1));
+        let (release, hold) = std::sync::mpsc::channel::<()>();
+        let first = Arc::clone(&cpu);
+        let busy = tokio::spawn(async move { first.run(1, move || hold.recv()).await });
+        while cpu.permits.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        let second = Arc::clone(&cpu);
+        let waits = tokio::spawn(async move { second.run(1, || 7).await });
+        while cpu.waiting.load(Relaxed) == 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(cpu.run(1, || 8).await.unwrap_err().code(), "overloaded");
+        release.send(()).unwrap();
+        busy.await.unwrap().unwrap().unwrap();
+        assert_eq!(waits.await.unwrap().unwrap(), 7);
+        assert_eq!(cpu.run(1, || 9).await.unwrap(), 9);
+    }
+
+    #[tokio::test]
+    async fn a_panic_in_the_work_is_an_answer_and_frees_its_place() {
+        let cpu = Cpu::new(0, 1, 0);
+        let failed: Result<(), Problem> = cpu.run(1, || panic!("on purpose")).await;
+        assert_eq!(failed.unwrap_err().code(), "internal");
+        while cpu.permits.available_permits() == 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(cpu.run(1, || 1).await.unwrap(), 1);
+    }
+}

@@ -1,0 +1,190 @@
+//! `/decode`, `/decode/batch`: ids to text.
+
+use super::extract::Payload;
+use super::problem::{Problem, ProblemBody};
+use super::reply::{Made, check_if_match};
+use super::state::AppState;
+use super::wanted::wanted;
+use crate::engine::{TokenId, Tokenizer};
+use crate::jobs::VocabTriple;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// Ids to decode.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DecodeRequest {
+    /// The ids.
+    #[schema(example = json!([72, 101]))]
+    ids: Vec<TokenId>,
+    /// The vocabulary: `name`, `name@3` or `name@alias`. Without it the default one.
+    vocab: Option<String>,
+    /// The same as `vocab`; only one of the two may be given.
+    model: Option<String>,
+    /// Leave special tokens out.
+    #[serde(default)]
+    skip_special_tokens: bool,
+    /// What happens where the bytes are not UTF-8.
+    #[serde(default)]
+    errors: OnInvalid,
+}
+
+/// Sequences of ids to decode with one version.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DecodeBatchRequest {
+    /// The sequences.
+    #[schema(example = json!([[72, 101], [72]]))]
+    ids: Vec<Vec<TokenId>>,
+    /// The vocabulary: `name`, `name@3` or `name@alias`. Without it the default one.
+    vocab: Option<String>,
+    /// The same as `vocab`; only one of the two may be given.
+    model: Option<String>,
+    /// Leave special tokens out.
+    #[serde(default)]
+    skip_special_tokens: bool,
+    /// What happens where the bytes are not UTF-8.
+    #[serde(default)]
+    errors: OnInvalid,
+}
+
+/// What happens where decoded bytes are not UTF-8.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnInvalid {
+    /// Each ill-formed part becomes U+FFFD.
+    #[default]
+    Replace,
+    /// The request is refused.
+    Strict,
+    /// The answer is `bytes_b64` in place of text.
+    Bytes,
+}
+
+/// Decoded ids.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DecodeReply {
+    /// The version that made this.
+    vocab: VocabTriple,
+    /// The text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<String>,
+    /// Whether the bytes were UTF-8, so that nothing was replaced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    valid_utf8: Option<bool>,
+    /// The bytes in base64, with `errors` = `bytes`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes_b64: Option<String>,
+}
+
+/// Decoded sequences, in the order of the request.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DecodeBatchReply {
+    /// The version that made all of them.
+    vocab: VocabTriple,
+    /// The texts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    texts: Option<Vec<String>>,
+    /// Whether the bytes of each were UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    valid_utf8: Option<Vec<bool>>,
+    /// The bytes of each in base64, with `errors` = `bytes`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes_b64: Option<Vec<String>>,
+}
+
+/// Bytes that an id takes in a body, roughly: what decides whether decoding is long work.
+const BYTES_PER_ID: usize = 4;
+
+/// Decode ids.
+#[utoipa::path(post, path = "/decode", tag = "encode", request_body = DecodeRequest, responses(
+    (status = 200, description = "The text", body = DecodeReply),
+    (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
+    (status = "5XX", description = "Overloaded", body = ProblemBody, content_type = "application/problem+json")))]
+pub async fn decode(
+    State(app): State<AppState>,
+    headers: HeaderMap,
+    Payload(request): Payload<DecodeRequest>,
+) -> Result<Made, Problem> {
+    let vocab = wanted(request.vocab.as_deref(), request.model.as_deref())?;
+    let loaded = app.registry.resolve(vocab.as_ref()).await?;
+    check_if_match(&headers, &loaded.facts)?;
+    let (tokens, version) = (request.ids.len(), loaded.facts.clone());
+    let made = app.cpu.run(tokens * BYTES_PER_ID, move || {
+        let bytes = bytes_of(&loaded.tokenizer, &request.ids, request.skip_special_tokens, "/ids")?;
+        let vocab = VocabTriple::from(&*loaded.facts);
+        let reply = if request.errors == OnInvalid::Bytes {
+            DecodeReply { vocab, text: None, valid_utf8: None, bytes_b64: Some(STANDARD.encode(bytes)) }
+        } else {
+            let (text, valid) = text_of(bytes, request.errors, "/ids")?;
+            DecodeReply { vocab, text: Some(text), valid_utf8: Some(valid), bytes_b64: None }
+        };
+        Ok::<_, Problem>(Made::by(&loaded.facts, &reply))
+    });
+    let made = made.await??;
+    app.metrics.decoded(version.name.as_str(), tokens as u64);
+    Ok(made)
+}
+
+/// Decode several sequences with one version.
+#[utoipa::path(post, path = "/decode/batch", tag = "encode", request_body = DecodeBatchRequest, responses(
+    (status = 200, description = "The texts", body = DecodeBatchReply),
+    (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
+    (status = "5XX", description = "Overloaded", body = ProblemBody, content_type = "application/problem+json")))]
+pub async fn decode_batch(
+    State(app): State<AppState>,
+    headers: HeaderMap,
+    Payload(request): Payload<DecodeBatchRequest>,
+) -> Result<Made, Problem> {
+    let vocab = wanted(request.vocab.as_deref(), request.model.as_deref())?;
+    let limit = app.config.max_batch_texts;
+    if request.ids.len() > limit {
+        return Err(Problem::too_many("/ids", limit));
+    }
+    let loaded = app.registry.resolve(vocab.as_ref()).await?;
+    check_if_match(&headers, &loaded.facts)?;
+    let (tokens, version) = (request.ids.iter().map(Vec::len).sum::<usize>(), loaded.facts.clone());
+    let made = app.cpu.run(tokens * BYTES_PER_ID, move || {
+        let (mut texts, mut valid_utf8, mut bytes_b64) = (Vec::new(), Vec::new(), Vec::new());
+        for (index, ids) in request.ids.iter().enumerate() {
+            let pointer = format!("/ids/{index}");
+            let bytes = bytes_of(&loaded.tokenizer, ids, request.skip_special_tokens, &pointer)?;
+            if request.errors == OnInvalid::Bytes {
+                bytes_b64.push(STANDARD.encode(bytes));
+            } else {
+                let (text, valid) = text_of(bytes, request.errors, &pointer)?;
+                texts.push(text);
+                valid_utf8.push(valid);
+            }
+        }
+        let as_bytes = request.errors == OnInvalid::Bytes;
+        let reply = DecodeBatchReply {
+            vocab: VocabTriple::from(&*loaded.facts),
+            texts: (!as_bytes).then_some(texts),
+            valid_utf8: (!as_bytes).then_some(valid_utf8),
+            bytes_b64: as_bytes.then_some(bytes_b64),
+        };
+        Ok::<_, Problem>(Made::by(&loaded.facts, &reply))
+    });
+    let made = made.await??;
+    app.metrics.decoded(version.name.as_str(), tokens as u64);
+    Ok(made)
+}
+
+fn bytes_of(tokenizer: &Tokenizer, ids: &[TokenId], skip_special: bool, pointer: &str) -> Result<Vec<u8>, Problem> {
+    tokenizer.decode_bytes(ids, skip_special).map_err(|e| Problem::unknown_id(format!("{pointer}/{}", e.index), e.id))
+}
+
+fn text_of(bytes: Vec<u8>, errors: OnInvalid, pointer: &str) -> Result<(String, bool), Problem> {
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok((text, true)),
+        Err(e) if errors == OnInvalid::Strict => {
+            Err(Problem::not_text(pointer.to_owned(), e.utf8_error().valid_up_to()))
+        }
+        Err(e) => Ok((String::from_utf8_lossy(e.as_bytes()).into_owned(), false)),
+    }
+}

@@ -1,0 +1,231 @@
+//! Error answers (RFC 9457): the only place that knows status codes.
+//!
+//! A problem tells what is wrong, which field and which limit; it never repeats text from a request. The request id
+//! is added by the outermost layer, which renders every problem (see `layers.rs`).
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
+
+mod causes;
+
+/// What went wrong with a request.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    status: StatusCode,
+    code: &'static str,
+    detail: String,
+    pointer: Option<String>,
+    more: Map<String, Value>,
+    retry_after: Option<u64>,
+    allow: Option<HeaderValue>,
+}
+
+/// The body of an error answer, `application/problem+json`.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub struct ProblemBody {
+    /// Always `about:blank`: `code` is what programs look at.
+    #[serde(rename = "type")]
+    #[schema(example = "about:blank")]
+    kind: &'static str,
+    /// The status in words.
+    #[schema(example = "Unprocessable Entity")]
+    title: &'static str,
+    /// The status.
+    #[schema(example = 422)]
+    status: u16,
+    /// A stable word for programs.
+    #[schema(example = "invalid_field")]
+    code: &'static str,
+    /// The same for people.
+    #[schema(example = "must be at least 1")]
+    detail: String,
+    /// JSON pointer to the field at fault (for options in the query: `/query/NAME`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "/max_tokens")]
+    pointer: Option<String>,
+    /// The id of this request, as in the `x-request-id` header and the logs.
+    request_id: String,
+    /// Further members by `code`: `limit`, `near`, `known`, `line`, `offset`, ...
+    #[serde(flatten)]
+    #[schema(value_type = Object)]
+    more: Map<String, Value>,
+}
+
+/// Seconds after which a client that was sent away may come back.
+const RETRY_AFTER: u64 = 1;
+
+impl Problem {
+    fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        let (detail, more) = (detail.into(), Map::new());
+        Self { status, code, detail, pointer: None, more, retry_after: None, allow: None }
+    }
+
+    fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.more.insert(name.to_owned(), value.into());
+        self
+    }
+
+    fn at(mut self, pointer: impl Into<String>) -> Self {
+        self.pointer = Some(pointer.into());
+        self
+    }
+
+    fn retry(mut self) -> Self {
+        self.retry_after = Some(RETRY_AFTER);
+        self
+    }
+
+    /// 400: the body is not JSON.
+    pub fn bad_json(line: usize, column: usize) -> Self {
+        let detail = format!("the body is not valid JSON at line {line}, column {column}");
+        Self::new(StatusCode::BAD_REQUEST, "bad_json", detail).with("line", line).with("column", column)
+    }
+
+    /// 400: the body is not UTF-8.
+    pub fn invalid_utf8(offset: usize) -> Self {
+        let detail = format!("the body is not valid UTF-8 at byte {offset}");
+        Self::new(StatusCode::BAD_REQUEST, "invalid_utf8", detail).with("offset", offset)
+    }
+
+    /// 400: the body ended before it was whole.
+    pub fn body_cut_off() -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "body_cut_off", "the body ended before it was whole")
+    }
+
+    /// 403: the request comes from a page or for a host that this server is not.
+    pub fn foreign_origin(header: &'static str) -> Self {
+        let detail = format!(
+            "the {header} header names another host; without API keys a server on loopback answers only to localhost"
+        );
+        Self::new(StatusCode::FORBIDDEN, "foreign_origin", detail)
+    }
+
+    /// 404: no such route.
+    pub fn unknown_route() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "unknown_route", "there is no such route; /openapi.yaml lists them")
+    }
+
+    /// 404: no such job or upload.
+    pub fn not_found(what: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", format!("there is no such {what}"))
+    }
+
+    /// 405: the route exists with other methods.
+    pub fn method_not_allowed(allow: Option<HeaderValue>) -> Self {
+        let detail = "the route does not take this method";
+        Self { allow, ..Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail) }
+    }
+
+    /// 408: the body came too slowly.
+    pub fn body_timeout() -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", "the body came too slowly")
+    }
+
+    /// 412: `If-Match` names another version.
+    pub fn vocab_changed(digest: &str) -> Self {
+        let detail = "the vocabulary is not the one that If-Match names";
+        Self::new(StatusCode::PRECONDITION_FAILED, "vocab_changed", detail).with("digest", digest)
+    }
+
+    /// 413: a body over its limit.
+    pub fn body_too_large(limit: u64) -> Self {
+        let detail = format!("the body has over {limit} bytes");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail).with("limit", limit)
+    }
+
+    /// 415: a body of another type.
+    pub fn unsupported_media_type(header: &'static str, wanted: &'static str) -> Self {
+        let detail = format!("{header} must be {wanted}");
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
+    }
+
+    /// 422: a field is missing, unknown or not as it must be.
+    pub fn invalid(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_field", detail).at(pointer)
+    }
+
+    /// 422: a list is over its limit.
+    pub fn too_many(pointer: impl Into<String>, limit: usize) -> Self {
+        Self::invalid(pointer, format!("has over {limit} entries")).with("limit", limit)
+    }
+
+    /// 422: an id that the vocabulary does not have.
+    pub fn unknown_id(pointer: String, id: u32) -> Self {
+        let detail = "the id is not a token of the vocabulary";
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "unknown_id", detail).at(pointer).with("id", id)
+    }
+
+    /// 422: decoded bytes are not text, and the request asks for an error then.
+    pub fn not_text(pointer: String, offset: usize) -> Self {
+        let detail = format!("the decoded bytes are not valid UTF-8 at byte {offset}");
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "not_utf8", detail).at(pointer).with("offset", offset)
+    }
+
+    /// 500: our fault. The cause is logged where it is known; the client gets the request id.
+    pub fn internal() -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the server failed; its log has more")
+    }
+
+    /// 503: as much work waits as may.
+    pub fn overloaded() -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "too much work is waiting").retry()
+    }
+
+    /// 503: not (or no longer) ready.
+    pub fn not_ready(reason: &str) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", reason).retry()
+    }
+
+    /// 507: less room than is kept free.
+    fn disk_full(detail: String, min_free_bytes: u64) -> Self {
+        Self::new(StatusCode::INSUFFICIENT_STORAGE, "storage_full", detail)
+            .with("min_free_bytes", min_free_bytes)
+            .retry()
+    }
+
+    /// The status.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The stable word.
+    pub fn code(&self) -> &'static str {
+        self.code
+    }
+
+    /// The answer, with the id of the request.
+    pub fn render(self, request_id: &str) -> Response {
+        let body = ProblemBody {
+            kind: "about:blank",
+            title: self.status.canonical_reason().unwrap_or("Error"),
+            status: self.status.as_u16(),
+            code: self.code,
+            detail: self.detail,
+            pointer: self.pointer,
+            request_id: request_id.to_owned(),
+            more: self.more,
+        };
+        let body = serde_json::to_vec(&body).unwrap_or_default();
+        let mut response = (self.status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(allow) = self.allow {
+            response.headers_mut().insert(header::ALLOW, allow);
+        }
+        response
+    }
+}
+
+/// The layer that knows the request id finds the problem among the extensions and renders it.
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = self.status.into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}

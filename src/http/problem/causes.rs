@@ -1,0 +1,138 @@
+//! What each error of the domain means over HTTP. The matches name every variant, so that a new one must be decided.
+
+use super::{Problem, StatusCode, json};
+use crate::engine::{EncodeError, SpecialError};
+use crate::formats::FormatError;
+use crate::jobs::{JobError, UploadError};
+use crate::registry::{ChangeError, NameError, PublishError, ResolveError};
+use crate::store::StoreError;
+
+impl Problem {
+    /// An unusable name or ref in the field at `pointer`.
+    pub fn name(pointer: impl Into<String>, error: &NameError) -> Self {
+        Self::invalid(pointer, error.to_string())
+    }
+
+    /// A file that is no vocabulary: 422 with the line or the option at fault.
+    pub fn format(error: &FormatError) -> Self {
+        let problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "bad_vocabulary", error.to_string());
+        match error {
+            FormatError::Line { line, .. } => problem.with("line", *line),
+            FormatError::Malformed { offset, .. } => problem.with("offset", *offset),
+            FormatError::Option { option, .. } => problem.at(format!("/query/{option}")),
+            FormatError::Inexpressible { .. } => problem.at("/query/format"),
+            FormatError::Unknown | FormatError::Tokenizer(_) | FormatError::SelfCheck(_) => problem,
+        }
+    }
+
+    /// A text that cannot be encoded: 422 at `pointer`.
+    pub fn encode(pointer: &str, error: &EncodeError) -> Self {
+        let unprocessable = |code| Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, error.to_string()).at(pointer);
+        match error {
+            EncodeError::SpecialNotAllowed { offset } => unprocessable("special_not_allowed").with("offset", *offset),
+            EncodeError::Special(SpecialError::UnknownName { index }) => {
+                unprocessable("unknown_special").at(format!("/allowed_special/{index}"))
+            }
+            EncodeError::Special(_) => unprocessable("unknown_special").at("/allowed_special"),
+            EncodeError::Split(_) => unprocessable("split_too_costly"),
+            EncodeError::TooLong { limit } => unprocessable("text_too_long").with("limit", *limit),
+        }
+    }
+}
+
+impl From<ResolveError> for Problem {
+    fn from(error: ResolveError) -> Self {
+        let missing = |code| Self::new(StatusCode::NOT_FOUND, code, error.to_string());
+        let unavailable = |code| Self::new(StatusCode::SERVICE_UNAVAILABLE, code, error.to_string()).retry();
+        match &error {
+            ResolveError::UnknownVocab { near } => missing("unknown_vocab").with("near", json!(near)),
+            ResolveError::UnknownVersion { known, .. } => missing("unknown_version").with("known", json!(known)),
+            ResolveError::UnknownAlias { known, .. } => missing("unknown_alias").with("known", json!(known)),
+            ResolveError::Unavailable { .. } => unavailable("vocab_unavailable"),
+            ResolveError::NoRoom { limit, .. } => unavailable("no_memory").with("limit", *limit),
+        }
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        let failed = |status, code, detail: &str| {
+            tracing::error!(%error, code, "storage failed");
+            Self::new(status, code, detail).retry()
+        };
+        match &error {
+            StoreError::Full(_) => failed(StatusCode::INSUFFICIENT_STORAGE, "storage_full", "the storage is full"),
+            StoreError::ReadOnly(_) => {
+                failed(StatusCode::SERVICE_UNAVAILABLE, "storage_read_only", "the storage cannot be written")
+            }
+            StoreError::NotFound | StoreError::AlreadyExists | StoreError::Other(_) => {
+                failed(StatusCode::SERVICE_UNAVAILABLE, "storage_unavailable", "the storage failed")
+            }
+        }
+    }
+}
+
+impl From<PublishError> for Problem {
+    fn from(error: PublishError) -> Self {
+        let detail = error.to_string();
+        match error {
+            PublishError::Store(error) => error.into(),
+            PublishError::NoRoom { limit, .. } => {
+                Self::new(StatusCode::INSUFFICIENT_STORAGE, "no_memory", detail).with("limit", limit)
+            }
+            PublishError::NoNumber => Self::new(StatusCode::CONFLICT, "no_version_number", detail).retry(),
+            PublishError::Unfaithful { problem } => {
+                tracing::error!(problem, "a vocabulary did not pass its check");
+                Self::internal()
+            }
+        }
+    }
+}
+
+impl From<ChangeError> for Problem {
+    fn from(error: ChangeError) -> Self {
+        let detail = error.to_string();
+        match error {
+            ChangeError::Resolve(error) => error.into(),
+            ChangeError::Store(error) => error.into(),
+            ChangeError::Precondition { current } => {
+                Self::new(StatusCode::PRECONDITION_FAILED, "alias_changed", detail).with("digest", json!(current))
+            }
+            ChangeError::InUse { aliases } => {
+                Self::new(StatusCode::CONFLICT, "version_in_use", detail).with("aliases", json!(aliases))
+            }
+            ChangeError::IsDefault => Self::new(StatusCode::CONFLICT, "version_in_use", detail),
+        }
+    }
+}
+
+impl From<JobError> for Problem {
+    fn from(error: JobError) -> Self {
+        let detail = error.to_string();
+        match error {
+            JobError::Invalid { pointer, reason } => Self::invalid(pointer, reason),
+            JobError::QueueFull { limit } => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "queue_full", detail).with("limit", limit).retry()
+            }
+            JobError::KeyReused => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", detail),
+            JobError::Unknown => Self::not_found("job"),
+            JobError::Ended(state) => Self::new(StatusCode::CONFLICT, "job_ended", detail).with("state", state.name()),
+            JobError::DiskFull { min_free_bytes } => Self::disk_full(detail, min_free_bytes),
+            JobError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<UploadError> for Problem {
+    fn from(error: UploadError) -> Self {
+        let detail = error.to_string();
+        match error {
+            UploadError::Unknown => Self::not_found("upload"),
+            UploadError::InUse => Self::new(StatusCode::CONFLICT, "upload_in_use", detail),
+            UploadError::TooLarge { limit } => Self::body_too_large(limit),
+            UploadError::CutOff { .. } => Self::body_cut_off(),
+            UploadError::DiskFull { min_free_bytes } => Self::disk_full(detail, min_free_bytes),
+            UploadError::Io(error) => StoreError::from(error).into(),
+        }
+    }
+}
