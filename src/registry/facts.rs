@@ -88,9 +88,18 @@ pub(super) struct Record {
 }
 
 /// An alias record.
-#[derive(Debug, Serialize, Deserialize)]
+///
+/// One that moves with a publish is written before the version's record, so that the version and the move become
+/// true in one moment: until the record is there, the alias is where it was before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct AliasRecord {
     pub(super) version: u32,
+    /// Of that version: another process may have got the number for other content. Files made by hand may leave it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) digest: Option<Digest>,
+    /// Where the alias was, if that version never came to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) previous: Option<u32>,
 }
 
 impl VersionFacts {

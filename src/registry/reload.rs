@@ -169,14 +169,14 @@ impl Shared {
             .await;
 
         let mut read = Read::default();
-        let mut aliases: Vec<(VocabName, AliasName, Result<u32, String>)> = Vec::new();
+        let mut aliases: Vec<(VocabName, AliasName, Result<AliasRecord, String>)> = Vec::new();
         for (about, record) in records {
             match about {
                 // Removed between listing and reading.
                 _ if matches!(record, Err(StoreError::NotFound)) => {}
                 VocabKey::Version(name, version) => read.version(base, name.into(), version, record),
                 VocabKey::Alias(name, alias) => match AliasName::try_from(alias) {
-                    Ok(alias) => aliases.push((name.into(), alias, alias_target(record))),
+                    Ok(alias) => aliases.push((name.into(), alias, alias_record(record))),
                     Err(error) => read.fail(VocabName::from(name), error),
                 },
             }
@@ -263,17 +263,26 @@ impl Read {
         vocab.slots.extend(slot.map(|slot| (version, slot)));
     }
 
-    fn alias(&mut self, base: &Vocabs, name: &VocabName, alias: &AliasName, target: Result<u32, String>) {
+    fn alias(
+        &mut self,
+        base: &Vocabs,
+        name: &VocabName,
+        alias: &AliasName,
+        record: Result<AliasRecord, String>,
+    ) {
         let vocab = Arc::make_mut(self.vocabs.entry(name.clone()).or_default());
         let before = base.get(name).map(|before| &before.aliases);
-        let problem = match target {
-            Ok(version) => {
-                vocab.aliases.insert(alias.clone(), version);
-                if vocab.slots.contains_key(&version) {
+        let problem = match record {
+            Ok(record) => match vocab.target(&record) {
+                Some(target) => {
+                    vocab.aliases.extend(target.map(|target| (alias.clone(), target)));
                     return;
                 }
-                format!("it names version {version}, which is not there")
-            }
+                None => {
+                    vocab.aliases.insert(alias.clone(), record.version);
+                    format!("it names version {}, which is not there", record.version)
+                }
+            },
             Err(problem) => problem,
         };
         vocab.keep_alias(alias, before);
@@ -292,6 +301,18 @@ impl ReloadReport {
 }
 
 impl Vocabulary {
+    /// Where the record of an alias leads: to its version, or to where it was before if that version was never
+    /// published (which may be nowhere); `None` if it leads to what should be there and is not.
+    fn target(&self, record: &AliasRecord) -> Option<Option<u32>> {
+        let live = |version: &u32| self.slots.contains_key(version);
+        match self.slots.get(&record.version) {
+            Some(slot) if record.digest.is_none_or(|digest| digest == slot.facts.digest) => Some(Some(record.version)),
+            Some(_) => record.previous.filter(live).map(Some),
+            None if record.digest.is_some() && record.version > self.highest => Some(record.previous.filter(live)),
+            None => None,
+        }
+    }
+
     /// Puts an alias whose new target is no good back to where it was, if that is still there.
     fn keep_alias(&mut self, alias: &AliasName, before: Option<&BTreeMap<AliasName, u32>>) {
         let old = before.and_then(|aliases| aliases.get(alias)).filter(|old| self.slots.contains_key(old));
@@ -314,11 +335,9 @@ fn version_record(
     Ok(record)
 }
 
-fn alias_target(record: Result<Bytes, StoreError>) -> Result<u32, String> {
+fn alias_record(record: Result<Bytes, StoreError>) -> Result<AliasRecord, String> {
     let record = record.map_err(|error| error.to_string())?;
-    serde_json::from_slice::<AliasRecord>(&record)
-        .map(|record| record.version)
-        .map_err(|error| unreadable(&error))
+    serde_json::from_slice(&record).map_err(|error| unreadable(&error))
 }
 
 /// Where the record is wrong, without repeating what stands there.
