@@ -21,8 +21,14 @@ pub use merges::{DuplicatePair, Merge, MergeTable, Rank};
 pub use normalize::{Alignment, Normalizer};
 pub use offsets::{OffsetUnit, Span};
 pub use special::{OnSpecial, Special, SpecialError, SpecialPolicy, SpecialTokens};
+#[cfg(any(test, fuzzing))]
+pub use split::oracle_pieces;
 pub use split::{Digits, Family, Pattern, SplitError};
 pub use tokenizer::{
     Count, EncodeError, EncodeOptions, Encoding, Keep, Tokenizer, TokenizerError, TokenizerParts,
+};
+pub use train::{
+    Counter, LearnedMerge, MAX_TRAIN_THREADS, MAX_VOCAB_SIZE, Observer, Stage, StopReason, TieBreak,
+    TrainConfig, TrainError, Trained, WordCounts, train,
 };
 pub use vocab::{TokenId, Vocab, VocabError};

@@ -1,0 +1,344 @@
+//! Counting pretokens, in batches and on several threads.
+//!
+//! Each thread fills tables of its own, parted by hash, so nothing is shared while texts are read and the tables are
+//! added up part by part at the end. Beside the tables a batch takes no memory that grows with it.
+
+use super::words::{Table, WordCounts, WordHasher};
+use super::{Observer, Stage, TrainConfig, TrainError};
+use crate::engine::Normalizer;
+use aho_corasick::{AhoCorasick, MatchKind};
+use std::borrow::Cow;
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread;
+
+/// A thread takes about this many bytes of text at a time.
+const UNIT_BYTES: usize = 256 << 10;
+
+/// The observer hears of progress after this many bytes of text.
+const REPORT_BYTES: u64 = 64 << 10;
+
+/// Counts the pretokens of texts, batch by batch.
+pub struct Counter<'c> {
+    texts: Texts<'c>,
+    /// By thread, then by part of the hashes.
+    tables: Vec<Vec<Table>>,
+    bytes: u64,
+    pretokens: u64,
+}
+
+/// What it takes to find the pretokens of a text.
+struct Texts<'c> {
+    config: &'c TrainConfig,
+    special_tokens: Option<AhoCorasick>,
+    hasher: WordHasher,
+}
+
+impl<'c> Counter<'c> {
+    /// Nothing counted yet. Of the config it checks and uses what texts are cut by: `pattern`, `normalizer`,
+    /// `special_tokens` and `threads`.
+    pub fn new(config: &'c TrainConfig) -> Result<Self, TrainError> {
+        config.validate_counting()?;
+        let special_tokens = match config.special_tokens.is_empty() {
+            true => None,
+            false => Some(
+                AhoCorasick::builder()
+                    .match_kind(MatchKind::LeftmostLongest)
+                    .build(&config.special_tokens)
+                    .map_err(|_| TrainError::SpecialTokensTooLarge)?,
+            ),
+        };
+        let parts = || (0..config.threads).map(|_| Table::default()).collect();
+        Ok(Self {
+            texts: Texts { config, special_tokens, hasher: WordHasher::default() },
+            tables: (0..config.threads).map(|_| parts()).collect(),
+            bytes: 0,
+            pretokens: 0,
+        })
+    }
+
+    /// Counts records: texts that no pretoken crosses from one to the next. After an error, a cancel too, some of
+    /// the batch is counted and some is not: drop the counter.
+    pub fn add_batch(&mut self, records: &[&str], observer: &mut impl Observer) -> Result<(), TrainError> {
+        let result = match self.tables.as_mut_slice() {
+            [tables] => {
+                let mut report = |bytes, pretokens| {
+                    self.bytes += bytes;
+                    self.pretokens += pretokens;
+                    observer.counting(self.bytes, self.pretokens)
+                };
+                self.texts.count(&Unit::Records(records), tables, &mut report)
+            }
+            _ => self.add_on_threads(records, observer),
+        };
+        result?.is_continue().then_some(()).ok_or(TrainError::Cancelled)
+    }
+
+    fn add_on_threads(
+        &mut self,
+        records: &[&str],
+        observer: &mut impl Observer,
+    ) -> Result<ControlFlow<()>, TrainError> {
+        let Self { texts, tables, bytes, pretokens } = self;
+        let Some((units, name_bytes)) = texts.units(records, observer) else {
+            return Ok(ControlFlow::Break(()));
+        };
+        *bytes += name_bytes;
+        let (next, stopped) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let (sender, reports) = mpsc::channel();
+        thread::scope(|scope| {
+            let (texts, units, next, stopped) = (&*texts, &units, &next, &stopped);
+            let workers: Vec<_> = tables
+                .iter_mut()
+                .take(units.len())
+                .map(|tables| {
+                    let sender = sender.clone();
+                    scope.spawn(move || {
+                        let mut report = |bytes: u64, pretokens: u64| {
+                            // The receiver outlives the workers; if it did not, there would be nobody to tell.
+                            let _ = sender.send((bytes, pretokens));
+                            match stopped.load(Ordering::Relaxed) {
+                                true => ControlFlow::Break(()),
+                                false => ControlFlow::Continue(()),
+                            }
+                        };
+                        while let Some(unit) = units.get(next.fetch_add(1, Ordering::Relaxed)) {
+                            let result = texts.count(unit, tables, &mut report);
+                            if !matches!(result, Ok(ControlFlow::Continue(()))) {
+                                stopped.store(true, Ordering::Relaxed);
+                                return result;
+                            }
+                        }
+                        Ok(ControlFlow::Continue(()))
+                    })
+                })
+                .collect();
+            drop(sender);
+            // Ends when the last worker has dropped its end.
+            for (more_bytes, more_pretokens) in reports {
+                *bytes += more_bytes;
+                *pretokens += more_pretokens;
+                if observer.counting(*bytes, *pretokens).is_break() {
+                    stopped.store(true, Ordering::Relaxed);
+                }
+            }
+            let results =
+                workers.into_iter().map(|w| w.join().unwrap_or_else(|e| std::panic::resume_unwind(e)));
+            let results: Vec<_> = results.collect();
+            // An error outranks the breaks that it caused in the other workers.
+            results.into_iter().try_fold(ControlFlow::Continue(()), |all, one| {
+                one.map(|one| if all.is_break() { all } else { one })
+            })
+        })
+    }
+
+    /// Bytes of text and pretokens counted so far.
+    pub fn counted(&self) -> (u64, u64) {
+        (self.bytes, self.pretokens)
+    }
+
+    /// The counts. Adding up the threads' tables goes on several threads again.
+    pub fn finish(self) -> Result<WordCounts, TrainError> {
+        let mut by_part: Vec<Vec<Table>> = self.tables.iter().map(|_| Vec::new()).collect();
+        for tables in self.tables {
+            by_part.iter_mut().zip(tables).for_each(|(part, table)| part.push(table));
+        }
+        let sum = |mut part: Vec<Table>| {
+            part.sort_by_key(Table::len);
+            let mut sum = part.pop().unwrap_or_default();
+            part.iter().try_for_each(|table| sum.absorb(table))?;
+            Ok(sum)
+        };
+        let sums: Result<Vec<Table>, TrainError> = thread::scope(|scope| {
+            let last = by_part.pop();
+            let others: Vec<_> = by_part.into_iter().map(|part| scope.spawn(move || sum(part))).collect();
+            let last = last.map(sum);
+            let others =
+                others.into_iter().map(|w| w.join().unwrap_or_else(|e| std::panic::resume_unwind(e)));
+            others.chain(last).collect()
+        });
+        WordCounts::from_tables(&sums?)
+    }
+}
+
+/// What a thread takes at a time.
+enum Unit<'r> {
+    /// Some records, whole.
+    Records(&'r [&'r str]),
+    /// A part of a record without special tokens that splits as it does within the record.
+    Stretch(&'r str),
+}
+
+/// Takes bytes of text and pretokens counted since the last call.
+type Report<'a> = dyn FnMut(u64, u64) -> ControlFlow<()> + 'a;
+
+impl Texts<'_> {
+    /// Parts a batch into units of about equal size; `None` when the observer ended it. A record that is larger
+    /// than a unit is cut where the pattern says that nothing crosses; where it knows no such place (or the
+    /// normalizer might join what a cut parts) the record stays whole. With them come the bytes of special tokens
+    /// that are in none of the units.
+    fn units<'r>(
+        &self,
+        records: &'r [&'r str],
+        observer: &mut impl Observer,
+    ) -> Option<(Vec<Unit<'r>>, u64)> {
+        let (mut units, mut first, mut size, mut name_bytes) = (Vec::new(), 0, 0, 0);
+        for (i, record) in records.iter().enumerate() {
+            if size + record.len() > UNIT_BYTES && first < i {
+                units.push(Unit::Records(&records[first..i]));
+                (first, size) = (i, 0);
+            }
+            size += record.len();
+            if record.len() > UNIT_BYTES {
+                name_bytes += record.len() as u64;
+                for stretch in self.stretches(record) {
+                    name_bytes -= stretch.len() as u64;
+                    self.cut(stretch, &mut units, observer)?;
+                }
+                (first, size) = (i + 1, 0);
+            }
+        }
+        if first < records.len() {
+            units.push(Unit::Records(&records[first..]));
+        }
+        Some((units, name_bytes))
+    }
+
+    fn cut<'r>(
+        &self,
+        stretch: &'r str,
+        units: &mut Vec<Unit<'r>>,
+        observer: &mut impl Observer,
+    ) -> Option<()> {
+        let mut rest = stretch;
+        let mut window = UNIT_BYTES;
+        while window < rest.len() && self.config.normalizer == Normalizer::None {
+            if observer.poll(Stage::Counting).is_break() {
+                return None;
+            }
+            let end = rest.floor_char_boundary(window);
+            match self.config.pattern.safe_cut(&rest[..end]) {
+                Some(cut @ 1..) => {
+                    units.push(Unit::Stretch(&rest[..cut]));
+                    rest = &rest[cut..];
+                    window = UNIT_BYTES;
+                }
+                _ => window *= 2,
+            }
+        }
+        units.push(Unit::Stretch(rest));
+        Some(())
+    }
+
+    /// The parts of a record between its special tokens.
+    fn stretches<'r>(&self, record: &'r str) -> impl Iterator<Item = &'r str> {
+        let mut names = self.special_tokens.as_ref().map(|names| names.find_iter(record));
+        let mut start = Some(0);
+        std::iter::from_fn(move || {
+            let from = start?;
+            let name = names.as_mut().and_then(|names| names.next());
+            start = name.map(|name| name.end());
+            Some(&record[from..name.map_or(record.len(), |name| name.start())])
+        })
+        .filter(|stretch| !stretch.is_empty())
+    }
+
+    fn count(
+        &self,
+        unit: &Unit<'_>,
+        tables: &mut [Table],
+        report: &mut Report<'_>,
+    ) -> Result<ControlFlow<()>, TrainError> {
+        let mut counting = Counting { texts: self, tables, report, bytes: 0, pretokens: 0 };
+        match unit {
+            Unit::Stretch(stretch) => {
+                if counting.stretch(stretch)?.is_break() {
+                    return Ok(ControlFlow::Break(()));
+                }
+            }
+            Unit::Records(records) => {
+                for record in *records {
+                    let mut names = record.len();
+                    for stretch in self.stretches(record) {
+                        names -= stretch.len();
+                        if counting.stretch(stretch)?.is_break() {
+                            return Ok(ControlFlow::Break(()));
+                        }
+                    }
+                    counting.bytes += names as u64;
+                }
+            }
+        }
+        Ok(counting.tell())
+    }
+
+    /// The stretch as the normalizer has it; `None` when `report` ended it.
+    ///
+    /// Done in parts, so that a cancel need not wait for the whole. ASCII characters begin a new part safely: they
+    /// take no part in compositions with what precedes them, in any of the normalization forms.
+    fn normalized<'t>(&self, stretch: &'t str, report: &mut Report<'_>) -> Option<Cow<'t, str>> {
+        let normalizer = self.config.normalizer;
+        if normalizer == Normalizer::None || stretch.len() <= UNIT_BYTES {
+            return Some(normalizer.apply(stretch));
+        }
+        let mut whole = String::with_capacity(stretch.len());
+        let mut rest = stretch;
+        while !rest.is_empty() {
+            if report(0, 0).is_break() {
+                return None;
+            }
+            let after = rest.as_bytes().iter().skip(UNIT_BYTES).position(u8::is_ascii);
+            let (part, others) = rest.split_at(after.map_or(rest.len(), |n| n + UNIT_BYTES));
+            whole.push_str(&normalizer.apply(part));
+            rest = others;
+        }
+        Some(Cow::Owned(whole))
+    }
+}
+
+/// A unit being counted by one thread.
+struct Counting<'a> {
+    texts: &'a Texts<'a>,
+    tables: &'a mut [Table],
+    report: &'a mut Report<'a>,
+    /// Counted and not reported yet.
+    bytes: u64,
+    pretokens: u64,
+}
+
+impl Counting<'_> {
+    fn stretch(&mut self, stretch: &str) -> Result<ControlFlow<()>, TrainError> {
+        let Some(text) = self.texts.normalized(stretch, self.report) else {
+            return Ok(ControlFlow::Break(()));
+        };
+        // Progress is told in bytes of the text as it came, which normalizing may have made longer or shorter.
+        let mut untold = stretch.len() as u64;
+        let mut flow = Ok(ControlFlow::Continue(()));
+        self.texts.config.pattern.for_each(&text, |pretoken| {
+            let hash = self.texts.hasher.hash(pretoken.as_bytes());
+            // The table uses the lowest and the highest bits of the hash: these are from its middle.
+            let part = ((hash >> 16 & 0xffff_ffff) * self.tables.len() as u64) >> 32;
+            if let Err(error) = self.tables[part as usize].add(hash, pretoken.as_bytes(), 1) {
+                flow = Err(error);
+                return ControlFlow::Break(());
+            }
+            let bytes = untold.min(pretoken.len() as u64);
+            untold -= bytes;
+            self.bytes += bytes;
+            self.pretokens += 1;
+            if self.bytes >= REPORT_BYTES {
+                let told = self.tell();
+                flow = Ok(told);
+                return told;
+            }
+            ControlFlow::Continue(())
+        })?;
+        self.bytes += untold;
+        flow
+    }
+
+    fn tell(&mut self) -> ControlFlow<()> {
+        (self.report)(std::mem::take(&mut self.bytes), std::mem::take(&mut self.pretokens))
+    }
+}

@@ -1,0 +1,476 @@
+//! The merge loop: the most frequent pair, again and again, without ever counting anew.
+//!
+//! All pretokens lie in one flat array of token ids, a cell for every byte, and are merged where they are. A token
+//! of n bytes has its id in the first and in the last of its n cells, so both neighbours of a token are found by the
+//! lengths of tokens alone and one replacement takes the same few steps in a word of 5 bytes and in one of 5 million.
+//! What has to stay true:
+//!
+//! - `Pair::count` is the number of places where the pair's tokens are neighbours, overlaps included ("aaa" has two
+//!   (a, a)), each weighted by the count of its pretoken.
+//! - `Pair::places` are the positions of the left token in ascending order: all that the pair has, and some where it
+//!   no longer is. A pair gets them all when the later of its two tokens is made, since no other step makes such
+//!   neighbours; from then on it only loses. So no list is ever added to, and a count never rises.
+//! - A pair below `Limits::least_count`, or too long, has no entry: it can never be merged any more.
+//!
+//! No merge spells a token that exists. A border between two tokens only ever vanishes, and what a step does between
+//! two borders that outlive it depends on nothing outside (in a run of equal tokens the outliving border lies after
+//! an even number of them). So at any time all places that have the same bytes between two borders have the same
+//! tokens there; when (A, B) becomes N, every place with the bytes of N between two borders that remain becomes N.
+
+use super::words::WordCounts;
+use super::{LearnedMerge, Observer, Stage, TrainError};
+use crate::engine::TokenId;
+use hashbrown::HashMap;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::collections::binary_heap::PeekMut;
+use std::hint::black_box;
+use std::ops::Range;
+
+/// Between two pretokens, before the first and after the last.
+const BORDER: u32 = u32::MAX;
+/// The former first cell of a token that is now the right part of another.
+const INSIDE: u32 = u32::MAX - 1;
+
+/// The observer is asked after this many places or cells.
+const POLL_PLACES: usize = 1 << 16;
+/// Cells of this many places are touched before the first is worked on, so that their cache misses overlap.
+const TOUCH_PLACES: usize = 32;
+/// Lists of places are kept in blocks of at least this many.
+const BLOCK_PLACES: usize = 1 << 18;
+
+/// When to stop.
+pub(super) struct Limits {
+    pub(super) wanted: u32,
+    /// At least 1.
+    pub(super) least_count: u64,
+    pub(super) max_token_bytes: u32,
+}
+
+/// Makes merges until a limit is met, and appends the bytes of the new tokens to `tokens`.
+pub(super) fn learn(
+    counts: &WordCounts,
+    byte_ids: &[TokenId; 256],
+    tokens: &mut Vec<Vec<u8>>,
+    limits: &Limits,
+    observer: &mut impl Observer,
+) -> Result<Vec<LearnedMerge>, TrainError> {
+    let mut merger = Merger::new(counts, byte_ids, tokens, limits, observer)?;
+    let mut merges = Vec::new();
+    while (merges.len() as u32) < limits.wanted {
+        let Some(((left, right), pair)) = merger.pairs.take_best() else { break };
+        let id = tokens.len() as TokenId;
+        let token = [tokens[left as usize].as_slice(), &tokens[right as usize]].concat();
+        merger.merge(left, right, id, &pair.places, observer)?;
+        let merge = LearnedMerge { left, right, id, count: pair.count };
+        merges.push(merge);
+        if observer.merged(&merge, &token, merges.len() as u32, limits.wanted).is_break() {
+            return Err(TrainError::Cancelled);
+        }
+        tokens.push(token);
+    }
+    Ok(merges)
+}
+
+/// The whole state between two merges.
+struct Merger<'l> {
+    limits: &'l Limits,
+    cells: Vec<u32>,
+    weights: Weights,
+    /// By token id, in bytes.
+    lengths: Vec<u32>,
+    pairs: Pairs,
+    left_of: Neighbours,
+    right_of: Neighbours,
+}
+
+impl<'l> Merger<'l> {
+    fn new(
+        counts: &WordCounts,
+        byte_ids: &[TokenId; 256],
+        tokens: &[Vec<u8>],
+        limits: &'l Limits,
+        observer: &mut impl Observer,
+    ) -> Result<Self, TrainError> {
+        let mut cells = Vec::with_capacity(counts.distinct_bytes() + counts.len() + 1);
+        let mut weights = Weights::default();
+        // By left and right byte: the count, and in how many places.
+        let mut tally = vec![(0u64, 0u32); 1 << 16];
+        let total = 2 * counts.distinct_bytes() as u64;
+        let mut steps = Steps { done: 0, asked: 0, total, observer };
+        steps.ask()?;
+
+        cells.push(BORDER);
+        // A pretoken of one byte has no pair and never will.
+        let words = || counts.iter().filter(|(word, _)| word.len() > 1);
+        for (word, count) in words() {
+            for part in word.chunks(POLL_PLACES) {
+                cells.extend(part.iter().map(|&byte| byte_ids[usize::from(byte)]));
+                steps.make(part.len())?;
+            }
+            cells.push(BORDER);
+            weights.push(cells.len() as u32, count);
+            for pair in word.array_windows() {
+                let (sum, places) = &mut tally[usize::from(u16::from_be_bytes(*pair))];
+                *sum += count;
+                *places += 1;
+            }
+        }
+
+        let mut pairs = Pairs::new(limits.least_count);
+        let frequent = |(count, _): &&(u64, u32)| *count >= limits.least_count;
+        pairs.open_block(tally.iter().filter(frequent).map(|(_, places)| *places as usize).sum());
+        // Where the next place of a pair goes; one past the block for pairs that are not frequent.
+        let mut cursors = vec![u32::MAX; 1 << 16];
+        for (both, &(count, places)) in tally.iter().enumerate() {
+            let [left, right] = (both as u16).to_be_bytes().map(|byte| byte_ids[usize::from(byte)]);
+            if let Some(cursor) = pairs.add(left, right, count, places) {
+                cursors[both] = cursor;
+            }
+        }
+        let block = pairs.last_block();
+        let mut position = 1;
+        for (word, _) in words() {
+            for (i, pair) in word.array_windows().enumerate() {
+                let cursor = &mut cursors[usize::from(u16::from_be_bytes(*pair))];
+                if let Some(place) = block.get_mut(*cursor as usize) {
+                    *place = position;
+                    *cursor += 1;
+                }
+                position += 1;
+                if i % POLL_PLACES == POLL_PLACES - 1 {
+                    steps.make(POLL_PLACES)?;
+                }
+            }
+            position += 2;
+            steps.make(word.len() % POLL_PLACES)?;
+        }
+        steps.done = total;
+        steps.ask()?;
+
+        let lengths: Vec<u32> = tokens.iter().map(|token| token.len() as u32).collect();
+        let neighbours =
+            || Neighbours { by_id: vec![Neighbour::default(); lengths.len()], ..Default::default() };
+        let (left_of, right_of) = (neighbours(), neighbours());
+        Ok(Self { limits, cells, weights, lengths, pairs, left_of, right_of })
+    }
+
+    /// Replaces (a, b) by `new` from left to right, and keeps the counts of all pairs right.
+    ///
+    /// Where x a b y becomes x new y, the pairs that change are (x, a), (x, new), (b, y) and (new, y): each is told
+    /// by one neighbour, so the changes are gathered in arrays by x and by y, and the table of pairs is asked once
+    /// for each different neighbour rather than for each place.
+    fn merge(
+        &mut self,
+        a: TokenId,
+        b: TokenId,
+        new: TokenId,
+        places: &Places,
+        observer: &mut impl Observer,
+    ) -> Result<(), TrainError> {
+        let Self { limits, cells, weights, lengths, pairs, left_of, right_of } = self;
+        let (a_len, b_len) = (lengths[a as usize], lengths[b as usize]);
+        let new_len = a_len + b_len;
+        lengths.push(new_len);
+        left_of.by_id.push(Neighbour::default());
+        right_of.by_id.push(Neighbour::default());
+        // Of new followed by new, which were b followed by a.
+        let (mut between, mut between_places) = (0u64, Vec::new());
+
+        let mut weights = weights.cursor();
+        for part in pairs.places(places).chunks(POLL_PLACES) {
+            for part in part.chunks(TOUCH_PLACES) {
+                black_box(part.iter().fold(0, |all, &place| all ^ cells[place as usize]));
+                for &place in part {
+                    let (at, middle) = (place as usize, (place + a_len) as usize);
+                    if cells[at] != a || cells[middle] != b {
+                        continue;
+                    }
+                    let weight = weights.at(place);
+                    let after = middle + b_len as usize;
+                    let (x, y) = (cells[at - 1], cells[after]);
+                    if x == new {
+                        between += weight;
+                        between_places.push(place - new_len);
+                    } else if x != BORDER {
+                        left_of.add(x, weight, place - lengths[x as usize]);
+                    }
+                    // Where the next two are (a, b) too, they are the next place, which sees this one as its x.
+                    if y != BORDER && !(y == a && cells[after + a_len as usize] == b) {
+                        right_of.add(y, weight, place);
+                    }
+                    cells[at] = new;
+                    cells[middle] = INSIDE;
+                    cells[after - 1] = new;
+                }
+            }
+            poll(observer)?;
+        }
+
+        // The pair (a, b) itself is gone: where a is b, taking from it finds nothing.
+        pairs.lessen(b, a, between);
+        for x in &left_of.found {
+            pairs.lessen(*x, a, left_of.by_id[*x as usize].weight);
+        }
+        for y in &right_of.found {
+            pairs.lessen(b, *y, right_of.by_id[*y as usize].weight);
+        }
+
+        let fits =
+            |x: TokenId| u64::from(lengths[x as usize]) + u64::from(new_len) <= limits.max_token_bytes.into();
+        pairs.open_block(between_places.len() + left_of.places.len() + right_of.places.len());
+        left_of.settle(|x, n| if fits(x) { pairs.add(x, new, n.weight, n.places) } else { None });
+        right_of.settle(|y, n| if fits(y) { pairs.add(new, y, n.weight, n.places) } else { None });
+        let between_cursor =
+            if fits(new) { pairs.add(new, new, between, between_places.len() as u32) } else { None };
+        let block = pairs.last_block();
+        if let Some(cursor) = between_cursor {
+            block[cursor as usize..][..between_places.len()].copy_from_slice(&between_places);
+        }
+        for neighbours in [left_of, right_of] {
+            neighbours.distribute(block, observer)?;
+        }
+        Ok(())
+    }
+}
+
+fn poll(observer: &mut impl Observer) -> Result<(), TrainError> {
+    match observer.poll(Stage::Merging).is_break() {
+        true => Err(TrainError::Cancelled),
+        false => Ok(()),
+    }
+}
+
+/// Progress of laying out.
+struct Steps<'o, O> {
+    done: u64,
+    asked: u64,
+    total: u64,
+    observer: &'o mut O,
+}
+
+impl<O: Observer> Steps<'_, O> {
+    fn make(&mut self, steps: usize) -> Result<(), TrainError> {
+        self.done += steps as u64;
+        if self.done - self.asked >= POLL_PLACES as u64 { self.ask() } else { Ok(()) }
+    }
+
+    fn ask(&mut self) -> Result<(), TrainError> {
+        self.asked = self.done;
+        match self.observer.preparing(self.done, self.total).is_break() {
+            true => Err(TrainError::Cancelled),
+            false => Ok(()),
+        }
+    }
+}
+
+/// The count of the pretoken at a position. Pretokens lie in descending order of their counts, so this is a short
+/// list of ranges, and walking up a list of places seldom leaves the range it is in.
+#[derive(Default)]
+struct Weights {
+    /// The end of each range of positions.
+    ends: Vec<u32>,
+    counts: Vec<u64>,
+}
+
+impl Weights {
+    /// The next pretoken ends before `end`.
+    fn push(&mut self, end: u32, count: u64) {
+        match (self.ends.last_mut(), self.counts.last()) {
+            (Some(last), Some(&same)) if same == count => *last = end,
+            _ => {
+                self.ends.push(end);
+                self.counts.push(count);
+            }
+        }
+    }
+
+    fn cursor(&self) -> WeightCursor<'_> {
+        WeightCursor { weights: self, range: 0, end: 0, count: 0 }
+    }
+}
+
+struct WeightCursor<'w> {
+    weights: &'w Weights,
+    range: usize,
+    end: u32,
+    count: u64,
+}
+
+impl WeightCursor<'_> {
+    /// The positions asked for only grow.
+    #[inline]
+    fn at(&mut self, place: u32) -> u64 {
+        if place >= self.end {
+            let Weights { ends, counts } = self.weights;
+            self.range += ends[self.range..].partition_point(|&end| end <= place);
+            (self.end, self.count) = (ends[self.range], counts[self.range]);
+        }
+        self.count
+    }
+}
+
+/// What the merge in hand has found on one side of its places.
+#[derive(Default)]
+struct Neighbours {
+    /// By token id; all zero between merges.
+    by_id: Vec<Neighbour>,
+    /// The ids that are not zero there.
+    found: Vec<TokenId>,
+    /// The neighbour, and the position of the left token of the new pair.
+    places: Vec<(TokenId, u32)>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Neighbour {
+    weight: u64,
+    places: u32,
+    /// Where the next of its places goes in the last block.
+    cursor: u32,
+}
+
+impl Neighbours {
+    #[inline]
+    fn add(&mut self, id: TokenId, weight: u64, place: u32) {
+        let neighbour = &mut self.by_id[id as usize];
+        if neighbour.places == 0 {
+            self.found.push(id);
+        }
+        neighbour.weight += weight;
+        neighbour.places += 1;
+        self.places.push((id, place));
+    }
+
+    /// Asks for each neighbour where its list of places begins, if it is to have one.
+    fn settle(&mut self, mut cursor: impl FnMut(TokenId, Neighbour) -> Option<u32>) {
+        for &id in &self.found {
+            let neighbour = &mut self.by_id[id as usize];
+            neighbour.cursor = cursor(id, *neighbour).unwrap_or(u32::MAX);
+        }
+    }
+
+    /// Writes the lists of places, and is ready for the next merge.
+    fn distribute(&mut self, block: &mut [u32], observer: &mut impl Observer) -> Result<(), TrainError> {
+        for part in self.places.chunks(POLL_PLACES) {
+            for &(id, position) in part {
+                let cursor = &mut self.by_id[id as usize].cursor;
+                if let Some(place) = block.get_mut(*cursor as usize) {
+                    *place = position;
+                    *cursor += 1;
+                }
+            }
+            poll(observer)?;
+        }
+        self.places.clear();
+        for id in self.found.drain(..) {
+            self.by_id[id as usize] = Neighbour::default();
+        }
+        Ok(())
+    }
+}
+
+/// All pairs that can still be merged.
+struct Pairs {
+    least_count: u64,
+    by_ids: HashMap<u64, Pair, foldhash::fast::FixedState>,
+    /// Each pair at least once, with its count or one that it had: a count only falls, so it is put right when it
+    /// comes to the top. The largest is the most frequent, and of those the one with the smallest ids.
+    candidates: BinaryHeap<(u64, Reverse<u64>)>,
+    /// The lists of places, one after the other.
+    blocks: Vec<Vec<u32>>,
+}
+
+struct Pair {
+    count: u64,
+    places: Places,
+}
+
+/// A list of places: a part of a block.
+struct Places {
+    block: u32,
+    start: u32,
+    len: u32,
+}
+
+impl Places {
+    fn range(&self) -> Range<usize> {
+        self.start as usize..self.start as usize + self.len as usize
+    }
+}
+
+/// Pairs compare by left id, then right id.
+fn key(left: TokenId, right: TokenId) -> u64 {
+    u64::from(left) << 32 | u64::from(right)
+}
+
+impl Pairs {
+    fn new(least_count: u64) -> Self {
+        let (by_ids, candidates) = (HashMap::default(), BinaryHeap::new());
+        Self { least_count, by_ids, candidates, blocks: vec![Vec::new()] }
+    }
+
+    /// Takes out the pair to merge next.
+    fn take_best(&mut self) -> Option<((TokenId, TokenId), Pair)> {
+        while let Some(mut top) = self.candidates.peek_mut() {
+            let (count, Reverse(key)) = *top;
+            match self.by_ids.get(&key) {
+                Some(pair) if pair.count == count => {
+                    PeekMut::pop(top);
+                    let pair = self.by_ids.remove(&key)?;
+                    return Some((((key >> 32) as TokenId, key as TokenId), pair));
+                }
+                Some(pair) => top.0 = pair.count,
+                None => {
+                    PeekMut::pop(top);
+                }
+            }
+        }
+        None
+    }
+
+    fn places(&self, places: &Places) -> &[u32] {
+        &self.blocks[places.block as usize][places.range()]
+    }
+
+    /// Makes room for lists of together so many places in one block.
+    fn open_block(&mut self, places: usize) {
+        let block = self.last_block();
+        if block.capacity() - block.len() < places {
+            self.blocks.push(Vec::with_capacity(places.max(BLOCK_PLACES)));
+        }
+    }
+
+    fn last_block(&mut self) -> &mut Vec<u32> {
+        let last = self.blocks.len() - 1;
+        &mut self.blocks[last]
+    }
+
+    /// Enters a pair that did not exist before, unless it is too rare. Says where in the last block its list of so
+    /// many places has to be written.
+    fn add(&mut self, left: TokenId, right: TokenId, count: u64, places: u32) -> Option<u32> {
+        if count < self.least_count {
+            return None;
+        }
+        let block = self.blocks.len() as u32 - 1;
+        let list = self.last_block();
+        let start = list.len();
+        list.resize(start + places as usize, 0);
+        let places = Places { block, start: start as u32, len: places };
+        self.by_ids.insert(key(left, right), Pair { count, places });
+        self.candidates.push((count, Reverse(key(left, right))));
+        Some(start as u32)
+    }
+
+    /// The pair, if there is such an entry, occurs so much less often than it did.
+    fn lessen(&mut self, left: TokenId, right: TokenId, by: u64) {
+        if by == 0 {
+            return;
+        }
+        if let Some(pair) = self.by_ids.get_mut(&key(left, right)) {
+            pair.count -= by;
+            if pair.count < self.least_count {
+                self.by_ids.remove(&key(left, right));
+            }
+        }
+    }
+}

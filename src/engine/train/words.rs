@@ -1,0 +1,193 @@
+//! Distinct byte strings with counts: the table that counting fills, and the sorted list that training reads.
+//!
+//! A list is in one order only (most frequent first, then by bytes), so equal counts are equal lists however they
+//! came about.
+
+use super::TrainError;
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
+use std::hash::{BuildHasher, Hasher};
+use std::ops::Range;
+
+/// Training keeps positions in 32 bits, with a separator for every pretoken and two values set apart.
+const MAX_DISTINCT_BYTES: u64 = u32::MAX as u64 - 16;
+
+/// Counts of pairs are sums of parts of this, so with it they cannot overflow either.
+const MAX_TOTAL_BYTES: u64 = i64::MAX as u64;
+
+/// Distinct pretokens and how often each occurs: all that training needs to know of a corpus.
+///
+/// Made by [`Counter::finish`](super::Counter::finish) from texts, or by [`WordCounts::from_pairs`] from counts.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct WordCounts {
+    bytes: Vec<u8>,
+    /// Where each pretoken ends in `bytes`, and its count.
+    entries: Vec<(u32, u64)>,
+    total_pretokens: u64,
+    total_bytes: u64,
+}
+
+impl WordCounts {
+    /// From pretokens and their counts, in any order; the counts of a pretoken given twice are added, those of 0
+    /// left out. An empty pretoken is an error, and so is a sum that does not fit.
+    pub fn from_pairs<B: AsRef<[u8]>>(pairs: impl IntoIterator<Item = (B, u64)>) -> Result<Self, TrainError> {
+        let hasher = WordHasher::default();
+        let mut table = Table::default();
+        for (word, count) in pairs {
+            match word.as_ref() {
+                [] => return Err(TrainError::EmptyPretoken),
+                _ if count == 0 => {}
+                word => table.add(hasher.hash(word), word, count)?,
+            }
+        }
+        Self::from_tables(&[table])
+    }
+
+    /// From tables that have no pretoken in common.
+    pub(super) fn from_tables(tables: &[Table]) -> Result<Self, TrainError> {
+        let (mut total_pretokens, mut total_bytes, mut distinct_bytes) = (0u128, 0u128, 0u128);
+        for slot in tables.iter().flat_map(|t| &t.slots) {
+            total_pretokens += u128::from(slot.count);
+            total_bytes += u128::from(slot.count) * u128::from(slot.len);
+            distinct_bytes += u128::from(slot.len) + 1;
+        }
+        if total_bytes > u128::from(MAX_TOTAL_BYTES) {
+            return Err(TrainError::Overflow { limit: MAX_TOTAL_BYTES });
+        }
+        if distinct_bytes > u128::from(MAX_DISTINCT_BYTES) {
+            return Err(TrainError::TooManyPretokens { limit: MAX_DISTINCT_BYTES });
+        }
+
+        // The first bytes beside the count settle nearly every comparison without a visit to the pretokens.
+        let mut order: Vec<(u64, u64, &[u8])> = Vec::with_capacity(tables.iter().map(Table::len).sum());
+        for table in tables {
+            order.extend(table.slots.iter().map(|slot| {
+                let word = table.word(slot);
+                (slot.count, leading_bytes(word), word)
+            }));
+        }
+        order.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)).then_with(|| a.2.cmp(b.2)));
+
+        let mut counts = Self {
+            bytes: Vec::with_capacity(distinct_bytes as usize - order.len()),
+            entries: Vec::with_capacity(order.len()),
+            total_pretokens: total_pretokens as u64,
+            total_bytes: total_bytes as u64,
+        };
+        for (count, _, word) in order {
+            counts.bytes.extend_from_slice(word);
+            counts.entries.push((counts.bytes.len() as u32, count));
+        }
+        Ok(counts)
+    }
+
+    /// How many distinct pretokens there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The sum of all counts.
+    pub fn total_pretokens(&self) -> u64 {
+        self.total_pretokens
+    }
+
+    /// The bytes of all pretokens, each taken as often as it occurs.
+    pub fn total_bytes(&self) -> u64 {
+        self.total_bytes
+    }
+
+    /// The bytes of all distinct pretokens.
+    pub fn distinct_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Each distinct pretoken with its count: the most frequent first, then by bytes.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], u64)> {
+        let mut start = 0;
+        self.entries.iter().map(move |&(end, count)| {
+            let word = &self.bytes[start..end as usize];
+            start = end as usize;
+            (word, count)
+        })
+    }
+}
+
+/// The first eight bytes, such that numbers compare as the bytes do.
+fn leading_bytes(word: &[u8]) -> u64 {
+    let mut first = [0; 8];
+    let n = word.len().min(8);
+    first[..n].copy_from_slice(&word[..n]);
+    u64::from_be_bytes(first)
+}
+
+/// The hash of a pretoken. Seeded at random, as the texts are somebody else's; no result depends on it.
+#[derive(Clone, Default)]
+pub(super) struct WordHasher(foldhash::fast::RandomState);
+
+impl WordHasher {
+    pub(super) fn hash(&self, word: &[u8]) -> u64 {
+        let mut hasher = self.0.build_hasher();
+        hasher.write(word);
+        hasher.finish()
+    }
+}
+
+/// Pretokens with counts, by hash.
+#[derive(Default)]
+pub(super) struct Table {
+    slots: HashTable<Slot>,
+    bytes: Vec<u8>,
+}
+
+struct Slot {
+    hash: u64,
+    count: u64,
+    start: u32,
+    len: u32,
+}
+
+impl Slot {
+    fn range(&self) -> Range<usize> {
+        self.start as usize..self.start as usize + self.len as usize
+    }
+}
+
+impl Table {
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    fn word(&self, slot: &Slot) -> &[u8] {
+        &self.bytes[slot.range()]
+    }
+
+    /// Adds `count` to what the word has; `hash` is its hash by the one [`WordHasher`] of this table.
+    pub(super) fn add(&mut self, hash: u64, word: &[u8], count: u64) -> Result<(), TrainError> {
+        let Self { slots, bytes } = self;
+        match slots.entry(hash, |slot| slot.hash == hash && bytes[slot.range()] == *word, |slot| slot.hash) {
+            Entry::Occupied(mut slot) => {
+                let count = slot.get().count.checked_add(count);
+                slot.get_mut().count = count.ok_or(TrainError::Overflow { limit: MAX_TOTAL_BYTES })?;
+            }
+            Entry::Vacant(slot) => {
+                let start = bytes.len();
+                if start as u64 + word.len() as u64 > MAX_DISTINCT_BYTES {
+                    return Err(TrainError::TooManyPretokens { limit: MAX_DISTINCT_BYTES });
+                }
+                bytes.extend_from_slice(word);
+                slot.insert(Slot { hash, count, start: start as u32, len: word.len() as u32 });
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds all that another table with the same hasher has.
+    pub(super) fn absorb(&mut self, other: &Self) -> Result<(), TrainError> {
+        other.slots.iter().try_for_each(|slot| self.add(slot.hash, other.word(slot), slot.count))
+    }
+}
