@@ -125,7 +125,7 @@ impl VersionFacts {
             merges: tokenizer.merges().len() as u64,
             special_tokens: tokenizer.specials().list().len() as u64,
             split: match pattern.family() {
-                Some(family) => SplitFacts::Family(format!("{family:?}").to_lowercase()),
+                Some(family) => SplitFacts::Family(family.name().to_owned()),
                 None => SplitFacts::Regexes(pattern.regexes().to_vec()),
             },
             normalizer: tokenizer.normalizer().name().to_owned(),

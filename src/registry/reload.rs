@@ -9,7 +9,7 @@ use super::import::Seen;
 use super::name::{AliasName, VocabName};
 use super::residency::LoadError;
 use super::snapshot::{Slot, Vocabs, Vocabulary, default_pick};
-use super::{Embedded, Failure, ReloadReport, Shared, off_thread};
+use super::{Embedded, Failure, LOADS_AT_ONCE, ReloadReport, Shared, off_thread};
 use crate::formats::native;
 use crate::store::Digest;
 use crate::store::Key;
@@ -30,6 +30,8 @@ const SWEEP_AFTER: Duration = Duration::from_secs(60 * 60);
 /// What the store holds.
 #[derive(Debug, Default)]
 pub(super) struct Read {
+    /// How many records there are, good or not, deleted versions included.
+    records: usize,
     pub(super) vocabs: Vocabs,
     pub(super) failed: Vec<Failure>,
 }
@@ -97,6 +99,7 @@ impl Shared {
 
     /// Loads what is to stay in memory: aliased versions first, as clients named them on purpose.
     async fn warm_all(&self, base: &Vocabs, vocabs: &mut Vocabs, report: &mut ReloadReport) {
+        self.warm_ahead(vocabs).await;
         let mut room = self.settings.max_resident_bytes;
         for with_latest in [false, true] {
             for (name, vocab) in vocabs.iter_mut() {
@@ -114,6 +117,24 @@ impl Shared {
                     report.fail(&name.at(version), problem);
                 }
             }
+        }
+    }
+
+    /// Loads several versions at a time, if all of them are sure to fit: a start should not be longer than it must.
+    /// What fails here fails again in its turn, and is reported then.
+    async fn warm_ahead(&self, vocabs: &Vocabs) {
+        /// No tokenizer was seen to take more in memory than so many times its stored size.
+        const GROWTH: u64 = 4;
+        let pinned = vocabs.iter().flat_map(|(name, vocab)| {
+            let pinned = vocab.pinned(default_pick(&self.settings.default_vocab, name));
+            pinned.into_iter().map(|version| Arc::clone(&vocab.slots[&version]))
+        });
+        let pinned: Vec<Arc<Slot>> = pinned.collect();
+        let likely =
+            pinned.iter().fold(0_u64, |sum, slot| sum.saturating_add(slot.weight().saturating_mul(GROWTH)));
+        if likely <= self.settings.max_resident_bytes {
+            let load = async |slot: Arc<Slot>| drop(self.load_to_pin(&slot).await);
+            stream::iter(pinned).for_each_concurrent(LOADS_AT_ONCE, load).await;
         }
     }
 
@@ -168,7 +189,7 @@ impl Shared {
             .collect()
             .await;
 
-        let mut read = Read::default();
+        let mut read = Read { records: records.len(), ..Read::default() };
         let mut aliases: Vec<(VocabName, AliasName, Result<AliasRecord, String>)> = Vec::new();
         for (about, record) in records {
             match about {
@@ -306,9 +327,13 @@ impl Vocabulary {
     fn target(&self, record: &AliasRecord) -> Option<Option<u32>> {
         let live = |version: &u32| self.slots.contains_key(version);
         match self.slots.get(&record.version) {
-            Some(slot) if record.digest.is_none_or(|digest| digest == slot.facts.digest) => Some(Some(record.version)),
+            Some(slot) if record.digest.is_none_or(|digest| digest == slot.facts.digest) => {
+                Some(Some(record.version))
+            }
             Some(_) => record.previous.filter(live).map(Some),
-            None if record.digest.is_some() && record.version > self.highest => Some(record.previous.filter(live)),
+            None if record.digest.is_some() && record.version > self.highest => {
+                Some(record.previous.filter(live))
+            }
             None => None,
         }
     }

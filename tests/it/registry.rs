@@ -8,10 +8,11 @@ mod swap;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::task::Poll;
 use vocabd::engine::{Merge, Normalizer, Pattern, Scratch, Tokenizer, TokenizerParts};
 use vocabd::registry::{
-    AliasName, ChangeError, Digest, Embedded, Pick, Precondition, Provenance, PublishError, Published, Registry,
-    RegistrySettings, ResolveError, VocabName, VocabRef,
+    AliasName, ChangeError, Digest, Embedded, Pick, Precondition, Provenance, PublishError, Published,
+    Registry, RegistrySettings, ResolveError, VocabName, VocabRef,
 };
 use vocabd::store::{Key, Store};
 
@@ -27,7 +28,8 @@ pub(super) fn tiny(word: &str) -> Tokenizer {
     }
     let pattern = Pattern::parse("cl100k").unwrap();
     let (specials, normalizer) = (Vec::new(), Normalizer::None);
-    Tokenizer::new(TokenizerParts { tokens, merges, specials, pattern, normalizer, whole_pretokens: false }).unwrap()
+    Tokenizer::new(TokenizerParts { tokens, merges, specials, pattern, normalizer, whole_pretokens: false })
+        .unwrap()
 }
 
 pub(super) fn native(word: &str) -> Vec<u8> {
@@ -144,7 +146,10 @@ async fn refs_that_lead_nowhere_say_what_there_is() {
     assert_eq!(at(&registry, "qwen_zh").await, Err(ResolveError::UnknownVocab { near }));
     assert_eq!(at(&registry, "xyz").await, Err(ResolveError::UnknownVocab { near: vec![] }));
     let known = vec![2, 1];
-    assert_eq!(at(&registry, "qwen-zh@3").await, Err(ResolveError::UnknownVersion { name: name("qwen-zh"), known }));
+    assert_eq!(
+        at(&registry, "qwen-zh@3").await,
+        Err(ResolveError::UnknownVersion { name: name("qwen-zh"), known })
+    );
     let known = vec![alias("prod")];
     let error = at(&registry, "qwen-zh@test").await.unwrap_err();
     assert_eq!(error, ResolveError::UnknownAlias { name: name("qwen-zh"), known });
@@ -265,10 +270,12 @@ async fn everything_is_there_after_a_restart() {
     let registry = open(dir.path()).await;
     publish_as(&registry, "zh", "hello", &["prod", "test"]).await.unwrap();
     publish(&registry, "zh", "world").await;
-    let before: Vec<_> = registry.list().into_iter().map(|v| (v.name, v.latest, v.versions, v.aliases)).collect();
+    let before: Vec<_> =
+        registry.list().into_iter().map(|v| (v.name, v.latest, v.versions, v.aliases)).collect();
     drop(registry);
     let registry = open(dir.path()).await;
-    let after: Vec<_> = registry.list().into_iter().map(|v| (v.name, v.latest, v.versions, v.aliases)).collect();
+    let after: Vec<_> =
+        registry.list().into_iter().map(|v| (v.name, v.latest, v.versions, v.aliases)).collect();
     assert_eq!(before, after);
     // `zh@prod` is pinned, `zh@2` is the latest, and the default.
     assert_eq!(registry.residency().resident_versions, 3);
@@ -314,8 +321,11 @@ async fn a_publish_goes_on_when_its_caller_goes_away() {
     let registry = in_memory().await;
     let from = Provenance::default();
     let (vocab, aliases) = (name("zh"), [alias("prod")]);
-    let publishing = registry.publish(&vocab, tiny("hello"), from, &aliases);
-    assert!(tokio::time::timeout(std::time::Duration::ZERO, publishing).await.is_err());
+    {
+        let mut publishing = std::pin::pin!(registry.publish(&vocab, tiny("hello"), from, &aliases));
+        let begun = std::future::poll_fn(|cx| Poll::Ready(publishing.as_mut().poll(cx).is_pending()));
+        assert!(begun.await);
+    }
     while at(&registry, "zh@prod").await != Ok(1) {
         tokio::time::sleep(std::time::Duration::from_millis(1)).await;
     }

@@ -1,6 +1,8 @@
 //! Reading the store again, and the import folder.
 
-use super::{at, alias, embedded, in_memory, name, native, open, publish, publish_as, settings, tokens, vref};
+use super::{
+    alias, at, embedded, in_memory, name, native, open, publish, publish_as, settings, tokens, vref,
+};
 use base64::Engine as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -183,7 +185,10 @@ async fn a_file_put_in_by_hand_becomes_a_version_once() {
     assert_eq!(report.loaded, refs(&["nat@1", "zh-32k@1", "zh-32k@prod"]));
     let loaded = registry.resolve(Some(&vref("zh-32k@prod"))).await.unwrap();
     assert_eq!(tokens(&loaded.tokenizer, "hello"), 1);
-    assert_eq!((loaded.facts.format.as_str(), loaded.facts.source.as_str()), ("tiktoken", "import/zh-32k.tiktoken"));
+    assert_eq!(
+        (loaded.facts.format.as_str(), loaded.facts.source.as_str()),
+        ("tiktoken", "import/zh-32k.tiktoken")
+    );
     assert_eq!((loaded.facts.special_tokens, loaded.facts.normalizer.as_str()), (1, "nfc"));
 
     let report = registry.reload().await;
@@ -222,8 +227,14 @@ async fn files_that_cannot_be_taken_are_listed_and_left() {
     std::os::unix::fs::symlink(&outside, import.join("link.native")).unwrap();
     std::os::unix::fs::symlink("/dev/zero", import.join("zero.native")).unwrap();
     std::os::unix::fs::symlink("nowhere", import.join("dangling.native")).unwrap();
-    rustix::fs::mknodat(rustix::fs::CWD, import.join("pipe.native"), rustix::fs::FileType::Fifo, 0o600.into(), 0)
-        .unwrap();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        import.join("pipe.native"),
+        rustix::fs::FileType::Fifo,
+        0o600.into(),
+        0,
+    )
+    .unwrap();
     std::fs::create_dir(import.join("folder.native")).unwrap();
     std::fs::File::create(import.join("huge.native")).unwrap().set_len((1 << 30) + 1).unwrap();
     for (file, content) in [
@@ -247,23 +258,26 @@ async fn files_that_cannot_be_taken_are_listed_and_left() {
         let report = registry.reload().await;
         let mut names = failed(&report);
         names.sort_unstable();
-        assert_eq!(names, [
-            "import/-bad.native",
-            "import/alias.native",
-            "import/alone.toml",
-            "import/broken.tiktoken",
-            "import/dangling.native",
-            "import/empty.tiktoken",
-            "import/folder.native",
-            "import/good.native",
-            "import/huge.native",
-            "import/link.native",
-            "import/pipe.native",
-            "import/readme.txt",
-            "import/side.tiktoken",
-            "import/twice.tiktoken",
-            "import/zero.native",
-        ]);
+        assert_eq!(
+            names,
+            [
+                "import/-bad.native",
+                "import/alias.native",
+                "import/alone.toml",
+                "import/broken.tiktoken",
+                "import/dangling.native",
+                "import/empty.tiktoken",
+                "import/folder.native",
+                "import/good.native",
+                "import/huge.native",
+                "import/link.native",
+                "import/pipe.native",
+                "import/readme.txt",
+                "import/side.tiktoken",
+                "import/twice.tiktoken",
+                "import/zero.native",
+            ]
+        );
         assert!(report.failed.iter().all(|failure| !failure.problem.contains(dir.path().to_str().unwrap())));
         assert_eq!(at(&registry, "good").await, Ok(1));
         assert_eq!(at(&registry, "twice").await, Ok(1));
