@@ -80,9 +80,8 @@ impl Shared {
     async fn take_store(&self, report: &mut ReloadReport, grace: Duration) -> Result<(), StoreError> {
         let base = self.snapshot.load().vocabs.clone();
         let mut read = self.read_store(&base, None).await?;
-        let stored =
-            |vocabs: &Vocabs| vocabs.values().flat_map(|v| v.slots.values()).filter(|s| s.stored).count();
-        if stored(&base) > 0 && stored(&read.vocabs) == 0 {
+        let mut known = base.values().flat_map(|vocab| vocab.slots.values());
+        if read.records == 0 && known.any(|slot| slot.stored) {
             // A volume that is not mounted looks just so.
             report.fail("store", "it holds no vocabulary any more; all stay as they were");
             return Ok(());

@@ -154,6 +154,17 @@ async fn an_empty_store_does_not_take_everything_away() {
 }
 
 #[tokio::test]
+async fn a_store_whose_versions_were_all_deleted_is_another_matter() {
+    let store = Arc::new(Store::memory());
+    let server = Registry::open(Arc::clone(&store), settings(), None).await.unwrap();
+    publish(&server, "zh", "aaaa").await;
+    let tool = Registry::open(store, settings(), None).await.unwrap();
+    tool.delete_version(&name("zh"), 1).await.unwrap();
+    assert_eq!(server.reload().await.removed, refs(&["zh@1"]));
+    assert!(at(&server, "zh").await.is_err());
+}
+
+#[tokio::test]
 async fn content_without_a_version_is_swept_at_the_start() {
     let dir = tempfile::tempdir().unwrap();
     drop(open(dir.path()).await);
