@@ -61,10 +61,7 @@ impl Store {
     pub async fn open_local(root: &Path) -> Result<Self, StoreError> {
         let root = root.to_owned();
         blocking(move || {
-            match std::fs::create_dir_all(&root) {
-                Err(error) if !root.is_dir() => return Err(error.into()),
-                _ => {}
-            }
+            make_root(&root)?;
             let root = root.canonicalize()?;
             let (lock, was_alone) = prepare(&root);
             let objects = LocalFileSystem::new_with_prefix(&root)?.with_fsync(true);
@@ -169,6 +166,20 @@ impl Store {
         })
         .await
     }
+}
+
+/// Makes the root where it is missing, and its way there, to last.
+fn make_root(root: &Path) -> Result<(), StoreError> {
+    if root.is_dir() {
+        return Ok(());
+    }
+    let root = std::path::absolute(root)?;
+    let missing: Vec<&Path> = root.ancestors().take_while(|folder| !folder.exists()).collect();
+    std::fs::create_dir_all(&root)?;
+    for parent in missing.iter().filter_map(|folder| folder.parent()) {
+        File::open(parent)?.sync_all()?;
+    }
+    Ok(())
 }
 
 /// Makes the folders, removes litter if this process is alone, and returns the lock to hold and whether it was.

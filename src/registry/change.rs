@@ -7,7 +7,7 @@ use super::error::{ChangeError, PublishError, ResolveError};
 use super::facts::{AliasRecord, Loaded, Provenance, Record, VersionFacts, agrees, to_json};
 use super::name::{AliasName, VocabName};
 use super::residency::checked;
-use super::snapshot::{Slot, Snapshot, Vocabs};
+use super::snapshot::{Slot, Snapshot, Vocabs, Vocabulary};
 use super::{AliasChange, Precondition, Published, Shared, off_thread};
 use crate::engine::Tokenizer;
 use crate::formats::native;
@@ -107,7 +107,7 @@ impl Shared {
                     insert(&mut vocabs, name, Slot::warm(loaded, true));
                 }
                 let vocabs = self.with_aliases(vocabs, name, version, aliases)?;
-                self.put_aliases(name, version, aliases, undo).await?;
+                self.put_aliases(&facts, aliases, undo).await?;
                 return Ok((vocabs, Published { facts, created: false }));
             }
             let tokenizer = match stored.take() {
@@ -122,10 +122,10 @@ impl Shared {
             let mut next = vocabs.clone();
             insert(&mut next, name, Slot::warm(Arc::clone(&loaded), true));
             let next = self.with_aliases(next, name, version, aliases)?;
+            self.put_aliases(&facts, aliases, undo).await?;
             match self.put_record(&facts, undo).await {
                 Ok(()) => {
                     self.keep_content(draft).await?;
-                    self.put_aliases(name, version, aliases, undo).await?;
                     return Ok((next, Published { facts, created: true }));
                 }
                 Err(StoreError::AlreadyExists) => {
@@ -189,31 +189,32 @@ impl Shared {
 
     async fn put_aliases(
         &self,
-        name: &VocabName,
-        version: u32,
+        facts: &VersionFacts,
         aliases: &[AliasName],
         undo: &mut Undo,
     ) -> Result<(), StoreError> {
         let snapshot = self.snapshot.load_full();
         for alias in aliases {
-            let old = snapshot.vocabs.get(name).and_then(|vocab| vocab.aliases.get(alias).copied());
-            self.put_alias(name, alias, version, old, undo).await?;
+            self.put_alias(&snapshot, facts, alias, undo).await?;
         }
         Ok(())
     }
 
+    /// Writes that `alias` is at the version of `facts`, coming from where `snapshot` has it.
     async fn put_alias(
         &self,
-        name: &VocabName,
+        snapshot: &Snapshot,
+        facts: &VersionFacts,
         alias: &AliasName,
-        version: u32,
-        old: Option<u32>,
         undo: &mut Undo,
     ) -> Result<(), StoreError> {
-        let key = Key::alias(name.segment(), alias.segment());
-        let record = |version| Bytes::from(to_json(&AliasRecord { version }));
-        undo.wrote(key.clone(), record(version), old.map(record));
-        self.store.put(&key, record(version)).await
+        let key = Key::alias(facts.name.segment(), alias.segment());
+        let before = snapshot.vocabs.get(&facts.name).and_then(|vocab| vocab.alias_record(alias));
+        let previous = before.as_ref().map(|before| before.version);
+        let record = AliasRecord { version: facts.version, digest: Some(facts.digest), previous };
+        let record = Bytes::from(to_json(&record));
+        undo.wrote(key.clone(), record.clone(), before.map(|before| to_json(&before).into()));
+        self.store.put(&key, record).await
     }
 
     /// `vocabs` with the aliases moved, if all that is to stay in memory then fits.
@@ -271,7 +272,7 @@ impl Shared {
             return Err(ResolveError::NoRoom { name: name.clone(), needed, pinned, limit }.into());
         }
         let mut undo = Undo::default();
-        if let Err(error) = self.put_alias(name, alias, version, old_version, &mut undo).await {
+        if let Err(error) = self.put_alias(&snapshot, &slot.facts, alias, &mut undo).await {
             undo.roll_back(&self.store).await;
             self.settle();
             return Err(error.into());
@@ -294,7 +295,9 @@ impl Shared {
         let old_version = vocab.aliases.get(alias).copied();
         let old = old_version.and_then(|old| vocab.slots.get(&old)).map(|slot| Arc::clone(&slot.facts));
         precondition.check(old_version.is_some(), old.as_deref())?;
-        let Some(old_version) = old_version else { return Err(vocab.unknown_alias(name).into()) };
+        let (Some(old_version), Some(record)) = (old_version, vocab.alias_record(alias)) else {
+            return Err(vocab.unknown_alias(name).into());
+        };
         let mut vocabs = snapshot.vocabs.clone();
         if let Some(vocab) = vocabs.get_mut(name) {
             Arc::make_mut(vocab).aliases.remove(alias);
@@ -303,7 +306,7 @@ impl Shared {
         let key = Key::alias(name.segment(), alias.segment());
         if let Err(error) = self.store.delete(&key).await {
             // The file may be gone although the call failed; nobody else writes it while this change runs.
-            let _ = self.store.create(&key, to_json(&AliasRecord { version: old_version })).await;
+            let _ = self.store.create(&key, to_json(&record)).await;
             return Err(error.into());
         }
         self.swap(vocabs);
@@ -411,6 +414,15 @@ impl Precondition {
             Self::IfNoneMatchAny => !exists,
         };
         if holds { Ok(()) } else { Err(ChangeError::Precondition { current }) }
+    }
+}
+
+impl Vocabulary {
+    /// The record that says where an alias is now.
+    fn alias_record(&self, alias: &AliasName) -> Option<AliasRecord> {
+        let version = *self.aliases.get(alias)?;
+        let digest = self.slots.get(&version).map(|slot| slot.facts.digest);
+        Some(AliasRecord { version, digest, previous: None })
     }
 }
 

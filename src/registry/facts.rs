@@ -88,9 +88,18 @@ pub(super) struct Record {
 }
 
 /// An alias record.
-#[derive(Debug, Serialize, Deserialize)]
+///
+/// One that moves with a publish is written before the version's record, so that the version and the move become
+/// true in one moment: until the record is there, the alias is where it was before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct AliasRecord {
     pub(super) version: u32,
+    /// Of that version: another process may have got the number for other content. Files made by hand may leave it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) digest: Option<Digest>,
+    /// Where the alias was, if that version never came to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) previous: Option<u32>,
 }
 
 impl VersionFacts {
@@ -116,7 +125,7 @@ impl VersionFacts {
             merges: tokenizer.merges().len() as u64,
             special_tokens: tokenizer.specials().list().len() as u64,
             split: match pattern.family() {
-                Some(family) => SplitFacts::Family(format!("{family:?}").to_lowercase()),
+                Some(family) => SplitFacts::Family(family.name().to_owned()),
                 None => SplitFacts::Regexes(pattern.regexes().to_vec()),
             },
             normalizer: tokenizer.normalizer().name().to_owned(),

@@ -9,7 +9,7 @@ use super::import::Seen;
 use super::name::{AliasName, VocabName};
 use super::residency::LoadError;
 use super::snapshot::{Slot, Vocabs, Vocabulary, default_pick};
-use super::{Embedded, Failure, ReloadReport, Shared, off_thread};
+use super::{Embedded, Failure, LOADS_AT_ONCE, ReloadReport, Shared, off_thread};
 use crate::formats::native;
 use crate::store::Digest;
 use crate::store::Key;
@@ -30,6 +30,8 @@ const SWEEP_AFTER: Duration = Duration::from_secs(60 * 60);
 /// What the store holds.
 #[derive(Debug, Default)]
 pub(super) struct Read {
+    /// How many records there are, good or not, deleted versions included.
+    records: usize,
     pub(super) vocabs: Vocabs,
     pub(super) failed: Vec<Failure>,
 }
@@ -78,9 +80,8 @@ impl Shared {
     async fn take_store(&self, report: &mut ReloadReport, grace: Duration) -> Result<(), StoreError> {
         let base = self.snapshot.load().vocabs.clone();
         let mut read = self.read_store(&base, None).await?;
-        let stored =
-            |vocabs: &Vocabs| vocabs.values().flat_map(|v| v.slots.values()).filter(|s| s.stored).count();
-        if stored(&base) > 0 && stored(&read.vocabs) == 0 {
+        let mut known = base.values().flat_map(|vocab| vocab.slots.values());
+        if read.records == 0 && known.any(|slot| slot.stored) {
             // A volume that is not mounted looks just so.
             report.fail("store", "it holds no vocabulary any more; all stay as they were");
             return Ok(());
@@ -97,6 +98,7 @@ impl Shared {
 
     /// Loads what is to stay in memory: aliased versions first, as clients named them on purpose.
     async fn warm_all(&self, base: &Vocabs, vocabs: &mut Vocabs, report: &mut ReloadReport) {
+        self.warm_ahead(vocabs).await;
         let mut room = self.settings.max_resident_bytes;
         for with_latest in [false, true] {
             for (name, vocab) in vocabs.iter_mut() {
@@ -114,6 +116,24 @@ impl Shared {
                     report.fail(&name.at(version), problem);
                 }
             }
+        }
+    }
+
+    /// Loads several versions at a time, if all of them are sure to fit: a start should not be longer than it must.
+    /// What fails here fails again in its turn, and is reported then.
+    async fn warm_ahead(&self, vocabs: &Vocabs) {
+        /// No tokenizer was seen to take more in memory than so many times its stored size.
+        const GROWTH: u64 = 4;
+        let pinned = vocabs.iter().flat_map(|(name, vocab)| {
+            let pinned = vocab.pinned(default_pick(&self.settings.default_vocab, name));
+            pinned.into_iter().map(|version| Arc::clone(&vocab.slots[&version]))
+        });
+        let pinned: Vec<Arc<Slot>> = pinned.collect();
+        let likely =
+            pinned.iter().fold(0_u64, |sum, slot| sum.saturating_add(slot.weight().saturating_mul(GROWTH)));
+        if likely <= self.settings.max_resident_bytes {
+            let load = async |slot: Arc<Slot>| drop(self.load_to_pin(&slot).await);
+            stream::iter(pinned).for_each_concurrent(LOADS_AT_ONCE, load).await;
         }
     }
 
@@ -168,15 +188,15 @@ impl Shared {
             .collect()
             .await;
 
-        let mut read = Read::default();
-        let mut aliases: Vec<(VocabName, AliasName, Result<u32, String>)> = Vec::new();
+        let mut read = Read { records: records.len(), ..Read::default() };
+        let mut aliases: Vec<(VocabName, AliasName, Result<AliasRecord, String>)> = Vec::new();
         for (about, record) in records {
             match about {
                 // Removed between listing and reading.
                 _ if matches!(record, Err(StoreError::NotFound)) => {}
                 VocabKey::Version(name, version) => read.version(base, name.into(), version, record),
                 VocabKey::Alias(name, alias) => match AliasName::try_from(alias) {
-                    Ok(alias) => aliases.push((name.into(), alias, alias_target(record))),
+                    Ok(alias) => aliases.push((name.into(), alias, alias_record(record))),
                     Err(error) => read.fail(VocabName::from(name), error),
                 },
             }
@@ -263,17 +283,26 @@ impl Read {
         vocab.slots.extend(slot.map(|slot| (version, slot)));
     }
 
-    fn alias(&mut self, base: &Vocabs, name: &VocabName, alias: &AliasName, target: Result<u32, String>) {
+    fn alias(
+        &mut self,
+        base: &Vocabs,
+        name: &VocabName,
+        alias: &AliasName,
+        record: Result<AliasRecord, String>,
+    ) {
         let vocab = Arc::make_mut(self.vocabs.entry(name.clone()).or_default());
         let before = base.get(name).map(|before| &before.aliases);
-        let problem = match target {
-            Ok(version) => {
-                vocab.aliases.insert(alias.clone(), version);
-                if vocab.slots.contains_key(&version) {
+        let problem = match record {
+            Ok(record) => match vocab.target(&record) {
+                Some(target) => {
+                    vocab.aliases.extend(target.map(|target| (alias.clone(), target)));
                     return;
                 }
-                format!("it names version {version}, which is not there")
-            }
+                None => {
+                    vocab.aliases.insert(alias.clone(), record.version);
+                    format!("it names version {}, which is not there", record.version)
+                }
+            },
             Err(problem) => problem,
         };
         vocab.keep_alias(alias, before);
@@ -292,6 +321,22 @@ impl ReloadReport {
 }
 
 impl Vocabulary {
+    /// Where the record of an alias leads: to its version, or to where it was before if that version was never
+    /// published (which may be nowhere); `None` if it leads to what should be there and is not.
+    fn target(&self, record: &AliasRecord) -> Option<Option<u32>> {
+        let live = |version: &u32| self.slots.contains_key(version);
+        match self.slots.get(&record.version) {
+            Some(slot) if record.digest.is_none_or(|digest| digest == slot.facts.digest) => {
+                Some(Some(record.version))
+            }
+            Some(_) => record.previous.filter(live).map(Some),
+            None if record.digest.is_some() && record.version > self.highest => {
+                Some(record.previous.filter(live))
+            }
+            None => None,
+        }
+    }
+
     /// Puts an alias whose new target is no good back to where it was, if that is still there.
     fn keep_alias(&mut self, alias: &AliasName, before: Option<&BTreeMap<AliasName, u32>>) {
         let old = before.and_then(|aliases| aliases.get(alias)).filter(|old| self.slots.contains_key(old));
@@ -314,11 +359,9 @@ fn version_record(
     Ok(record)
 }
 
-fn alias_target(record: Result<Bytes, StoreError>) -> Result<u32, String> {
+fn alias_record(record: Result<Bytes, StoreError>) -> Result<AliasRecord, String> {
     let record = record.map_err(|error| error.to_string())?;
-    serde_json::from_slice::<AliasRecord>(&record)
-        .map(|record| record.version)
-        .map_err(|error| unreadable(&error))
+    serde_json::from_slice(&record).map_err(|error| unreadable(&error))
 }
 
 /// Where the record is wrong, without repeating what stands there.

@@ -4,7 +4,8 @@ use super::error::ResolveError;
 use super::facts::{Loaded, VersionFacts};
 use super::name::{AliasName, Pick, VocabName, VocabRef};
 use arc_swap::ArcSwapOption;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use hashbrown::HashMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
