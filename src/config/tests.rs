@@ -1,3 +1,6 @@
+use toml::{Table, Value};
+
+use super::layers::{LIMITS, is_service_link, variable_name};
 use super::*;
 
 type Cli = Vec<(&'static str, String)>;
