@@ -1,1 +1,229 @@
-//! (to be written)
+//! Settings: the embedded `config/default.toml`, then a file, then `VOCABD_*` variables, then command-line values.
+//!
+//! The defaults file is the one list of keys and types: a layer can only change what it has. A [`Config`] that
+//! exists has passed every check here, and nothing is read from the process but what [`Config::load`] is given.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use layers::Layers;
+
+pub use error::{ConfigError, Source};
+
+mod error;
+mod layers;
+#[cfg(test)]
+mod tests;
+
+/// The defaults file, with a comment for every setting.
+pub const DEFAULT_TOML: &str = include_str!("../config/default.toml");
+
+/// What every variable of the server starts with.
+const ENV_PREFIX: &str = "VOCABD_";
+/// Names the configuration file when no flag does; the one variable that is not a setting.
+const ENV_FILE: &str = "VOCABD_CONFIG";
+
+/// Every setting; `config/default.toml` says more about each and has its default.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Address and port to listen on; [`Config::listen_addr`] has it parsed.
+    pub listen: String,
+    /// Serve callers on other machines although nobody is asked for a key.
+    pub allow_unauthenticated: bool,
+    /// Directory of everything that the server keeps.
+    pub data_dir: PathBuf,
+    /// Directory whose files training requests may name; empty for none, see [`Config::corpus_root`].
+    pub corpus_root: PathBuf,
+    /// Vocabulary of requests that name none. Only known here not to be empty.
+    pub default_vocab: String,
+    /// Largest request body that is held in memory, in bytes.
+    pub max_body_bytes: usize,
+    /// Largest upload, in bytes.
+    pub max_upload_bytes: u64,
+    /// Largest vocabulary file that is imported, in bytes.
+    pub max_vocab_bytes: usize,
+    /// Most texts in one batch request.
+    pub max_batch_texts: usize,
+    /// Memory for loaded vocabularies, in bytes.
+    pub max_resident_bytes: u64,
+    /// Versions of a vocabulary to keep, 0 for all; see [`Config::keep_versions`].
+    pub keep_versions: u32,
+    /// Free disk space below which uploads and training are refused, in bytes.
+    pub min_free_bytes: u64,
+    /// Hours after its last use at which an upload is deleted.
+    pub upload_ttl_hours: u64,
+    /// Records of finished jobs to keep.
+    pub max_job_records: usize,
+    /// Jobs that run at the same time.
+    pub max_running_jobs: usize,
+    /// Jobs that may wait.
+    pub max_queued_jobs: usize,
+    /// Threads of one job, 0 for one a core; see [`Config::train_threads`].
+    pub train_threads: usize,
+    /// Texts up to this many bytes are encoded on the async threads.
+    pub inline_bytes: usize,
+    /// Encode threads, 0 for one a core; see [`Config::encode_threads`].
+    pub encode_threads: usize,
+    /// Requests that may wait for an encode thread.
+    pub max_waiting_encodes: usize,
+    /// Open connections.
+    pub max_connections: usize,
+    /// Seconds in which a request's headers must have arrived.
+    pub header_timeout_seconds: u64,
+    /// Seconds without a byte after which a request body is given up.
+    pub body_timeout_seconds: u64,
+    /// Seconds after which a connection without requests is closed.
+    pub idle_timeout_seconds: u64,
+    /// Seconds that open requests have to end after SIGTERM.
+    pub drain_seconds: u64,
+    /// Seconds between looks into the import folder, 0 for none; see [`Config::watch`].
+    pub watch_seconds: u64,
+    /// Least level that is logged.
+    pub log_level: String,
+    /// `json` or `text`; see [`Config::log_json`].
+    pub log_format: String,
+}
+
+impl Config {
+    /// Puts the layers over each other and checks the outcome.
+    ///
+    /// `env` is the environment (others' variables are skipped; [`process_env`] reads the real one), `cli` has pairs
+    /// of setting and value. Without `file`, `VOCABD_CONFIG` names one.
+    ///
+    /// # Errors
+    /// An unreadable file, an unknown key or variable, a value of the wrong type or out of its range, or an address
+    /// beyond this machine without `allow_unauthenticated`. Each names the setting and where its value came from.
+    pub fn load(
+        file: Option<&Path>,
+        env: impl IntoIterator<Item = (String, String)>,
+        cli: Vec<(&'static str, String)>,
+    ) -> Result<Self, ConfigError> {
+        let mut layers = Layers::new()?;
+        let mut env: Vec<_> = env.into_iter().filter(|(name, _)| name.starts_with(ENV_PREFIX)).collect();
+        // So that of several faults the same one is reported each time.
+        env.sort();
+        let env_file = env.iter().find(|(name, value)| name == ENV_FILE && !value.is_empty());
+        if let Some(file) = file.or(env_file.map(|(_, value)| Path::new(value))) {
+            layers.put_file(file)?;
+        }
+        for (name, value) in &env {
+            layers.put_variable(name, value)?;
+        }
+        for (key, value) in cli {
+            layers.put_flag(key, &value)?;
+        }
+        layers.finish()
+    }
+
+    /// The parsed `listen`.
+    ///
+    /// # Panics
+    /// Never for a loaded configuration. A test that sets `listen` by hand sets an address.
+    #[must_use]
+    pub fn listen_addr(&self) -> SocketAddr {
+        self.listen.parse().expect("loading checks that listen is a socket address")
+    }
+
+    /// The directory whose files training requests may name, if any.
+    #[must_use]
+    pub fn corpus_root(&self) -> Option<&Path> {
+        (!self.corpus_root.as_os_str().is_empty()).then_some(self.corpus_root.as_path())
+    }
+
+    /// Versions of a vocabulary to keep; `None` keeps all.
+    #[must_use]
+    pub fn keep_versions(&self) -> Option<u32> {
+        (self.keep_versions > 0).then_some(self.keep_versions)
+    }
+
+    /// Threads of one training job, at least 1.
+    #[must_use]
+    pub fn train_threads(&self) -> usize {
+        threads_or_cores(self.train_threads)
+    }
+
+    /// Encode threads, at least 1.
+    #[must_use]
+    pub fn encode_threads(&self) -> usize {
+        threads_or_cores(self.encode_threads)
+    }
+
+    /// How long an upload is kept after its last use.
+    #[must_use]
+    pub fn upload_ttl(&self) -> Duration {
+        Duration::from_secs(self.upload_ttl_hours.saturating_mul(60 * 60))
+    }
+
+    /// The time in which a request's headers must have arrived.
+    #[must_use]
+    pub fn header_timeout(&self) -> Duration {
+        Duration::from_secs(self.header_timeout_seconds)
+    }
+
+    /// The time without a byte after which a request body is given up.
+    #[must_use]
+    pub fn body_timeout(&self) -> Duration {
+        Duration::from_secs(self.body_timeout_seconds)
+    }
+
+    /// The time after which a connection without requests is closed.
+    #[must_use]
+    pub fn idle_timeout(&self) -> Duration {
+        Duration::from_secs(self.idle_timeout_seconds)
+    }
+
+    /// The time that open requests have to end at a shutdown.
+    #[must_use]
+    pub fn drain(&self) -> Duration {
+        Duration::from_secs(self.drain_seconds)
+    }
+
+    /// The time between looks into the import folder; `None` never looks by itself.
+    #[must_use]
+    pub fn watch(&self) -> Option<Duration> {
+        (self.watch_seconds > 0).then(|| Duration::from_secs(self.watch_seconds))
+    }
+
+    /// Whether log lines are JSON rather than text.
+    #[must_use]
+    pub fn log_json(&self) -> bool {
+        self.log_format == "json"
+    }
+
+    /// The settings in effect as a configuration file, without comments.
+    ///
+    /// # Errors
+    /// [`ConfigError::Mismatch`] for a path that is not UTF-8 or a number beyond TOML's; none is in a loaded one.
+    pub fn to_toml(&self) -> Result<String, ConfigError> {
+        toml::to_string(self).map_err(|e| ConfigError::Mismatch(e.to_string()))
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self::load(None, [], Vec::new()).expect("the embedded defaults are valid, as a test checks")
+    }
+}
+
+/// The process's `VOCABD_*` variables, for [`Config::load`].
+///
+/// # Errors
+/// [`ConfigError::NotUnicode`] for a value that is not UTF-8.
+pub fn process_env() -> Result<Vec<(String, String)>, ConfigError> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
+        .filter(|(name, _)| name.starts_with(ENV_PREFIX))
+        .map(|(name, value)| match value.into_string() {
+            Ok(value) => Ok((name, value)),
+            Err(_) => Err(ConfigError::NotUnicode(name)),
+        })
+        .collect()
+}
+
+fn threads_or_cores(threads: usize) -> usize {
+    if threads > 0 { threads } else { std::thread::available_parallelism().map_or(1, std::num::NonZero::get) }
+}

@@ -1,0 +1,218 @@
+//! The layers of settings over each other, and the checks of what comes out.
+
+use std::collections::{BTreeMap, HashSet};
+use std::net::SocketAddr;
+use std::path::Path;
+
+use toml::{Table, Value};
+
+use super::{Config, ConfigError, DEFAULT_TOML, ENV_FILE, ENV_PREFIX, Source};
+
+const KIB: i64 = 1 << 10;
+const MIB: i64 = 1 << 20;
+const GIB: i64 = 1 << 30;
+const TIB: i64 = 1 << 40;
+const DAY: i64 = 24 * 60 * 60;
+
+/// Least and greatest value of every whole-number setting.
+pub(super) const LIMITS: &[(&str, i64, i64)] = &[
+    ("max_body_bytes", KIB, 4 * GIB),
+    ("max_upload_bytes", KIB, 1024 * TIB),
+    ("max_vocab_bytes", KIB, 4 * GIB),
+    ("max_batch_texts", 1, 10_000_000),
+    ("max_resident_bytes", MIB, 1024 * TIB),
+    ("keep_versions", 0, u32::MAX as i64),
+    ("min_free_bytes", 0, 1024 * TIB),
+    ("upload_ttl_hours", 1, 100 * 366 * 24),
+    ("max_job_records", 1, 1_000_000),
+    ("max_running_jobs", 1, 256),
+    ("max_queued_jobs", 1, 100_000),
+    ("train_threads", 0, 1024),
+    ("inline_bytes", 0, 16 * MIB),
+    ("encode_threads", 0, 1024),
+    ("max_waiting_encodes", 1, 1_000_000),
+    ("max_connections", 1, 1_000_000),
+    ("header_timeout_seconds", 1, DAY),
+    ("body_timeout_seconds", 1, DAY),
+    ("idle_timeout_seconds", 1, DAY),
+    ("drain_seconds", 0, DAY),
+    ("watch_seconds", 0, DAY),
+];
+
+const LOG_LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
+const LOG_FORMATS: &[&str] = &["json", "text"];
+
+/// The layers so far: a value and its source for every key of the defaults file.
+pub(super) struct Layers {
+    defaults: Table,
+    values: Table,
+    sources: BTreeMap<String, Source>,
+}
+
+impl Layers {
+    pub(super) fn new() -> Result<Self, ConfigError> {
+        let defaults = parse_toml(DEFAULT_TOML, &Source::Default)?;
+        Ok(Self { values: defaults.clone(), defaults, sources: BTreeMap::new() })
+    }
+
+    pub(super) fn put_file(&mut self, file: &Path) -> Result<(), ConfigError> {
+        let origin = Source::File(file.to_owned());
+        let text = std::fs::read_to_string(file)
+            .map_err(|source| ConfigError::Read { file: file.to_owned(), source })?;
+        for (key, value) in parse_toml(&text, &origin)? {
+            let default = self.default_of(&key, &origin)?;
+            if !value.same_type(default) {
+                return Err(type_error(&key, default, origin));
+            }
+            self.put(&key, value, origin.clone());
+        }
+        Ok(())
+    }
+
+    pub(super) fn put_variable(&mut self, name: &str, value: &str) -> Result<(), ConfigError> {
+        let Some(rest) = name.strip_prefix(ENV_PREFIX) else { return Ok(()) };
+        let key = rest.to_ascii_lowercase();
+        // Upper case only: two spellings of one variable would have no order between them.
+        let known = self.defaults.contains_key(&key) && rest == rest.to_ascii_uppercase();
+        if known {
+            self.put_text(&key, value, Source::Variable(name.to_owned()))
+        } else if name == ENV_FILE || is_service_link(rest) {
+            Ok(())
+        } else {
+            let near = near_keys(&key, &self.defaults);
+            let near = near.into_iter().map(|key| variable_name(&key)).collect();
+            Err(ConfigError::Unknown {
+                key: name.to_owned(),
+                origin: Source::Variable(name.to_owned()),
+                near,
+            })
+        }
+    }
+
+    pub(super) fn put_flag(&mut self, key: &str, value: &str) -> Result<(), ConfigError> {
+        self.put_text(key, value, Source::Flag(format!("--{}", key.replace('_', "-"))))
+    }
+
+    /// Sets `key` from text, read as the type of its default.
+    fn put_text(&mut self, key: &str, text: &str, origin: Source) -> Result<(), ConfigError> {
+        let default = self.default_of(key, &origin)?;
+        let value = match default {
+            Value::Integer(_) => text.trim().parse().ok().map(Value::Integer),
+            Value::Boolean(_) => match text.trim() {
+                "true" | "1" => Some(Value::Boolean(true)),
+                "false" | "0" => Some(Value::Boolean(false)),
+                _ => None,
+            },
+            _ => Some(Value::String(text.to_owned())),
+        };
+        let value = value.ok_or_else(|| type_error(key, default, origin.clone()))?;
+        self.put(key, value, origin);
+        Ok(())
+    }
+
+    fn default_of(&self, key: &str, origin: &Source) -> Result<&Value, ConfigError> {
+        self.defaults.get(key).ok_or_else(|| ConfigError::Unknown {
+            key: key.to_owned(),
+            origin: origin.clone(),
+            near: near_keys(key, &self.defaults),
+        })
+    }
+
+    fn put(&mut self, key: &str, value: Value, origin: Source) {
+        self.values.insert(key.to_owned(), value);
+        self.sources.insert(key.to_owned(), origin);
+    }
+
+    fn source_of(&self, key: &str) -> Source {
+        self.sources.get(key).cloned().unwrap_or(Source::Default)
+    }
+
+    pub(super) fn finish(self) -> Result<Config, ConfigError> {
+        // Before the struct is filled, so that a number that does not fit a field is a range error.
+        for &(key, min, max) in LIMITS {
+            if let Some(value) = self.values.get(key).and_then(Value::as_integer)
+                && !(min..=max).contains(&value)
+            {
+                let key = key.to_owned();
+                return Err(ConfigError::Range { origin: self.source_of(&key), key, value, min, max });
+            }
+        }
+        let config: Config = self
+            .values
+            .clone()
+            .try_into()
+            .map_err(|e: toml::de::Error| ConfigError::Mismatch(e.to_string()))?;
+        self.validate(&config)?;
+        Ok(config)
+    }
+
+    /// The checks of settings that are not numbers.
+    fn validate(&self, config: &Config) -> Result<(), ConfigError> {
+        let refuse = |key: &'static str, value: &str, expected: String| {
+            Err(ConfigError::Value { key, value: value.to_owned(), expected, origin: self.source_of(key) })
+        };
+        let Ok(listen) = config.listen.parse::<SocketAddr>() else {
+            return refuse("listen", &config.listen, "an IP address with a port, like 127.0.0.1:8080".into());
+        };
+        if !listen.ip().to_canonical().is_loopback() && !config.allow_unauthenticated {
+            return Err(ConfigError::Open { listen, origin: self.source_of("listen") });
+        }
+        if config.data_dir.as_os_str().is_empty() {
+            return refuse("data_dir", "", "the path of a directory".into());
+        }
+        if config.default_vocab.is_empty() {
+            return refuse("default_vocab", "", "the name of a vocabulary".into());
+        }
+        if !LOG_LEVELS.contains(&config.log_level.as_str()) {
+            return refuse("log_level", &config.log_level, format!("one of {}", LOG_LEVELS.join(", ")));
+        }
+        if !LOG_FORMATS.contains(&config.log_format.as_str()) {
+            return refuse("log_format", &config.log_format, format!("one of {}", LOG_FORMATS.join(", ")));
+        }
+        Ok(())
+    }
+}
+
+fn parse_toml(text: &str, origin: &Source) -> Result<Table, ConfigError> {
+    text.parse()
+        .map_err(|e: toml::de::Error| ConfigError::Syntax { file: origin.clone(), message: e.to_string() })
+}
+
+fn type_error(key: &str, default: &Value, origin: Source) -> ConfigError {
+    let expected = match default {
+        Value::Integer(_) => "a whole number below 2^63",
+        Value::Boolean(_) => "true or false",
+        _ => "a string",
+    };
+    ConfigError::Type { key: key.to_owned(), expected, origin }
+}
+
+/// Whether a container platform made this variable for a service named `vocabd`, or `vocabd-` and more: Kubernetes
+/// sets `VOCABD_PORT`, `VOCABD_SERVICE_HOST`, `VOCABD_PORT_8080_TCP_ADDR` and their like in every pod beside one.
+/// No setting may be named so.
+pub(super) fn is_service_link(rest: &str) -> bool {
+    let words: HashSet<&str> = rest.split('_').collect();
+    let service = words.contains("SERVICE") && (words.contains("HOST") || words.contains("PORT"));
+    service || rest == "PORT" || rest.ends_with("_PORT") || (words.contains("PORT") && has_protocol(&words))
+}
+
+fn has_protocol(words: &HashSet<&str>) -> bool {
+    ["TCP", "UDP", "SCTP"].iter().any(|protocol| words.contains(protocol))
+}
+
+/// Up to three settings whose names are near `key`, nearest first.
+fn near_keys(key: &str, defaults: &Table) -> Vec<String> {
+    // Found by trying misspellings: below this, words that only share `max_` and `_bytes` come up.
+    const LEAST: f64 = 0.6;
+    let mut near: Vec<(f64, &String)> = defaults
+        .keys()
+        .map(|known| (strsim::normalized_damerau_levenshtein(&key.to_ascii_lowercase(), known), known))
+        .filter(|(similarity, _)| *similarity >= LEAST)
+        .collect();
+    near.sort_by(|a, b| b.0.total_cmp(&a.0));
+    near.into_iter().take(3).map(|(_, known)| known.clone()).collect()
+}
+
+pub(super) fn variable_name(key: &str) -> String {
+    format!("{ENV_PREFIX}{}", key.to_ascii_uppercase())
+}

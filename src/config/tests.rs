@@ -1,0 +1,215 @@
+use toml::{Table, Value};
+
+use super::layers::{LIMITS, is_service_link, variable_name};
+use super::*;
+
+type Cli = Vec<(&'static str, String)>;
+
+fn env(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+fn load_env(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    Config::load(None, env(pairs), Vec::new())
+}
+
+fn load_file(text: &str) -> Result<Config, ConfigError> {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("vocabd.toml");
+    std::fs::write(&file, text).unwrap();
+    Config::load(Some(&file), [], Vec::new())
+}
+
+/// The error's text has every one of `parts`.
+fn check_error(outcome: Result<Config, ConfigError>, parts: &[&str]) {
+    let message = outcome.expect_err("must be refused").to_string();
+    for part in parts {
+        assert!(message.contains(part), "{message:?} lacks {part:?}");
+    }
+}
+
+fn keys() -> Vec<(String, Value)> {
+    DEFAULT_TOML.parse::<Table>().unwrap().into_iter().collect()
+}
+
+/// Another valid value than the default of `key`.
+fn other_value(key: &str, default: &Value) -> Value {
+    match default {
+        Value::Integer(n) => Value::Integer(n + 1),
+        Value::Boolean(b) => Value::Boolean(!b),
+        _ => Value::String(
+            match key {
+                "listen" => "[::1]:9",
+                "log_level" => "warn",
+                "log_format" => "text",
+                _ => "other",
+            }
+            .into(),
+        ),
+    }
+}
+
+fn text_of(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn value_in(config: &Config, key: &str) -> Value {
+    Table::try_from(config).unwrap()[key].clone()
+}
+
+#[test]
+fn the_defaults_file_fills_every_field_and_is_commented() {
+    let from_file: Config = toml::from_str(DEFAULT_TOML).unwrap();
+    assert_eq!(from_file, Config::default());
+    let lines: Vec<&str> = DEFAULT_TOML.lines().collect();
+    for (i, line) in lines.iter().enumerate() {
+        if line.contains(" = ") && !line.starts_with('#') {
+            assert!(lines[i - 1].starts_with("# "), "{line} has no comment above it");
+        }
+    }
+}
+
+#[test]
+fn defaults_are_the_promised_ones() {
+    let c = Config::default();
+    assert_eq!(c.listen_addr(), "127.0.0.1:8080".parse().unwrap());
+    assert_eq!((c.max_body_bytes, c.max_upload_bytes, c.max_vocab_bytes), (16 << 20, 16 << 30, 256 << 20));
+    assert_eq!((c.max_resident_bytes, c.min_free_bytes), (1 << 30, 256 << 20));
+    assert_eq!((c.corpus_root(), c.keep_versions(), c.watch()), (None, None, None));
+    assert_eq!(c.upload_ttl(), Duration::from_secs(24 * 3600));
+    assert!(c.train_threads() >= 1 && c.encode_threads() >= 1 && c.log_json() && !c.allow_unauthenticated);
+}
+
+#[test]
+fn every_number_has_limits_and_its_default_is_within() {
+    for (key, value) in keys() {
+        let limits: Vec<_> = LIMITS.iter().filter(|(name, _, _)| *name == key).collect();
+        let Value::Integer(n) = value else {
+            assert!(limits.is_empty(), "{key} is no number");
+            continue;
+        };
+        let [(_, min, max)] = limits[..] else { panic!("{key} has {} limits", limits.len()) };
+        assert!((*min..=*max).contains(&n), "{key}");
+        let edge = |value: i64| load_env(&[(&variable_name(&key), &value.to_string())]);
+        assert!(edge(*min).is_ok() && edge(*max).is_ok(), "{key} refuses its own limits");
+        let variable = variable_name(&key);
+        for beyond in [min - 1, max + 1] {
+            check_error(
+                edge(beyond),
+                &[&key, &min.to_string(), &max.to_string(), &beyond.to_string(), &variable],
+            );
+        }
+    }
+    assert_eq!(LIMITS.len(), keys().iter().filter(|(_, v)| v.is_integer()).count());
+}
+
+#[test]
+fn every_key_is_set_by_variable_flag_and_file() {
+    for (key, default) in keys() {
+        let other = other_value(&key, &default);
+        let by_env = load_env(&[(&variable_name(&key), &text_of(&other))]).unwrap();
+        assert_eq!(value_in(&by_env, &key), other, "{key}");
+        let by_file = load_file(&format!("{key} = {other}\n")).unwrap();
+        assert_eq!(by_file, by_env, "{key}");
+        let by_flag = Config::load(None, [], vec![(key.clone().leak(), text_of(&other))]).unwrap();
+        assert_eq!(by_flag, by_env, "{key}");
+        assert_ne!(by_env, Config::default(), "{key} changes nothing");
+    }
+}
+
+#[test]
+fn later_layers_win() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("c.toml");
+    std::fs::write(&file, "max_queued_jobs = 3\nmax_running_jobs = 3\ndrain_seconds = 3\n").unwrap();
+    let vars = env(&[("VOCABD_MAX_RUNNING_JOBS", "4"), ("VOCABD_DRAIN_SECONDS", " 4 "), ("PATH", "/bin")]);
+    let cli: Cli = vec![("drain_seconds", "5".into())];
+    let c = Config::load(Some(&file), vars, cli.clone()).unwrap();
+    assert_eq!((c.max_queued_jobs, c.max_running_jobs, c.drain_seconds), (3, 4, 5));
+
+    // The variable names a file only where the flag names none.
+    let named = env(&[("VOCABD_CONFIG", file.to_str().unwrap())]);
+    assert_eq!(Config::load(None, named, Vec::new()).unwrap().max_queued_jobs, 3);
+    let missing = env(&[("VOCABD_CONFIG", "/nowhere/c.toml")]);
+    assert_eq!(Config::load(Some(&file), missing.clone(), cli).unwrap().max_queued_jobs, 3);
+    check_error(Config::load(None, missing, Vec::new()), &["/nowhere/c.toml", "cannot read"]);
+}
+
+#[test]
+fn the_printed_settings_load_as_themselves() {
+    let c = load_env(&[("VOCABD_CORPUS_ROOT", "/a \"b\"\n"), ("VOCABD_INLINE_BYTES", "7")]).unwrap();
+    assert_eq!(load_file(&c.to_toml().unwrap()).unwrap(), c);
+}
+
+#[test]
+fn unknown_keys_are_refused_with_near_ones() {
+    check_error(load_file("max_body_byte = 5"), &["max_body_byte\"", "vocabd.toml", "mean max_body_bytes"]);
+    check_error(load_env(&[("VOCABD_LOGLEVEL", "info")]), &["VOCABD_LOGLEVEL", "mean VOCABD_LOG_LEVEL"]);
+    check_error(load_env(&[("VOCABD_listen", "[::1]:1")]), &["VOCABD_listen", "mean VOCABD_LISTEN"]);
+    check_error(Config::load(None, [], vec![("lisen", "x".into())]), &["--lisen", "mean listen"]);
+    check_error(load_file("[server]\nlisten = \"[::1]:1\""), &["\"server\""]);
+    assert!(!load_env(&[("VOCABD_", "")]).unwrap_err().to_string().contains("did you mean"));
+}
+
+#[test]
+fn service_links_of_a_container_platform_are_no_settings() {
+    let links = [
+        "VOCABD_PORT",
+        "VOCABD_PORT_8080_TCP",
+        "VOCABD_PORT_8080_TCP_ADDR",
+        "VOCABD_SERVICE_HOST",
+        "VOCABD_SERVICE_PORT",
+        "VOCABD_SERVICE_PORT_HTTP",
+        "VOCABD_BLUE_PORT",
+        "VOCABD_BLUE_SERVICE_HOST",
+    ];
+    for link in links {
+        assert_eq!(load_env(&[(link, "tcp://10.0.0.1:8080")]).unwrap(), Config::default(), "{link}");
+    }
+    for (key, _) in keys() {
+        assert!(!is_service_link(&key.to_ascii_uppercase()), "{key}");
+    }
+    check_error(load_env(&[("VOCABD_REPORT", "1")]), &["VOCABD_REPORT"]);
+}
+
+#[test]
+fn wrong_types_name_key_type_and_source() {
+    check_error(load_file("max_body_bytes = \"16\""), &["max_body_bytes", "whole number", "vocabd.toml"]);
+    check_error(load_file("max_body_bytes = 1.5"), &["max_body_bytes", "whole number"]);
+    check_error(load_file("listen = 8080"), &["listen", "a string"]);
+    check_error(load_file("data_dir = [\"a\"]"), &["data_dir", "a string"]);
+    let huge = "99999999999999999999";
+    check_error(load_env(&[("VOCABD_DRAIN_SECONDS", huge)]), &["drain_seconds", "whole number"]);
+    check_error(load_env(&[("VOCABD_DRAIN_SECONDS", "")]), &["drain_seconds", "VOCABD_DRAIN_SECONDS"]);
+    check_error(load_env(&[("VOCABD_ALLOW_UNAUTHENTICATED", "yes")]), &["true or false"]);
+    check_error(Config::load(None, [], vec![("inline_bytes", "1k".into())]), &["--inline-bytes"]);
+    check_error(load_file("listen = "), &["vocabd.toml", "not valid TOML", "line 1"]);
+    check_error(load_file(&format!("drain_seconds = {huge}")), &["vocabd.toml"]);
+}
+
+#[test]
+fn strings_are_checked() {
+    check_error(load_env(&[("VOCABD_LISTEN", "localhost")]), &["listen", "127.0.0.1:8080", "\"localhost\""]);
+    check_error(load_env(&[("VOCABD_LOG_LEVEL", "loud")]), &["log_level", "debug", "\"loud\""]);
+    check_error(load_env(&[("VOCABD_LOG_FORMAT", "xml")]), &["log_format", "json, text"]);
+    check_error(load_env(&[("VOCABD_DATA_DIR", "")]), &["data_dir", "VOCABD_DATA_DIR"]);
+    check_error(load_env(&[("VOCABD_DEFAULT_VOCAB", "")]), &["default_vocab"]);
+}
+
+#[test]
+fn other_machines_are_served_only_on_request() {
+    for listen in ["0.0.0.0:8080", "[::]:8080", "192.168.1.5:80"] {
+        let parts = [listen, "VOCABD_LISTEN", "VOCABD_ALLOW_UNAUTHENTICATED=true", "127.0.0.1"];
+        check_error(load_env(&[("VOCABD_LISTEN", listen)]), &parts);
+        let allowed = [("VOCABD_LISTEN", listen), ("VOCABD_ALLOW_UNAUTHENTICATED", "true")];
+        assert_eq!(load_env(&allowed).unwrap().listen, listen);
+    }
+    for listen in ["127.0.0.1:0", "127.9.9.9:80", "[::1]:80", "[::ffff:127.0.0.1]:80"] {
+        assert!(load_env(&[("VOCABD_LISTEN", listen)]).is_ok(), "{listen}");
+    }
+}
+
+#[test]
+fn process_env_has_only_own_variables() {
+    assert!(process_env().unwrap().iter().all(|(name, _)| name.starts_with("VOCABD_")));
+}
