@@ -446,6 +446,26 @@ fn a_pattern_comes_back_from_its_regexes_with_its_scanner() {
 }
 
 #[test]
+fn the_plain_spelling_has_the_same_pieces_and_no_possessive_quantifier() {
+    let patterns = scanned();
+    run_cases(500, text(9), |text| {
+        for pattern in &patterns {
+            assert_eq!(pieces(&pattern.plain(), &text), pieces(pattern, &text));
+        }
+    });
+    for pattern in &patterns {
+        let plain = pattern.plain();
+        assert!(["++", "?+", "*+", "}+"].iter().all(|q| !plain.regexes().concat().contains(q)), "{plain:?}");
+    }
+}
+
+#[test]
+fn a_pattern_is_shared_between_threads() {
+    fn check<T: Send + Sync + Clone + 'static>(_: &T) {}
+    check(&Pattern::default());
+}
+
+#[test]
 fn whole_is_one_piece_and_the_empty_text_none() {
     check("none", "a b", &["a b"]);
     check("none", "", &[]);
@@ -503,8 +523,9 @@ const MODIFIED: &[&str] = &[
 fn a_free_regex_matches_the_backtracking_engine() {
     let patterns: Vec<_> = MODIFIED.iter().map(|regex| Pattern::parse(regex).unwrap()).collect();
     let two = Pattern::from_regexes(&MODIFIED[..2]).unwrap();
+    let star_coder = Pattern::from_regexes(&[r"\p{N}", gpt2::OLDER.regexes[0]]).unwrap();
     run_cases(2_000, text(10), |text| {
-        patterns.iter().chain([&two]).for_each(|pattern| check_matches_oracle(pattern, &text));
+        patterns.iter().chain([&two, &star_coder]).for_each(|pattern| check_matches_oracle(pattern, &text));
     });
 }
 
