@@ -244,7 +244,7 @@ fn before_space_ending(regex: &str) -> Option<&str> {
 
 /// Whether the regex is one for the automaton: it parses, and has no quantifier upon a quantifier, which here would
 /// mean a repetition of repetitions, but to whoever wrote it a possessive quantifier.
-fn is_regular(regex: &str) -> bool {
+pub(super) fn is_regular(regex: &str) -> bool {
     struct NoPossessive;
     impl ast::Visitor for NoPossessive {
         type Output = ();

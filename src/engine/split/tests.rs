@@ -455,10 +455,8 @@ fn the_plain_spelling_has_the_same_pieces_and_no_possessive_quantifier() {
     });
     for pattern in &patterns {
         let plain = pattern.plain();
-        assert!(
-            ["++", "?+", "*+", "{1,3}+"].iter().all(|q| !plain.regexes().concat().contains(q)),
-            "{plain:?}"
-        );
+        let is_plain = |regex: &String| free::is_regular(&regex.replace(r"\s+(?!\S)", "x"));
+        assert!(plain.regexes().iter().all(is_plain), "{plain:?}");
     }
 }
 
