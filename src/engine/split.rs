@@ -26,7 +26,7 @@ use class::{LETTER, MARK, NEWLINE, NUMBER, SPACE, char_before, classes};
 use free::Stages;
 #[cfg(any(test, fuzzing))]
 pub use oracle::oracle_pieces;
-use scan::drive;
+use scan::{Scan, drive};
 
 /// A published split pattern that has a scanner of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -148,8 +148,14 @@ struct Inner {
 
 enum Engine {
     Whole,
-    Scanner { scanner: Scanner, spelling: &'static Spelling },
+    Scanner { scanner: Scanner, spelling: &'static Spelling, digits: Digits },
     Stages(Stages),
+}
+
+impl Engine {
+    fn scanner(spelling: &'static Spelling, digits: Digits) -> Self {
+        Self::Scanner { scanner: (spelling.scanner)(digits), spelling, digits }
+    }
 }
 
 impl Pattern {
@@ -178,13 +184,14 @@ impl Pattern {
     /// A stretch between two matches is a piece of its own, and an empty match cuts one without being a piece
     /// ("isolated", in the words of Hugging Face). A regex without look-around, possessive quantifiers, atomic
     /// groups and back references takes linear time for each match; so does one whose only look-around is the
-    /// usual ending `|\s+(?!\S)|\s+`. Others backtrack, under a limit of steps.
+    /// usual ending `|\s+(?!\S)|\s+`. Others backtrack, under a limit of steps. All matches of a text together take
+    /// longer than linear time only by a regex that looks far ahead at every place.
     pub fn from_regexes(stages: &[&str]) -> Result<Self, SplitError> {
         if stages.is_empty() {
             return Ok(Self::whole());
         }
         let engine = match Spelling::find(stages) {
-            Some((spelling, digits)) => Engine::Scanner { scanner: (spelling.scanner)(digits), spelling },
+            Some((spelling, digits)) => Engine::scanner(spelling, digits),
             None => Engine::Stages(Stages::compile(stages)?),
         };
         let regexes = stages.iter().map(ToString::to_string).collect();
@@ -207,6 +214,18 @@ impl Pattern {
         match self.inner.engine {
             Engine::Scanner { spelling, .. } => Ok(Self::spelt(spelling, digits)),
             Engine::Whole | Engine::Stages(_) => Err(SplitError::DigitsInRegex),
+        }
+    }
+
+    /// The same pieces by regexes without possessive quantifiers, and with the end of the text as `\z`, for engines
+    /// that lack the former and read `$` as the end of a line. A free regex stays as it is.
+    #[must_use]
+    pub fn plain(&self) -> Self {
+        match self.inner.engine {
+            Engine::Scanner { spelling: Spelling { plain: Some(plain), .. }, digits, .. } => {
+                Self::spelt(plain, digits)
+            }
+            _ => self.clone(),
         }
     }
 
@@ -235,7 +254,8 @@ impl Pattern {
     /// after, and because to the character before the one after means the same as the end of the text:
     /// before white space that is no line end and follows something else than white space; and after a letter or
     /// number, before anything that is neither letter, number, mark nor apostrophe. (A line end may belong to
-    /// punctuation before it, a mark to a letter, an apostrophe to a contraction.)
+    /// punctuation before it, a mark to a letter, an apostrophe to a contraction.) The search starts at the end of
+    /// the text, so it takes long only where there is no such place for long.
     pub fn safe_cut(&self, text: &str) -> Option<usize> {
         if !matches!(self.inner.engine, Engine::Scanner { .. }) {
             return None;
@@ -259,8 +279,15 @@ impl Pattern {
     }
 
     fn spelt(spelling: &'static Spelling, digits: Digits) -> Self {
-        let engine = Engine::Scanner { scanner: (spelling.scanner)(digits), spelling };
+        let engine = Engine::scanner(spelling, digits);
         Self { inner: Arc::new(Inner { regexes: spelling.with_digits(digits), engine }) }
+    }
+}
+
+impl Default for Pattern {
+    /// cl100k.
+    fn default() -> Self {
+        Self::of(Family::Cl100k)
     }
 }
 
@@ -300,6 +327,16 @@ impl Scanner {
             Self::DeepSeek(scan) => scan.drive(text, piece),
         }
     }
+
+    /// The end of the piece that starts at byte `at`, where this stands for a single regex.
+    fn piece_end(&self, text: &[u8], at: usize) -> Option<usize> {
+        match self {
+            Self::Gpt2(scan) => Some(scan.piece_end(text, at)),
+            Self::Cl100k(scan) => Some(scan.piece_end(text, at)),
+            Self::O200k(scan) => Some(scan.piece_end(text, at)),
+            Self::DeepSeek(_) => None,
+        }
+    }
 }
 
 /// Regexes that a scanner stands for, in one way of writing them.
@@ -309,6 +346,8 @@ struct Spelling {
     digits: Digits,
     /// The number rules to put in its place: single, group3, run.
     numbers: [&'static str; 3],
+    /// Another spelling of the same pieces, without possessive quantifiers where this one has them.
+    plain: Option<&'static Spelling>,
     scanner: fn(Digits) -> Scanner,
 }
 

@@ -2,7 +2,7 @@
 //! the end of a text, which cl100k keeps in one piece even where it has line ends.
 
 use super::class::{Classes, LETTER, NEWLINE, NUMBER, SPACE, classes};
-use super::scan::{Case, Scan, contraction_end, line_or_space_end, number_end, punct_end};
+use super::scan::{Case, Scan, contraction_end, line_or_space_end, number_end};
 use super::{Digits, Scanner, Spelling};
 
 /// As tiktoken has it now.
@@ -12,6 +12,7 @@ pub(super) static PUBLISHED: Spelling = Spelling {
     ],
     digits: Digits::Group3,
     numbers: [r"\p{N}", r"\p{N}{1,3}+", r"\p{N}+"],
+    plain: Some(&PLAIN),
     scanner: |digits| Scanner::Cl100k(Cl100k::new(digits, Trailing::Whole)),
 };
 
@@ -23,6 +24,7 @@ pub(super) static PLAIN: Spelling = Spelling {
     ],
     digits: Digits::Group3,
     numbers: [r"\p{N}", r"\p{N}{1,3}", r"\p{N}+"],
+    plain: None,
     scanner: PUBLISHED.scanner,
 };
 
@@ -57,6 +59,13 @@ impl Cl100k {
         }
         line_or_space_end(self.classes, text, at)
     }
+
+    /// `[^\s\p{L}\p{N}]*[\r\n]*`.
+    #[inline(always)]
+    fn punct_end(&self, text: &[u8], at: usize) -> usize {
+        let end = self.classes.run_without(text, at, LETTER | NUMBER | SPACE);
+        self.classes.run(text, end, NEWLINE)
+    }
 }
 
 impl Scan for Cl100k {
@@ -83,9 +92,9 @@ impl Scan for Cl100k {
         if after & LETTER != 0 {
             self.classes.run(text, next + after_len, LETTER)
         } else if class & SPACE == 0 {
-            punct_end(self.classes, text, next, LETTER | NUMBER | SPACE)
+            self.punct_end(text, next)
         } else if text[at] == b' ' && after_len > 0 && after & (NUMBER | SPACE) == 0 {
-            punct_end(self.classes, text, next + after_len, LETTER | NUMBER | SPACE)
+            self.punct_end(text, next + after_len)
         } else {
             self.space_end(text, at)
         }

@@ -25,6 +25,7 @@ pub(super) static PUBLISHED: Spelling = Spelling {
     ],
     digits: Digits::Group3,
     numbers: [r"\p{N}", r"\p{N}{1,3}", r"\p{N}+"],
+    plain: None,
     scanner: |digits| Scanner::DeepSeek(DeepSeek { digits, classes: classes() }),
 };
 

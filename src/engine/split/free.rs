@@ -9,8 +9,8 @@ use fancy_regex::RegexInput;
 use regex_automata::{Input, meta};
 use regex_syntax::ast::{self, Ast};
 
-use super::SplitError;
 use super::class::{char_before, decode};
+use super::{Scanner, Spelling, SplitError};
 
 /// Longest regex in bytes; the published ones have under 300.
 const MAX_REGEX_BYTES: usize = 4096;
@@ -114,6 +114,8 @@ impl<'t> Level<'t> {
 
 /// One regex, compiled.
 enum Stage {
+    /// One that has a scanner.
+    Scanner(Scanner),
     /// As it is.
     Linear(meta::Regex),
     /// A regex that ends in `|\s+(?!\S)|\s+`: what stands before these, and `\s+`, as two patterns of one automaton.
@@ -136,6 +138,9 @@ impl Stage {
                 regex.len()
             )));
         }
+        if let Some((spelling, digits)) = Spelling::find(&[regex]) {
+            return Ok(Self::Scanner((spelling.scanner)(digits)));
+        }
         if let Some(body) = before_space_ending(regex)
             && let Ok(regex) = automaton(&[body, r"\s+"])
         {
@@ -150,6 +155,7 @@ impl Stage {
     /// The leftmost match at or after byte `from`: its start and end.
     fn find(&self, text: &str, from: usize, purse: &mut usize) -> Result<Option<(usize, usize)>, SplitError> {
         match self {
+            Self::Scanner(scanner) => Ok(scanner.piece_end(text.as_bytes(), from).map(|end| (from, end))),
             Self::Linear(regex) => {
                 Ok(regex.search(&Input::new(text).range(from..)).map(|m| (m.start(), m.end())))
             }
@@ -238,7 +244,7 @@ fn before_space_ending(regex: &str) -> Option<&str> {
 
 /// Whether the regex is one for the automaton: it parses, and has no quantifier upon a quantifier, which here would
 /// mean a repetition of repetitions, but to whoever wrote it a possessive quantifier.
-fn is_regular(regex: &str) -> bool {
+pub(super) fn is_regular(regex: &str) -> bool {
     struct NoPossessive;
     impl ast::Visitor for NoPossessive {
         type Output = ();

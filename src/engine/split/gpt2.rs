@@ -10,6 +10,7 @@ pub(super) static PUBLISHED: Spelling = Spelling {
     regexes: &[r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"],
     digits: Digits::Run,
     numbers: [r" ?\p{N}", r" ?\p{N}{1,3}", r" ?\p{N}++"],
+    plain: Some(&OLDER),
     scanner: |digits| Scanner::Gpt2(Gpt2::new(digits)),
 };
 
@@ -18,6 +19,7 @@ pub(super) static OLDER: Spelling = Spelling {
     regexes: &[r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"],
     digits: Digits::Run,
     numbers: [r" ?\p{N}", r" ?\p{N}{1,3}", r" ?\p{N}+"],
+    plain: None,
     scanner: PUBLISHED.scanner,
 };
 

@@ -9,5 +9,6 @@ pub(super) static PUBLISHED: Spelling = Spelling {
     ],
     digits: Digits::Group3,
     numbers: [r"\p{N}", r"\p{N}{1,3}", r"\p{N}+"],
+    plain: None,
     scanner: qwen2::PUBLISHED.scanner,
 };

@@ -12,6 +12,7 @@ pub(super) static PUBLISHED: Spelling = Spelling {
     ],
     digits: Digits::Group3,
     numbers: [r"\p{N}", r"\p{N}{1,3}", r"\p{N}+"],
+    plain: None,
     scanner: |digits| Scanner::O200k(O200k::new(digits, Contractions::Joined)),
 };
 
@@ -22,6 +23,7 @@ pub(super) static TEKKEN: Spelling = Spelling {
     ],
     digits: Digits::Single,
     numbers: PUBLISHED.numbers,
+    plain: None,
     scanner: |digits| Scanner::O200k(O200k::new(digits, Contractions::Apart)),
 };
 

@@ -10,5 +10,6 @@ pub(super) static PUBLISHED: Spelling = Spelling {
     ],
     digits: Digits::Single,
     numbers: [r"\p{N}", r"\p{N}{1,3}", r"\p{N}+"],
+    plain: None,
     scanner: |digits| Scanner::Cl100k(Cl100k::new(digits, Trailing::AsElsewhere)),
 };

@@ -6,7 +6,7 @@
 use std::ops::ControlFlow;
 
 use super::Digits;
-use super::class::{Classes, NEWLINE, NUMBER, SPACE, char_before};
+use super::class::{Classes, NUMBER, SPACE, char_before};
 
 /// The pieces of one family's regex, one at a time.
 pub(super) trait Scan {
@@ -92,13 +92,6 @@ pub(super) fn line_or_space_end(classes: &Classes, text: &[u8], at: usize) -> us
         Some(last) => at + last + 1,
         None => leave_last(text, at, end),
     }
-}
-
-/// The end of a run of other characters than those of `joining`, and of the line ends after it.
-#[inline]
-pub(super) fn punct_end(classes: &Classes, text: &[u8], at: usize, others: u8) -> usize {
-    let end = classes.run_without(text, at, others);
-    classes.run(text, end, NEWLINE)
 }
 
 /// The end of a run of white space, less its last character where the run has two and text follows.
