@@ -21,6 +21,8 @@ pub use merges::{DuplicatePair, Merge, MergeTable, Rank};
 pub use normalize::{Alignment, Normalizer};
 pub use offsets::{OffsetUnit, Span};
 pub use special::{OnSpecial, Special, SpecialError, SpecialPolicy, SpecialTokens};
+#[cfg(any(test, fuzzing))]
+pub use split::oracle_pieces;
 pub use split::{Digits, Family, Pattern, SplitError};
 pub use tokenizer::{
     Count, EncodeError, EncodeOptions, Encoding, Keep, Tokenizer, TokenizerError, TokenizerParts,

@@ -1,15 +1,41 @@
 //! Splitting a text into pretokens.
+//!
+//! A [`Pattern`] is one regex or a sequence of them; its text is the full truth about it. The published patterns
+//! are known by their text and run as hand-written scanners, everything else runs on a regex engine. What must stay
+//! true: the pieces joined are the text, none is empty, and a scanner yields the pieces of its regexes.
 
+mod cl100k;
+mod class;
+mod deepseek;
+mod free;
+mod gpt2;
+mod llama3;
+mod o200k;
+#[cfg(any(test, fuzzing))]
+mod oracle;
+mod qwen2;
+mod scan;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
 use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use class::{LETTER, MARK, NEWLINE, NUMBER, SPACE, char_before, classes};
+use free::Stages;
+#[cfg(any(test, fuzzing))]
+pub use oracle::oracle_pieces;
+use scan::drive;
 
 /// A published split pattern that has a scanner of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Family {
     /// GPT-2, r50k, p50k.
     Gpt2,
-    /// cl100k_base, as tiktoken has it now.
+    /// `cl100k_base`, as tiktoken has it now.
     Cl100k,
-    /// o200k_base.
+    /// `o200k_base`.
     O200k,
     /// Qwen, Qwen2, Qwen3.
     Qwen2,
@@ -19,8 +45,50 @@ pub enum Family {
     DeepSeek,
 }
 
+impl Family {
+    /// Every family.
+    pub const ALL: [Self; 6] =
+        [Self::Gpt2, Self::Cl100k, Self::O200k, Self::Qwen2, Self::Llama3, Self::DeepSeek];
+
+    /// The name that [`Pattern::parse`] takes.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gpt2 => "gpt2",
+            Self::Cl100k => "cl100k",
+            Self::O200k => "o200k",
+            Self::Qwen2 => "qwen2",
+            Self::Llama3 => "llama3",
+            Self::DeepSeek => "deepseek",
+        }
+    }
+
+    /// The family of a name, other usual names of it included.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Some(match name {
+            "gpt2" | "r50k" | "r50k_base" | "p50k" | "p50k_base" => Self::Gpt2,
+            "cl100k" | "cl100k_base" => Self::Cl100k,
+            "o200k" | "o200k_base" => Self::O200k,
+            "qwen2" | "qwen" => Self::Qwen2,
+            "llama3" => Self::Llama3,
+            "deepseek" => Self::DeepSeek,
+            _ => return None,
+        })
+    }
+
+    fn published(self) -> &'static Spelling {
+        match self {
+            Self::Gpt2 => &gpt2::PUBLISHED,
+            Self::Cl100k => &cl100k::PUBLISHED,
+            Self::O200k => &o200k::PUBLISHED,
+            Self::Qwen2 => &qwen2::PUBLISHED,
+            Self::Llama3 => &llama3::PUBLISHED,
+            Self::DeepSeek => &deepseek::PUBLISHED,
+        }
+    }
+}
+
 /// How runs of digits are cut; replaces the number rule of a family.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Digits {
     /// One by one (`\p{N}`).
     Single,
@@ -28,6 +96,25 @@ pub enum Digits {
     Group3,
     /// Whole runs (`\p{N}+`).
     Run,
+}
+
+impl Digits {
+    /// Every rule.
+    pub const ALL: [Self; 3] = [Self::Single, Self::Group3, Self::Run];
+
+    /// Its name: `single`, `group3` or `run`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Single => "single",
+            Self::Group3 => "group3",
+            Self::Run => "run",
+        }
+    }
+
+    /// The rule of a name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|digits| digits.name() == name)
+    }
 }
 
 /// Why a pattern was refused, or gave up on a text.
@@ -47,76 +134,210 @@ pub enum SplitError {
     DigitsInRegex,
 }
 
-/// A split pattern, ready to run.
-#[derive(Debug, Clone)]
+/// A split pattern, ready to run. A clone shares everything with its original; two are equal when their regexes
+/// have the same text.
+#[derive(Clone)]
 pub struct Pattern {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
     regexes: Vec<String>,
-    compiled: Vec<fancy_regex::Regex>,
+    engine: Engine,
+}
+
+enum Engine {
+    Whole,
+    Scanner { scanner: Scanner, spelling: &'static Spelling },
+    Stages(Stages),
 }
 
 impl Pattern {
-    /// A family name (`cl100k`) or one regex.
-    pub fn parse(spec: &str) -> Result<Self, SplitError> {
-        let regex = match spec {
-            "cl100k" => {
-                r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+|\s++$|\s*[\r\n]|\s+(?!\S)|\s"
-            }
-            other => other,
-        };
-        Self::from_regexes(&[regex])
+    /// The published pattern of a family.
+    pub fn of(family: Family) -> Self {
+        let spelling = family.published();
+        Self::spelt(spelling, spelling.digits)
     }
 
-    /// A sequence of regexes, each splitting the pieces of the one before.
+    /// No split: a text is one pretoken.
+    pub fn whole() -> Self {
+        Self { inner: Arc::new(Inner { regexes: Vec::new(), engine: Engine::Whole }) }
+    }
+
+    /// A family name (`cl100k`), `none`, or one regex.
+    pub fn parse(spec: &str) -> Result<Self, SplitError> {
+        match (Family::from_name(spec), spec) {
+            (Some(family), _) => Ok(Self::of(family)),
+            (None, "none" | "whole") => Ok(Self::whole()),
+            (None, regex) => Self::from_regexes(&[regex]),
+        }
+    }
+
+    /// A sequence of regexes, each splitting the pieces of the one before; none at all is [`Pattern::whole`].
+    ///
+    /// A stretch between two matches is a piece of its own, and an empty match cuts one without being a piece
+    /// ("isolated", in the words of Hugging Face). A regex without look-around, possessive quantifiers, atomic
+    /// groups and back references takes linear time for each match; so does one whose only look-around is the
+    /// usual ending `|\s+(?!\S)|\s+`. Others backtrack, under a limit of steps.
     pub fn from_regexes(stages: &[&str]) -> Result<Self, SplitError> {
-        let compiled = stages
-            .iter()
-            .map(|s| fancy_regex::Regex::new(s))
-            .collect::<Result<_, _>>()
-            .map_err(|e| SplitError::Invalid(e.to_string()))?;
-        Ok(Self { regexes: stages.iter().map(|s| s.to_string()).collect(), compiled })
+        if stages.is_empty() {
+            return Ok(Self::whole());
+        }
+        let engine = match Spelling::find(stages) {
+            Some((spelling, digits)) => Engine::Scanner { scanner: (spelling.scanner)(digits), spelling },
+            None => Engine::Stages(Stages::compile(stages)?),
+        };
+        let regexes = stages.iter().map(ToString::to_string).collect();
+        Ok(Self { inner: Arc::new(Inner { regexes, engine }) })
     }
 
     /// The regexes that say what this pattern does, in order; none means that a text is one piece.
     pub fn regexes(&self) -> &[String] {
-        &self.regexes
+        &self.inner.regexes
     }
 
-    /// The family, where it is one unchanged.
+    /// The family, where it is one unchanged: its published regexes, letter by letter.
     pub fn family(&self) -> Option<Family> {
-        None
+        Family::ALL.into_iter().find(|family| family.published().regexes == self.regexes())
     }
 
-    /// The same with its number rule replaced.
-    pub fn with_digits(&self, _digits: Digits) -> Result<Self, SplitError> {
-        Err(SplitError::DigitsInRegex)
+    /// The same with its number rule replaced. Only for patterns with a scanner: a family, a variant of its digits,
+    /// or another spelling of one.
+    pub fn with_digits(&self, digits: Digits) -> Result<Self, SplitError> {
+        match self.inner.engine {
+            Engine::Scanner { spelling, .. } => Ok(Self::spelt(spelling, digits)),
+            Engine::Whole | Engine::Stages(_) => Err(SplitError::DigitsInRegex),
+        }
     }
 
     /// Calls `piece` with each pretoken in order; joined they are the text. Stops early on `Break`.
+    ///
+    /// Fails only with [`SplitError::TooCostly`], and only for a regex that backtracks; some pieces may have been
+    /// yielded by then.
     pub fn for_each<'t>(
         &self,
         text: &'t str,
         mut piece: impl FnMut(&'t str) -> ControlFlow<()>,
     ) -> Result<(), SplitError> {
-        let mut last = 0;
-        for m in self.compiled[0].find_iter(text) {
-            let m = m.map_err(|_| SplitError::TooCostly { limit: 0 })?;
-            if m.start() > last && piece(&text[last..m.start()]).is_break() {
-                return Ok(());
-            }
-            if piece(m.as_str()).is_break() {
-                return Ok(());
-            }
-            last = m.end();
-        }
-        if last < text.len() {
-            let _ = piece(&text[last..]);
-        }
+        let _stopped = match &self.inner.engine {
+            Engine::Scanner { scanner, .. } => scanner.drive(text, &mut piece),
+            Engine::Whole if text.is_empty() => ControlFlow::Continue(()),
+            Engine::Whole => piece(text),
+            Engine::Stages(stages) => stages.drive(text, &mut piece)?,
+        };
         Ok(())
     }
 
     /// The greatest offset at which the text may be cut so that both parts, split apart, give the pieces of the
-    /// whole, whatever text follows; `None` where no such place is known.
-    pub fn safe_cut(&self, _text: &str) -> Option<usize> {
+    /// whole, whatever text follows; `None` where no such place is known, as for every free regex.
+    ///
+    /// Two places are safe in all families, because no alternative goes on from the character before to the one
+    /// after, and because to the character before the one after means the same as the end of the text:
+    /// before white space that is no line end and follows something else than white space; and after a letter or
+    /// number, before anything that is neither letter, number, mark nor apostrophe. (A line end may belong to
+    /// punctuation before it, a mark to a letter, an apostrophe to a contraction.)
+    pub fn safe_cut(&self, text: &str) -> Option<usize> {
+        if !matches!(self.inner.engine, Engine::Scanner { .. }) {
+            return None;
+        }
+        let (classes, text) = (classes(), text.as_bytes());
+        let mut cut = char_before(text, text.len());
+        let mut after = classes.at(text, cut).0;
+        while cut > 0 {
+            let start = char_before(text, cut);
+            let before = classes.at(text, start).0;
+            let at_space = after & SPACE != 0 && after & NEWLINE == 0 && before & SPACE == 0;
+            let at_word_end = before & (LETTER | NUMBER) != 0
+                && after & (LETTER | NUMBER | MARK) == 0
+                && text[cut] != b'\'';
+            if at_space || at_word_end {
+                return Some(cut);
+            }
+            (cut, after) = (start, before);
+        }
         None
+    }
+
+    fn spelt(spelling: &'static Spelling, digits: Digits) -> Self {
+        let engine = Engine::Scanner { scanner: (spelling.scanner)(digits), spelling };
+        Self { inner: Arc::new(Inner { regexes: spelling.with_digits(digits), engine }) }
+    }
+}
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.regexes() == other.regexes()
+    }
+}
+
+impl Eq for Pattern {}
+
+impl fmt::Debug for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Pattern").field(&self.inner.regexes).finish()
+    }
+}
+
+/// A scanner and its parameters.
+#[derive(Clone, Copy)]
+enum Scanner {
+    Gpt2(gpt2::Gpt2),
+    Cl100k(cl100k::Cl100k),
+    O200k(o200k::O200k),
+    DeepSeek(deepseek::DeepSeek),
+}
+
+impl Scanner {
+    fn drive<'t>(
+        &self,
+        text: &'t str,
+        piece: &mut impl FnMut(&'t str) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        match self {
+            Self::Gpt2(scan) => drive(scan, text, piece),
+            Self::Cl100k(scan) => drive(scan, text, piece),
+            Self::O200k(scan) => drive(scan, text, piece),
+            Self::DeepSeek(scan) => scan.drive(text, piece),
+        }
+    }
+}
+
+/// Regexes that a scanner stands for, in one way of writing them.
+struct Spelling {
+    regexes: &'static [&'static str],
+    /// The number rule that `regexes` have.
+    digits: Digits,
+    /// The number rules to put in its place: single, group3, run.
+    numbers: [&'static str; 3],
+    scanner: fn(Digits) -> Scanner,
+}
+
+impl Spelling {
+    /// The spelling that these regexes are, and their number rule.
+    fn find(stages: &[&str]) -> Option<(&'static Self, Digits)> {
+        let spellings = Family::ALL.into_iter().map(Family::published);
+        spellings.chain([&gpt2::OLDER, &cl100k::PLAIN, &o200k::TEKKEN]).find_map(|spelling| {
+            let digits = Digits::ALL.into_iter().find(|&digits| spelling.with_digits(digits) == stages)?;
+            Some((spelling, digits))
+        })
+    }
+
+    /// The regexes with another number rule.
+    fn with_digits(&self, digits: Digits) -> Vec<String> {
+        let (old, new) = (self.number(self.digits), self.number(digits));
+        let as_alternative = |rule: &str| format!("|{rule}|");
+        let put = |regex: &&str| match *regex {
+            regex if regex == old => new.to_owned(),
+            regex => regex.replacen(&as_alternative(old), &as_alternative(new), 1),
+        };
+        self.regexes.iter().map(put).collect()
+    }
+
+    fn number(&self, digits: Digits) -> &'static str {
+        match digits {
+            Digits::Single => self.numbers[0],
+            Digits::Group3 => self.numbers[1],
+            Digits::Run => self.numbers[2],
+        }
     }
 }

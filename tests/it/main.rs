@@ -2,3 +2,4 @@
 
 mod data;
 mod parity;
+mod train_golden;
