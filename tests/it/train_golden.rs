@@ -1,4 +1,4 @@
-//! Merges and their counts against tokenizers' BpeTrainer: all of them, for every golden.
+//! Merges and their counts against the reference trainer: all of them, for every golden.
 
 use crate::data;
 use serde::Deserialize;
@@ -113,7 +113,11 @@ fn merges_and_counts_are_those_of_the_reference() {
     let names = data::shared_names("golden/train");
     let names: Vec<String> =
         names.into_iter().filter(|name| name.starts_with("train-") && name.ends_with(".json")).collect();
-    assert_eq!(names.is_empty(), data::shared_names("golden").is_empty(), "the full set has training goldens");
+    assert_eq!(
+        names.is_empty(),
+        data::shared_names("golden").is_empty(),
+        "the full set has training goldens"
+    );
     let golden = |name: &str| data::shared(&format!("golden/train/{name}")).unwrap();
     let mut corpora: HashMap<String, Vec<u8>> = HashMap::new();
     check(&names, golden, |golden| {

@@ -165,6 +165,25 @@ proptest! {
     }
 
     #[test]
+    fn a_record_cut_where_it_may_be_counts_the_same(
+        text in "(word|e\u{301}|世界| |\n|\r|<a>|<a>b|<|>|=\u{338}|'s|12|⑴|\\)|,|\u{301}|\u{327}|ﬁ|가\u{11a8}){0,24}",
+        normalizer in prop::sample::select(vec![Normalizer::None, Normalizer::Nfc, Normalizer::Nfkd]),
+        specials in 0..3usize,
+    ) {
+        let special_tokens = ["<a>", "<a>b"].map(String::from)[..specials].to_vec();
+        let cl100k = TrainConfig::new(Pattern::parse("cl100k").unwrap());
+        let config = TrainConfig { normalizer, special_tokens, ..cl100k };
+        let counter = Counter::new(&config).unwrap();
+        let whole = count(&config, &[&text]);
+        for (end, _) in text.char_indices() {
+            if let Some(cut) = counter.safe_cut(&text[..end]) {
+                prop_assert!(0 < cut && cut <= end);
+                prop_assert_eq!(&count(&config, &[&text[..cut], &text[cut..]]), &whole, "{:?} at {}", text, cut);
+            }
+        }
+    }
+
+    #[test]
     fn normalizing_in_parts_is_normalizing(text in "[a\u{301}\u{327}é가각ᄀ\u{1161}\u{11a8}㈱ﬁ\n]{1,30}", nfc in any::<bool>()) {
         let normalizer = if nfc { Normalizer::Nfc } else { Normalizer::Nfkd };
         let cuts = text.char_indices().filter(|(_, c)| c.is_ascii());
@@ -294,6 +313,30 @@ fn a_large_record_counts_the_same_on_any_number_of_threads() {
         assert_eq!(count(&TrainConfig { threads: 2, ..one.clone() }, &[&text, "x", &text[..900]]), expected);
         assert_eq!(count(&TrainConfig { threads: 5, ..one.clone() }, &["x", &text[..900], &text]), expected);
     }
+}
+
+#[test]
+fn safe_cuts_are_found() {
+    #[track_caller]
+    fn check(normalizer: Normalizer, text: &str, before: &str) {
+        let special_tokens = vec!["<eot>".to_owned(), "</eot>".to_owned()];
+        let cl100k = TrainConfig::new(Pattern::parse("cl100k").unwrap());
+        let config = TrainConfig { normalizer, special_tokens, ..cl100k };
+        assert_eq!(Counter::new(&config).unwrap().safe_cut(text).map_or("", |cut| &text[..cut]), before);
+    }
+    check(Normalizer::None, "one two three", "one two");
+    check(Normalizer::None, "one two three and more", "one two three");
+    check(Normalizer::None, "one two</eot", "one");
+    check(Normalizer::None, "onetwo<eot>", "");
+    check(Normalizer::None, "onetwo<eot>.", "onetwo<eot>");
+    check(Normalizer::None, "one<eot>twothree", "one<eot>");
+    check(Normalizer::None, "one two<eot>three four, five", "one two<eot>three four");
+    check(
+        Normalizer::Nfc,
+        "e\u{301}t e\u{301}t\u{301}, and so on, toolong",
+        "e\u{301}t e\u{301}t\u{301}, and so",
+    );
+    check(Normalizer::None, "onelongword", "");
 }
 
 #[test]
