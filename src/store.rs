@@ -1,1 +1,219 @@
-//! (to be written)
+//! The store: what survives a restart. Keys and atomic puts over `object_store`.
+//!
+//! - `blobs/sha256/HEX`: canonical native bytes of a vocabulary, named by their content, written once.
+//! - `vocabs/NAME/versions/NUMBER.json`: the record of a version. It is created after its blob and is the commit
+//!   point: two writers cannot make the same number, and a version exists when its record does.
+//! - `vocabs/NAME/aliases/ALIAS.json`: which version an alias names.
+//! - `jobs/ID.json`, `jobs/ID.request.json`: the record of a job and the request it was made from.
+//!
+//! A put that returned is durable and whole; one that failed left nothing that a reader could take for an object.
+
+mod error;
+mod key;
+
+pub use error::{Source, StoreError};
+pub use key::{Digest, Key, Segment, VocabKey};
+
+use bytes::Bytes;
+use futures_util::TryStreamExt;
+use object_store::local::LocalFileSystem;
+use object_store::memory::InMemory;
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload};
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+/// Objects by key, in a local directory, in memory or in whatever else `object_store` reaches.
+#[derive(Debug)]
+pub struct Store {
+    objects: Arc<dyn ObjectStore>,
+    local: Option<Local>,
+}
+
+/// What a local directory needs beyond `object_store`.
+#[derive(Debug)]
+struct Local {
+    root: PathBuf,
+    /// A shared lock on the directory while this store lives; whoever gets it exclusively is alone.
+    _lock: Option<File>,
+    was_alone: bool,
+}
+
+/// One object of a listing.
+#[derive(Debug, Clone)]
+pub struct Listed {
+    /// Where it lies.
+    pub key: Key,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// How long ago it was written; zero where the clocks disagree.
+    pub age: Duration,
+}
+
+/// The folders that belong to the store; whatever else lies in the directory (uploads, import) is left alone.
+const FOLDERS: [&str; 3] = ["blobs/sha256", "vocabs", "jobs"];
+
+impl Store {
+    /// A store in the directory `root`, which is created where it is missing. What interrupted puts left behind is
+    /// removed, unless another process has the directory open. A directory that can only be read opens all the same.
+    pub async fn open_local(root: &Path) -> Result<Self, StoreError> {
+        let root = root.to_owned();
+        blocking(move || {
+            match std::fs::create_dir_all(&root) {
+                Err(error) if !root.is_dir() => return Err(error.into()),
+                _ => {}
+            }
+            let root = root.canonicalize()?;
+            let (lock, was_alone) = prepare(&root);
+            let objects = LocalFileSystem::new_with_prefix(&root)?.with_fsync(true);
+            Ok(Self { objects: Arc::new(objects), local: Some(Local { root, _lock: lock, was_alone }) })
+        })
+        .await
+    }
+
+    /// A store that is gone with the process.
+    pub fn memory() -> Self {
+        Self::over(Arc::new(InMemory::new()))
+    }
+
+    /// A store over any backend that can create an object atomically.
+    pub fn over(objects: Arc<dyn ObjectStore>) -> Self {
+        Self { objects, local: None }
+    }
+
+    /// The bytes at `key`.
+    pub async fn get(&self, key: &Key) -> Result<Bytes, StoreError> {
+        Ok(self.objects.get(&key.0).await?.bytes().await?)
+    }
+
+    /// Puts `bytes` at `key`, in place of what may be there.
+    pub async fn put(&self, key: &Key, bytes: impl Into<Bytes>) -> Result<(), StoreError> {
+        self.write(key, bytes.into(), PutMode::Overwrite).await
+    }
+
+    /// Puts `bytes` at `key` where nothing is yet; [`StoreError::AlreadyExists`] otherwise, and of two that create the
+    /// same key at once exactly one gets that.
+    pub async fn create(&self, key: &Key, bytes: impl Into<Bytes>) -> Result<(), StoreError> {
+        self.write(key, bytes.into(), PutMode::Create).await
+    }
+
+    /// Removes the object at `key`; that there is none is no error.
+    pub async fn delete(&self, key: &Key) -> Result<(), StoreError> {
+        match self.objects.delete(&key.0).await.map_err(StoreError::from) {
+            Ok(()) | Err(StoreError::NotFound) => self.sync_folders(key).await,
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The size of the object at `key`, or `None` where there is none.
+    pub async fn size(&self, key: &Key) -> Result<Option<u64>, StoreError> {
+        match self.objects.head(&key.0).await.map_err(StoreError::from) {
+            Ok(meta) => Ok(Some(meta.size)),
+            Err(StoreError::NotFound) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Everything under `folder`, sorted by key. Unfinished puts are not among it.
+    pub async fn list(&self, folder: &Key) -> Result<Vec<Listed>, StoreError> {
+        let now = SystemTime::now();
+        let listing = self.objects.list(Some(&folder.0)).map_ok(|meta| Listed {
+            key: Key(meta.location),
+            bytes: meta.size,
+            age: now.duration_since(meta.last_modified.into()).unwrap_or_default(),
+        });
+        let mut objects: Vec<Listed> = listing.try_collect().await?;
+        objects.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        Ok(objects)
+    }
+
+    /// The directory of a local store: uploads and the import folder lie beside the objects.
+    pub fn local_path(&self) -> Option<&Path> {
+        self.local.as_ref().map(|local| local.root.as_path())
+    }
+
+    /// How many bytes the file system of a local store has left for us; `None` for other backends. One system call
+    /// that does not touch the disk, so it may be asked from an async thread.
+    pub fn free_bytes(&self) -> Result<Option<u64>, StoreError> {
+        let Some(local) = &self.local else { return Ok(None) };
+        let stat = rustix::fs::statvfs(&local.root)?;
+        Ok(Some(stat.f_bavail.saturating_mul(stat.f_frsize)))
+    }
+
+    /// Whether no other process had the local directory open when this store was opened.
+    pub fn was_alone(&self) -> bool {
+        self.local.as_ref().is_some_and(|local| local.was_alone)
+    }
+
+    async fn write(&self, key: &Key, bytes: Bytes, mode: PutMode) -> Result<(), StoreError> {
+        self.objects.put_opts(&key.0, PutPayload::from_bytes(bytes), mode.into()).await?;
+        self.sync_folders(key).await
+    }
+
+    /// The backend syncs the file and, on a put, its folder and the folders that this very call made. A folder made
+    /// by a call that failed afterwards, or by one still running, is not its business, nor is a removal: so every
+    /// folder up to the root is synced before anything is acknowledged. A clean folder costs microseconds.
+    async fn sync_folders(&self, key: &Key) -> Result<(), StoreError> {
+        let Some(local) = &self.local else { return Ok(()) };
+        let (root, file) = (local.root.clone(), local.root.join(key.0.as_ref()));
+        blocking(move || {
+            for folder in file.ancestors().skip(1).take_while(|folder| folder.starts_with(&root)) {
+                match File::open(folder).and_then(|folder| folder.sync_all()) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    result => result?,
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// Makes the folders, removes litter if this process is alone, and returns the lock to hold and whether it was.
+fn prepare(root: &Path) -> (Option<File>, bool) {
+    // A read-only directory has no litter of ours to remove, and serving from it is fine.
+    let made = FOLDERS.iter().try_for_each(|folder| std::fs::create_dir_all(root.join(folder)));
+    let Ok(lock) = File::open(root) else { return (None, false) };
+    let alone = made.is_ok() && lock.try_lock().is_ok();
+    if alone {
+        FOLDERS.iter().for_each(|folder| remove_litter(root.join(folder)));
+    }
+    // Some network file systems have no locks; then nothing is ever cleaned there but by hand.
+    (lock.lock_shared().is_ok().then_some(lock), alone)
+}
+
+/// Removes the staging files (`NAME#NUMBER`) of interrupted puts below `folder`. What cannot be removed stays: it is
+/// in nobody's way.
+fn remove_litter(folder: PathBuf) {
+    let mut folders = vec![folder];
+    while let Some(entries) = folders.pop().map(std::fs::read_dir) {
+        for entry in entries.into_iter().flatten().flatten() {
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => folders.push(entry.path()),
+                Ok(kind) if kind.is_file() && is_staging(&entry.file_name().to_string_lossy()) => {
+                    let _ = std::fs::remove_file(entry.path());
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+fn is_staging(name: &str) -> bool {
+    name.rsplit_once('#')
+        .is_some_and(|(_, suffix)| !suffix.is_empty() && suffix.bytes().all(|b| b.is_ascii_digit()))
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(stopped) => Err(StoreError::Other(Box::new(stopped))),
+    }
+}
+
+#[cfg(test)]
+mod tests;

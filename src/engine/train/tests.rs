@@ -5,9 +5,11 @@ use proptest::prelude::*;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-/// The twin: counts every pair anew before every merge. Gives the merges as (left, right, count), by the bytes of
-/// the tokens, and why it ended.
-fn naive(pairs: &[(Vec<u8>, u64)], config: &TrainConfig) -> (Vec<(TokenId, TokenId, u64)>, Vec<Vec<u8>>) {
+/// A merge as the twin has it: left, right and count.
+type NaiveMerge = (TokenId, TokenId, u64);
+
+/// The twin: counts every pair anew before every merge. Gives the merges and the bytes of all tokens.
+fn naive(pairs: &[(Vec<u8>, u64)], config: &TrainConfig) -> (Vec<NaiveMerge>, Vec<Vec<u8>>) {
     let specials = config.special_tokens.len() as TokenId;
     let mut bytes: Vec<u8> = (0..=255).collect();
     let mut tokens = Vec::new();

@@ -1,0 +1,391 @@
+//! Reading a corpus: files of any size, compressed or not, as batches of records in bounded memory.
+
+use super::progress::Progress;
+use super::request::{CorpusFormat, InvalidUtf8, Records};
+use crate::engine::Pattern;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+
+/// Text is handed on in batches of about this size, and a file that is one record is cut after as much.
+const BATCH_BYTES: usize = 8 << 20;
+
+/// Longest record that is held in memory as a whole.
+const MAX_RECORD_BYTES: usize = 1 << 30;
+
+/// Why a corpus cannot be read to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum CorpusError {
+    /// The operating system says so.
+    #[error("{file} cannot be read: {kind}")]
+    Io {
+        /// As the request names it.
+        file: String,
+        /// The kind of error, without paths.
+        kind: std::io::ErrorKind,
+    },
+    /// Compressed data that is not whole, or not compressed data after all.
+    #[error("{file} is not valid {format} data")]
+    Compression {
+        /// As the request names it.
+        file: String,
+        /// gzip or zstd.
+        format: &'static str,
+    },
+    /// Bytes that are not text.
+    #[error("{file} is not UTF-8 at byte {offset} of its (uncompressed) content")]
+    NotUtf8 {
+        /// As the request names it.
+        file: String,
+        /// Offset of the first bad byte.
+        offset: u64,
+    },
+    /// A line that is not what JSONL should be.
+    #[error("{file}, line {line}: {reason}")]
+    Jsonl {
+        /// As the request names it.
+        file: String,
+        /// Counted from one.
+        line: u64,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A record that does not fit in memory.
+    #[error("{file} has a record of over {limit} bytes; part it with records = lines or paragraphs")]
+    RecordTooLong {
+        /// As the request names it.
+        file: String,
+        /// The limit.
+        limit: usize,
+    },
+    /// The reader was told to stop.
+    #[error("stopped")]
+    Stopped,
+}
+
+/// One opened source.
+#[derive(Debug)]
+pub(super) struct Source {
+    /// As the request names it.
+    pub(super) name: String,
+    pub(super) file: File,
+}
+
+/// How sources are read.
+#[derive(Debug, Clone)]
+pub(super) struct Reading<'p> {
+    pub(super) format: CorpusFormat,
+    pub(super) field: String,
+    pub(super) records: Records,
+    pub(super) invalid_utf8: InvalidUtf8,
+    pub(super) pattern: &'p Pattern,
+    /// Names that must not be cut apart.
+    pub(super) special_tokens: &'p [String],
+}
+
+/// Some records, joined.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    text: String,
+    /// Where each record lies in `text`.
+    records: Vec<std::ops::Range<usize>>,
+}
+
+impl Batch {
+    pub(super) fn records(&self) -> Vec<&str> {
+        self.records.iter().map(|range| &self.text[range.clone()]).collect()
+    }
+
+    fn push(&mut self, record: &str) {
+        if !record.is_empty() {
+            let start = self.text.len();
+            self.text.push_str(record);
+            self.records.push(start..self.text.len());
+        }
+    }
+}
+
+/// Reads every source and gives its records to `take`; returns the number of ill-formed parts replaced.
+pub(super) fn read(
+    sources: Vec<Source>,
+    how: &Reading<'_>,
+    progress: &Progress,
+    mut take: impl FnMut(Batch) -> Result<(), CorpusError>,
+) -> Result<u64, CorpusError> {
+    let mut replaced = 0;
+    for source in sources {
+        let name = source.name;
+        let content = open(&name, source.file, progress)?;
+        let mut text =
+            Utf8 { content, name: &name, pending: Vec::new(), offset: 0, how: how.invalid_utf8, replaced: 0 };
+        match (how.format, how.records) {
+            (CorpusFormat::Jsonl, _) => read_jsonl(&mut text, how, &mut take)?,
+            (CorpusFormat::Text, Records::Whole) => read_whole(&mut text, how, &mut take)?,
+            (CorpusFormat::Text, records) => read_lines(&mut text, records, &mut take)?,
+        }
+        replaced += text.replaced;
+    }
+    Ok(replaced)
+}
+
+/// The content, decompressed if its first bytes say that it is compressed.
+fn open<'p>(name: &str, file: File, progress: &'p Progress) -> Result<Box<dyn Read + 'p>, CorpusError> {
+    let io = |e: std::io::Error| CorpusError::Io { file: name.to_owned(), kind: e.kind() };
+    let mut raw = BufReader::with_capacity(1 << 17, Counted { file, progress });
+    let head = raw.fill_buf().map_err(io)?;
+    Ok(match head {
+        [0x1f, 0x8b, ..] => {
+            Box::new(Packed { inner: flate2::bufread::MultiGzDecoder::new(raw), format: "gzip" })
+        }
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => {
+            Box::new(Packed { inner: zstd::Decoder::with_buffer(raw).map_err(io)?, format: "zstd" })
+        }
+        _ => Box::new(raw),
+    })
+}
+
+/// Tells how much of the stored file was read, and stops when the job is to stop.
+struct Counted<'p> {
+    file: File,
+    progress: &'p Progress,
+}
+
+impl Read for Counted<'_> {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        let n = self.file.read(into)?;
+        self.progress.read(n as u64);
+        Ok(n)
+    }
+}
+
+/// Marks errors of a decompressor, so that they can be told from those of the disk.
+struct Packed<R> {
+    inner: R,
+    format: &'static str,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("not valid {0} data")]
+struct NotPacked(&'static str);
+
+impl<R: Read> Read for Packed<R> {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        self.inner.read(into).map_err(|e| match e.raw_os_error() {
+            Some(_) => e,
+            None => std::io::Error::other(NotPacked(self.format)),
+        })
+    }
+}
+
+/// Bytes as text, in steps.
+struct Utf8<'n, 'p> {
+    content: Box<dyn Read + 'p>,
+    name: &'n str,
+    /// The beginning of a character whose end was not read yet.
+    pending: Vec<u8>,
+    /// Bytes of content before `pending`.
+    offset: u64,
+    how: InvalidUtf8,
+    replaced: u64,
+}
+
+impl Utf8<'_, '_> {
+    /// Appends about `want` bytes of text to `out`; `false` at the end.
+    fn fill(&mut self, out: &mut String, want: usize) -> Result<bool, CorpusError> {
+        let start = self.pending.len();
+        let limit = want.max(4) as u64;
+        let n = (&mut self.content).take(limit).read_to_end(&mut self.pending).map_err(|e| self.io(e))?;
+        debug_assert_eq!(n, self.pending.len() - start);
+        let at_end = n == 0;
+        let bytes = std::mem::take(&mut self.pending);
+        let mut from = 0;
+        loop {
+            match std::str::from_utf8(&bytes[from..]) {
+                Ok(text) => {
+                    out.push_str(text);
+                    from = bytes.len();
+                    break;
+                }
+                Err(e) => {
+                    let good = from + e.valid_up_to();
+                    out.push_str(std::str::from_utf8(&bytes[from..good]).unwrap_or_default());
+                    let bad = match e.error_len() {
+                        Some(len) => len,
+                        None if at_end => bytes.len() - good,
+                        None => {
+                            from = good;
+                            break;
+                        }
+                    };
+                    if self.how == InvalidUtf8::Error {
+                        let offset = self.offset + good as u64;
+                        return Err(CorpusError::NotUtf8 { file: self.name.to_owned(), offset });
+                    }
+                    out.push(char::REPLACEMENT_CHARACTER);
+                    self.replaced += 1;
+                    from = good + bad;
+                }
+            }
+        }
+        self.offset += from as u64;
+        self.pending = bytes[from..].to_vec();
+        Ok(!at_end)
+    }
+
+    fn io(&self, error: std::io::Error) -> CorpusError {
+        let file = self.name.to_owned();
+        match error.get_ref().and_then(|e| e.downcast_ref::<NotPacked>()) {
+            Some(NotPacked(format)) => CorpusError::Compression { file, format },
+            None => CorpusError::Io { file, kind: error.kind() },
+        }
+    }
+
+    fn too_long(&self) -> CorpusError {
+        CorpusError::RecordTooLong { file: self.name.to_owned(), limit: MAX_RECORD_BYTES }
+    }
+}
+
+/// A file as one record, cut where no pretoken can join, so that it need not fit in memory.
+fn read_whole(
+    text: &mut Utf8<'_, '_>,
+    how: &Reading<'_>,
+    take: &mut impl FnMut(Batch) -> Result<(), CorpusError>,
+) -> Result<(), CorpusError> {
+    let mut held = String::new();
+    let mut wanted = BATCH_BYTES;
+    loop {
+        let step = wanted.saturating_sub(held.len()).max(BATCH_BYTES / 8);
+        let more = text.fill(&mut held, step)?;
+        if !more {
+            let mut batch = Batch::default();
+            batch.push(&held);
+            return take(batch);
+        }
+        if held.len() < wanted {
+            continue;
+        }
+        match cut(&held, how) {
+            Some(at) => {
+                let rest = held.split_off(at);
+                let mut batch = Batch { records: vec![0..held.len()], text: held };
+                batch.records.retain(|r| !r.is_empty());
+                take(batch)?;
+                held = rest;
+                wanted = BATCH_BYTES.max(held.len() + BATCH_BYTES / 2);
+            }
+            // Nowhere to cut: ask again when twice as much is there, so that the search stays linear in all.
+            None => wanted = held.len() * 2,
+        }
+        if wanted > MAX_RECORD_BYTES {
+            return Err(text.too_long());
+        }
+    }
+}
+
+/// Where a record may be cut: no pretoken and no name of a special token lies across.
+fn cut(held: &str, how: &Reading<'_>) -> Option<usize> {
+    let longest = how.special_tokens.iter().map(String::len).max().unwrap_or(0);
+    let mut end = held.floor_char_boundary(held.len().saturating_sub(longest));
+    while end > 0 {
+        let at = how.pattern.safe_cut(&held[..end])?;
+        let window = held.floor_char_boundary(at.saturating_sub(longest))
+            ..held.ceil_char_boundary((at + longest).min(held.len()));
+        let across = how.special_tokens.iter().any(|name| {
+            held[window.clone()].match_indices(name.as_str()).any(|(i, _)| {
+                let start = window.start + i;
+                start < at && at < start + name.len()
+            })
+        });
+        if !across {
+            return (at > 0).then_some(at);
+        }
+        end = held.floor_char_boundary(at.saturating_sub(1));
+    }
+    None
+}
+
+/// Lines or paragraphs.
+fn read_lines(
+    text: &mut Utf8<'_, '_>,
+    records: Records,
+    take: &mut impl FnMut(Batch) -> Result<(), CorpusError>,
+) -> Result<(), CorpusError> {
+    let mut held = String::new();
+    let mut paragraph = String::new();
+    loop {
+        let more = text.fill(&mut held, BATCH_BYTES)?;
+        let whole = if more { held.rfind('\n').map_or(0, |at| at + 1) } else { held.len() };
+        let mut batch = Batch::default();
+        for line in held[..whole].split_inclusive('\n') {
+            if records == Records::Lines {
+                batch.push(line);
+            } else if line.trim_end_matches(['\r', '\n']).is_empty() {
+                batch.push(without_line_end(&paragraph));
+                paragraph.clear();
+            } else {
+                paragraph.push_str(line);
+            }
+        }
+        held.drain(..whole);
+        if !more {
+            batch.push(without_line_end(&paragraph));
+            return take(batch);
+        }
+        if held.len() > MAX_RECORD_BYTES || paragraph.len() > MAX_RECORD_BYTES {
+            return Err(text.too_long());
+        }
+        take(batch)?;
+    }
+}
+
+fn without_line_end(paragraph: &str) -> &str {
+    let without = paragraph.strip_suffix('\n').unwrap_or(paragraph);
+    without.strip_suffix('\r').unwrap_or(without)
+}
+
+/// One JSON object a line.
+fn read_jsonl(
+    text: &mut Utf8<'_, '_>,
+    how: &Reading<'_>,
+    take: &mut impl FnMut(Batch) -> Result<(), CorpusError>,
+) -> Result<(), CorpusError> {
+    let mut held = String::new();
+    let mut line_number = 0;
+    loop {
+        let more = text.fill(&mut held, BATCH_BYTES)?;
+        let whole = if more { held.rfind('\n').map_or(0, |at| at + 1) } else { held.len() };
+        let mut batch = Batch::default();
+        for line in held[..whole].lines() {
+            line_number += 1;
+            if line.trim().is_empty() {
+                continue;
+            }
+            let record = field(line, &how.field).map_err(|reason| CorpusError::Jsonl {
+                file: text.name.to_owned(),
+                line: line_number,
+                reason,
+            })?;
+            batch.push(&record);
+        }
+        held.drain(..whole);
+        take(batch)?;
+        if !more {
+            return Ok(());
+        }
+        if held.len() > MAX_RECORD_BYTES {
+            return Err(text.too_long());
+        }
+    }
+}
+
+fn field(line: &str, name: &str) -> Result<String, String> {
+    let object: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_str(line).map_err(|_| "is not a JSON object".to_owned())?;
+    match object.into_iter().find(|(key, _)| key == name).map(|(_, value)| value) {
+        Some(serde_json::Value::String(text)) => Ok(text),
+        Some(_) => Err("the field named by corpus.field is not a string".to_owned()),
+        None => Err("has no field of the name given by corpus.field".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,154 @@
+use super::*;
+use proptest::prelude::*;
+use std::io::Write;
+use std::ops::ControlFlow;
+
+fn source(content: &[u8]) -> Source {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(content).unwrap();
+    std::io::Seek::rewind(&mut file).unwrap();
+    Source { name: "f".into(), file }
+}
+
+fn reading(pattern: &Pattern) -> Reading<'_> {
+    Reading {
+        format: CorpusFormat::Text,
+        field: "text".into(),
+        records: Records::Whole,
+        invalid_utf8: InvalidUtf8::Error,
+        pattern,
+        special_tokens: &[],
+    }
+}
+
+fn records(content: &[u8], how: &Reading<'_>) -> Result<(Vec<String>, u64), String> {
+    let mut all = Vec::new();
+    let replaced = read(vec![source(content)], how, &Progress::new(), |batch| {
+        all.extend(batch.records().into_iter().map(str::to_owned));
+        Ok(())
+    });
+    replaced.map(|n| (all, n)).map_err(|e| e.to_string())
+}
+
+#[track_caller]
+fn check(content: &[u8], change: impl Fn(&mut Reading<'_>), expect: &[&str]) {
+    let pattern = Pattern::parse("cl100k").unwrap();
+    let mut how = reading(&pattern);
+    change(&mut how);
+    assert_eq!(records(content, &how).unwrap().0, expect);
+}
+
+#[test]
+fn files_are_parted_as_asked() {
+    let text = b"a\nb\r\n\n\nc\n \n\r\nd";
+    check(text, |_| {}, &["a\nb\r\n\n\nc\n \n\r\nd"]);
+    check(text, |r| r.records = Records::Lines, &["a\n", "b\r\n", "\n", "\n", "c\n", " \n", "\r\n", "d"]);
+    check(text, |r| r.records = Records::Paragraphs, &["a\nb", "c\n ", "d"]);
+    check(b"", |r| r.records = Records::Lines, &[]);
+    check(b"", |_| {}, &[]);
+}
+
+#[test]
+fn jsonl_gives_the_field_of_each_line() {
+    let jsonl = |r: &mut Reading<'_>| r.format = CorpusFormat::Jsonl;
+    check(b"{\"text\":\"a\\n\\u00e9\"}\n\n{\"x\":1,\"text\":\"b\"}", jsonl, &["a\né", "b"]);
+    let pattern = Pattern::parse("cl100k").unwrap();
+    let mut how = reading(&pattern);
+    how.format = CorpusFormat::Jsonl;
+    for (content, expect) in [
+        ("{\"text\":\"a\"}\n{\"text\":", "f, line 2: is not a JSON object"),
+        ("[1]", "f, line 1: is not a JSON object"),
+        ("{\"text\":5}", "f, line 1: the field named by corpus.field is not a string"),
+        ("{\"txt\":\"a\"}", "f, line 1: has no field of the name given by corpus.field"),
+    ] {
+        assert_eq!(records(content.as_bytes(), &how).unwrap_err(), expect);
+    }
+}
+
+#[test]
+fn compressed_content_is_told_by_its_first_bytes() {
+    let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gz.write_all("中文\n".as_bytes()).unwrap();
+    let gz = gz.finish().unwrap();
+    let zst = zstd::encode_all("中文\n".as_bytes(), 1).unwrap();
+    check(&gz, |_| {}, &["中文\n"]);
+    check(&[gz.clone(), gz.clone()].concat(), |_| {}, &["中文\n中文\n"]);
+    check(&zst, |_| {}, &["中文\n"]);
+    check(&[zst.clone(), zst.clone()].concat(), |_| {}, &["中文\n中文\n"]);
+    let pattern = Pattern::parse("cl100k").unwrap();
+    let how = reading(&pattern);
+    assert_eq!(records(&gz[..gz.len() - 3], &how).unwrap_err(), "f is not valid gzip data");
+    assert_eq!(records(&zst[..zst.len() - 3], &how).unwrap_err(), "f is not valid zstd data");
+}
+
+#[test]
+fn bytes_that_are_not_text_are_refused_or_replaced_and_counted() {
+    let pattern = Pattern::parse("cl100k").unwrap();
+    let mut how = reading(&pattern);
+    for content in [&b"ab\xffcd\xe4\xb8"[..], b"ab\xff"] {
+        let error = records(content, &how).unwrap_err();
+        assert_eq!(error, "f is not UTF-8 at byte 2 of its (uncompressed) content");
+    }
+    how.invalid_utf8 = InvalidUtf8::Replace;
+    assert_eq!(records(b"ab\xffcd\xe4\xb8", &how).unwrap(), (vec!["ab\u{fffd}cd\u{fffd}".to_owned()], 2));
+}
+
+#[test]
+fn a_large_file_is_cut_where_nothing_joins() {
+    // Characters of three bytes lie across the borders of every read; names of special tokens across possible cuts.
+    let line = "这是一段文字，some words 123\n<|end of text|>\n\n   x\n";
+    let text = line.repeat(3 * BATCH_BYTES / line.len());
+    let special = ["<|end of text|>".to_owned()];
+    let pattern = Pattern::parse("cl100k").unwrap();
+    let how = Reading { special_tokens: &special, ..reading(&pattern) };
+    let (parts, _) = records(text.as_bytes(), &how).unwrap();
+    assert!(parts.len() > 2, "{} parts", parts.len());
+    assert_eq!(parts.concat(), text);
+    assert_eq!(
+        parts.iter().map(|p| p.matches(&special[0]).count()).sum::<usize>(),
+        text.matches(&special[0]).count()
+    );
+    let pieces = |text: &str| {
+        let mut n = 0u64;
+        pattern
+            .for_each(text, |piece| {
+                n = n.wrapping_mul(31).wrapping_add(piece.len() as u64);
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+        n
+    };
+    // The same pieces in the same order, told by a running hash of their lengths.
+    let mut n = 0u64;
+    for part in &parts {
+        pattern
+            .for_each(part, |piece| {
+                n = n.wrapping_mul(31).wrapping_add(piece.len() as u64);
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+    }
+    assert_eq!(n, pieces(&text));
+}
+
+#[test]
+fn a_free_regex_keeps_a_file_whole() {
+    let text = "ab cd\n".repeat(2 * BATCH_BYTES / 6);
+    let pattern = Pattern::parse(r"\w+|\W+").unwrap();
+    assert_eq!(records(text.as_bytes(), &reading(&pattern)).unwrap().0.len(), 1);
+}
+
+proptest! {
+    #[test]
+    fn a_cut_never_parts_a_special_token(text in "(ab |\n|<\\|a b\\|>|1){0,30}") {
+        let special = ["<|a b|>".to_owned()];
+        let pattern = Pattern::parse("cl100k").unwrap();
+        let how = Reading { special_tokens: &special, ..reading(&pattern) };
+        if let Some(at) = cut(&text, &how) {
+            let (left, right) = text.split_at(at);
+            prop_assert!(!left.is_empty());
+            let count = |t: &str| t.matches(&special[0]).count();
+            prop_assert_eq!(count(left) + count(right), count(&text));
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! How far a job is: written by the thread that trains, read by anybody, without a lock between them.
+
+use crate::engine::{LearnedMerge, Observer, Stage};
+use serde::{Deserialize, Serialize};
+use std::ops::ControlFlow;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
+use utoipa::ToSchema;
+
+/// What a job is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum JobStage {
+    /// Waiting for its turn.
+    Waiting,
+    /// Reading the corpus and counting its pretokens.
+    Counting,
+    /// Laying out the pairs of the counted pretokens.
+    Preparing,
+    /// Merging.
+    Merging,
+    /// Checking and storing the vocabulary.
+    Publishing,
+    /// Nothing any more.
+    Done,
+}
+
+const STAGES: [JobStage; 6] = [
+    JobStage::Waiting,
+    JobStage::Counting,
+    JobStage::Preparing,
+    JobStage::Merging,
+    JobStage::Publishing,
+    JobStage::Done,
+];
+
+/// Share of the whole at the end of each stage: what corpora of 10 MB to 32k tokens take, roughly.
+const SHARE_AT_END: [f64; 6] = [0.0, 0.35, 0.40, 0.98, 1.0, 1.0];
+
+/// A merge that was just made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LastMerge {
+    /// The new token's id.
+    pub id: u32,
+    /// Id of its left part.
+    pub left: u32,
+    /// Id of its right part.
+    pub right: u32,
+    /// How often the pair occurred.
+    pub count: u64,
+    /// The new token as text; bytes that are not UTF-8 are replaced.
+    pub token: String,
+}
+
+/// Where a job is now.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ProgressView {
+    /// What it is doing.
+    pub stage: JobStage,
+    /// Bytes of the corpus read, as stored (compressed bytes of a compressed file).
+    pub bytes_read: u64,
+    /// Bytes of the corpus in all, as stored.
+    pub bytes_total: u64,
+    /// Pretokens counted.
+    pub pretokens: u64,
+    /// Merges made.
+    pub merges_done: u32,
+    /// Merges wanted; fewer are made when nothing frequent is left.
+    pub merges_total: u32,
+    /// The merge made last.
+    pub last_merge: Option<LastMerge>,
+    /// Share of the work done, 0 to 1; never falls.
+    pub fraction: f64,
+    /// Seconds that the rest will take at the speed so far; absent before there is a speed.
+    pub eta_seconds: Option<f64>,
+}
+
+/// The shared state of one run.
+#[derive(Debug)]
+pub(super) struct Progress {
+    stage: AtomicU8,
+    bytes_read: AtomicU64,
+    bytes_total: AtomicU64,
+    pretokens: AtomicU64,
+    prepared: AtomicU64,
+    to_prepare: AtomicU64,
+    merges_done: AtomicU32,
+    merges_total: AtomicU32,
+    last_merge: Mutex<Option<LastMerge>>,
+    started: Mutex<Option<Instant>>,
+    stop: AtomicBool,
+}
+
+impl Progress {
+    pub(super) fn new() -> Self {
+        Self {
+            stage: AtomicU8::new(0),
+            bytes_read: AtomicU64::new(0),
+            bytes_total: AtomicU64::new(0),
+            pretokens: AtomicU64::new(0),
+            prepared: AtomicU64::new(0),
+            to_prepare: AtomicU64::new(0),
+            merges_done: AtomicU32::new(0),
+            merges_total: AtomicU32::new(0),
+            last_merge: Mutex::new(None),
+            started: Mutex::new(None),
+            stop: AtomicBool::new(false),
+        }
+    }
+
+    /// Begins the run: the clock for the rest of the time starts here.
+    pub(super) fn start(&self, bytes_total: u64) {
+        self.bytes_total.store(bytes_total, Relaxed);
+        *lock(&self.started) = Some(Instant::now());
+        self.enter(JobStage::Counting);
+    }
+
+    pub(super) fn enter(&self, stage: JobStage) {
+        let index = STAGES.iter().position(|s| *s == stage).unwrap_or(0);
+        self.stage.fetch_max(index as u8, Relaxed);
+    }
+
+    pub(super) fn read(&self, bytes: u64) {
+        self.bytes_read.fetch_add(bytes, Relaxed);
+    }
+
+    /// Asks the run to end soon.
+    pub(super) fn stop(&self) {
+        self.stop.store(true, Relaxed);
+    }
+
+    pub(super) fn stopped(&self) -> bool {
+        self.stop.load(Relaxed)
+    }
+
+    pub(super) fn go_on(&self) -> ControlFlow<()> {
+        if self.stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    pub(super) fn view(&self) -> ProgressView {
+        let at = usize::from(self.stage.load(Relaxed));
+        let part =
+            |done: u64, total: u64| if total == 0 { 0.0 } else { (done as f64 / total as f64).min(1.0) };
+        let within = match STAGES[at] {
+            JobStage::Counting => part(self.bytes_read.load(Relaxed), self.bytes_total.load(Relaxed)),
+            JobStage::Preparing => part(self.prepared.load(Relaxed), self.to_prepare.load(Relaxed)),
+            JobStage::Merging => {
+                part(self.merges_done.load(Relaxed).into(), self.merges_total.load(Relaxed).into())
+            }
+            JobStage::Waiting | JobStage::Publishing | JobStage::Done => 0.0,
+        };
+        let before = if at == 0 { 0.0 } else { SHARE_AT_END[at - 1] };
+        let fraction =
+            if STAGES[at] == JobStage::Done { 1.0 } else { before + within * (SHARE_AT_END[at] - before) };
+        let elapsed = lock(&self.started).map(|started| started.elapsed().as_secs_f64());
+        let eta_seconds = elapsed.filter(|_| fraction > 0.01).map(|e| round(e * (1.0 - fraction) / fraction));
+        ProgressView {
+            stage: STAGES[at],
+            bytes_read: self.bytes_read.load(Relaxed),
+            bytes_total: self.bytes_total.load(Relaxed),
+            pretokens: self.pretokens.load(Relaxed),
+            merges_done: self.merges_done.load(Relaxed),
+            merges_total: self.merges_total.load(Relaxed),
+            last_merge: lock(&self.last_merge).clone(),
+            fraction: round(fraction),
+            eta_seconds,
+        }
+    }
+}
+
+/// Three digits are what a person reads.
+fn round(x: f64) -> f64 {
+    (x * 1000.0).round() / 1000.0
+}
+
+/// A thread that panicked while it held the lock left a whole value behind: every store is one assignment.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Feeds what the trainer tells into a [`Progress`].
+pub(super) struct Watch<'p>(pub(super) &'p Progress);
+
+impl Observer for Watch<'_> {
+    fn counting(&mut self, _bytes: u64, pretokens: u64) -> ControlFlow<()> {
+        self.0.pretokens.store(pretokens, Relaxed);
+        self.0.go_on()
+    }
+
+    fn preparing(&mut self, done: u64, total: u64) -> ControlFlow<()> {
+        self.0.to_prepare.store(total, Relaxed);
+        self.0.prepared.store(done, Relaxed);
+        self.0.enter(JobStage::Preparing);
+        self.0.go_on()
+    }
+
+    fn merged(&mut self, merge: &LearnedMerge, token: &[u8], done: u32, wanted: u32) -> ControlFlow<()> {
+        let LearnedMerge { left, right, id, count } = *merge;
+        let token = String::from_utf8_lossy(token).into_owned();
+        *lock(&self.0.last_merge) = Some(LastMerge { id, left, right, count, token });
+        self.0.merges_total.store(wanted, Relaxed);
+        self.0.merges_done.store(done, Relaxed);
+        self.0.enter(JobStage::Merging);
+        self.0.go_on()
+    }
+
+    fn poll(&mut self, _stage: Stage) -> ControlFlow<()> {
+        self.0.go_on()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fraction_never_falls_and_ends_at_one() {
+        let progress = Progress::new();
+        let mut last = progress.view().fraction;
+        let mut step = |act: &dyn Fn()| {
+            act();
+            let now = progress.view().fraction;
+            assert!(now >= last, "{now} after {last}");
+            last = now;
+        };
+        step(&|| progress.start(100));
+        step(&|| progress.read(50));
+        step(&|| progress.read(50));
+        let merge = LearnedMerge { left: 1, right: 2, id: 300, count: 7 };
+        step(&|| assert!(Watch(&progress).counting(0, 9).is_continue()));
+        step(&|| assert!(Watch(&progress).preparing(1, 2).is_continue()));
+        step(&|| assert!(Watch(&progress).merged(&merge, b"ab", 5, 10).is_continue()));
+        // A late word from an earlier stage does not lead back.
+        step(&|| assert!(Watch(&progress).preparing(1, 2).is_continue()));
+        step(&|| progress.enter(JobStage::Publishing));
+        step(&|| progress.enter(JobStage::Done));
+        let view = progress.view();
+        assert_eq!((view.fraction, view.pretokens, view.merges_done, view.merges_total), (1.0, 9, 5, 10));
+        assert_eq!(view.last_merge.unwrap().token, "ab");
+    }
+
+    #[test]
+    fn a_stop_reaches_the_trainer_at_every_stage() {
+        let progress = Progress::new();
+        progress.stop();
+        let merge = LearnedMerge { left: 1, right: 2, id: 300, count: 7 };
+        assert!(Watch(&progress).counting(1, 1).is_break());
+        assert!(Watch(&progress).preparing(1, 1).is_break());
+        assert!(Watch(&progress).merged(&merge, b"ab", 1, 1).is_break());
+        assert!(Watch(&progress).poll(Stage::Merging).is_break());
+    }
+}

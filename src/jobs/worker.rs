@@ -1,0 +1,265 @@
+//! One run of a job: corpus to counts, counts to merges, merges to a published version.
+
+use super::corpus::{self, CorpusError, Reading, Source};
+use super::progress::{JobStage, Progress, Watch};
+use super::record::{JobFailure, JobResult, VocabTriple};
+use super::request::TrainRequest;
+use super::uploads::{UploadId, Uploads};
+use super::{JobError, files};
+use crate::engine::{
+    Counter, Merge, Special, Tokenizer, TokenizerError, TokenizerParts, TrainConfig, TrainError, Trained,
+    WordCounts, train,
+};
+use crate::registry::{Provenance, PublishError, Registry};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::time::Instant;
+
+/// How a run ended.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    Succeeded(JobResult, &'static str),
+    Failed(JobFailure),
+    /// The progress was told to stop.
+    Stopped,
+}
+
+/// What a run needs.
+#[derive(Debug, Clone)]
+pub(super) struct Setting {
+    pub(super) registry: Registry,
+    pub(super) uploads: Uploads,
+    pub(super) corpus_root: Option<Arc<Path>>,
+    pub(super) threads: usize,
+}
+
+/// What came out of training, before it is published.
+#[derive(Debug)]
+pub(super) struct Learned {
+    /// The tokenizer.
+    pub(super) tokenizer: Tokenizer,
+    /// Why training ended.
+    pub(super) stop_reason: &'static str,
+    distinct_pretokens: u64,
+    pretokens: u64,
+    text_bytes: u64,
+    replaced: u64,
+}
+
+/// Why a run failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RunError {
+    #[error(transparent)]
+    Request(#[from] JobError),
+    #[error(transparent)]
+    Corpus(#[from] CorpusError),
+    #[error(transparent)]
+    Train(#[from] TrainError),
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    #[error("the job ended by a fault of the program: {0}")]
+    Panicked(String),
+}
+
+impl RunError {
+    fn failure(&self) -> JobFailure {
+        let code = match self {
+            Self::Request(_) => "invalid_request",
+            Self::Corpus(CorpusError::NotUtf8 { .. }) => "corpus_not_utf8",
+            Self::Corpus(CorpusError::Jsonl { .. }) => "corpus_bad_jsonl",
+            Self::Corpus(CorpusError::Compression { .. }) => "corpus_bad_compression",
+            Self::Corpus(CorpusError::RecordTooLong { .. }) => "corpus_record_too_long",
+            Self::Corpus(CorpusError::Io { .. } | CorpusError::Stopped) => "corpus_unreadable",
+            Self::Train(TrainError::EmptyCorpus) => "corpus_empty",
+            Self::Train(TrainError::Split(_)) => "split_too_costly",
+            Self::Train(_) => "training_failed",
+            Self::Tokenizer(_) => "internal",
+            Self::Publish(PublishError::Store(_)) => "storage_failed",
+            Self::Publish(_) => "publish_failed",
+            Self::Panicked(_) => "internal",
+        };
+        JobFailure { code: code.to_owned(), detail: self.to_string() }
+    }
+
+    fn is_stop(&self) -> bool {
+        matches!(self, Self::Corpus(CorpusError::Stopped) | Self::Train(TrainError::Cancelled))
+    }
+}
+
+/// Runs a job to its end. The heavy part is on the blocking pool.
+pub(super) async fn run(
+    setting: Setting,
+    request: Arc<TrainRequest>,
+    job: &str,
+    progress: Arc<Progress>,
+) -> Outcome {
+    let started = Instant::now();
+    match learn_and_publish(setting, request, job, &progress, started).await {
+        Ok((result, stop_reason)) => Outcome::Succeeded(result, stop_reason),
+        Err(error) if error.is_stop() => Outcome::Stopped,
+        Err(error) => Outcome::Failed(error.failure()),
+    }
+}
+
+async fn learn_and_publish(
+    setting: Setting,
+    request: Arc<TrainRequest>,
+    job: &str,
+    progress: &Arc<Progress>,
+    started: Instant,
+) -> Result<(JobResult, &'static str), RunError> {
+    let registry = setting.registry.clone();
+    let (blocking_request, blocking_progress) = (Arc::clone(&request), Arc::clone(progress));
+    let learned = tokio::task::spawn_blocking(move || {
+        let learn = || learn(&setting, &blocking_request, &blocking_progress);
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(learn))
+            .unwrap_or_else(|panic| Err(RunError::Panicked(panic_text(&*panic))))
+    });
+    let learned = learned.await.map_err(|e| RunError::Panicked(e.to_string()))??;
+    progress.enter(JobStage::Publishing);
+    let Learned { tokenizer, stop_reason, distinct_pretokens, pretokens, text_bytes, replaced } = learned;
+    let merges = tokenizer.merges().len() as u64;
+    let vocab_size = tokenizer.vocab_size() as u64;
+    let training = serde_json::json!({
+        "stop_reason": stop_reason, "merges": merges, "distinct_pretokens": distinct_pretokens,
+        "pretokens": pretokens, "text_bytes": text_bytes, "replaced": replaced,
+        "tie_break": request.tie_break, "min_frequency": request.min_frequency,
+        "max_token_bytes": request.max_token_bytes,
+    });
+    let provenance = Provenance {
+        format: "trained".to_owned(),
+        source: format!("job {job}"),
+        training: Some(training),
+        ..Provenance::default()
+    };
+    let published = registry.publish(&request.name, tokenizer, provenance, &request.aliases).await?;
+    let result = JobResult {
+        vocab: VocabTriple::from(&*published.facts),
+        created: published.created,
+        vocab_size,
+        merges,
+        distinct_pretokens,
+        pretokens,
+        text_bytes,
+        replaced,
+        seconds: (started.elapsed().as_secs_f64() * 1000.0).round() / 1000.0,
+    };
+    Ok((result, stop_reason))
+}
+
+fn learn(setting: &Setting, request: &TrainRequest, progress: &Progress) -> Result<Learned, RunError> {
+    let config = request.config(setting.threads)?;
+    let sources = match (&request.corpus.files, &request.corpus.upload) {
+        (Some(names), _) => names
+            .iter()
+            .enumerate()
+            .map(|(index, name)| files::open(setting.corpus_root.as_deref(), index, name))
+            .collect::<Result<Vec<_>, _>>()?,
+        (None, Some(id)) => {
+            let opened = UploadId::parse(id).and_then(|id| setting.uploads.open(&id).ok());
+            let file = opened
+                .ok_or_else(|| JobError::invalid("/corpus/upload", "there is no such upload any more"))?;
+            vec![Source { name: "the upload".to_owned(), file }]
+        }
+        (None, None) => Vec::new(),
+    };
+    let mut watch = Watch(progress);
+    let (counts, replaced) = match &request.corpus.texts {
+        Some(texts) => {
+            progress.start(texts.iter().map(|t| t.len() as u64).sum());
+            (count_texts(&config, texts, progress)?, 0)
+        }
+        None => count_sources(&config, request, sources, progress)?,
+    };
+    let trained = train(&counts, &config, &mut watch)?;
+    drop(counts);
+    Ok(learned(trained, &config, replaced)?)
+}
+
+fn count_texts(
+    config: &TrainConfig,
+    texts: &[String],
+    progress: &Progress,
+) -> Result<WordCounts, TrainError> {
+    let mut counter = Counter::new(config)?;
+    // In portions, so that the share of bytes read moves.
+    for portion in texts.chunks(1024) {
+        let records: Vec<&str> = portion.iter().map(String::as_str).collect();
+        counter.add_batch(&records, &mut Watch(progress))?;
+        progress.read(portion.iter().map(|t| t.len() as u64).sum());
+    }
+    counter.finish()
+}
+
+/// Reads on a thread of its own while the batch before is counted.
+fn count_sources(
+    config: &TrainConfig,
+    request: &TrainRequest,
+    sources: Vec<Source>,
+    progress: &Progress,
+) -> Result<(WordCounts, u64), RunError> {
+    let bytes_total = sources.iter().map(|s| s.file.metadata().map_or(0, |m| m.len())).sum();
+    progress.start(bytes_total);
+    let how = Reading {
+        format: request.corpus.format,
+        field: request.corpus.field.clone().unwrap_or_else(|| "text".to_owned()),
+        records: request.corpus.records,
+        invalid_utf8: request.corpus.invalid_utf8,
+        pattern: &config.pattern,
+        special_tokens: &config.special_tokens,
+    };
+    let mut counter = Counter::new(config)?;
+    std::thread::scope(|scope| {
+        let (send, receive) = sync_channel(1);
+        let how = &how;
+        let reader = scope.spawn(move || {
+            corpus::read(sources, how, progress, |batch| {
+                let stop = progress.stopped() || send.send(batch).is_err();
+                if stop { Err(CorpusError::Stopped) } else { Ok(()) }
+            })
+        });
+        for batch in &receive {
+            counter.add_batch(&batch.records(), &mut Watch(progress))?;
+        }
+        // A panic in the reader goes on here and is caught where the run began.
+        let replaced = reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        Ok((counter.finish()?, replaced))
+    })
+}
+
+fn learned(trained: Trained, config: &TrainConfig, replaced: u64) -> Result<Learned, TokenizerError> {
+    let specials: Vec<Special> = trained
+        .special_tokens
+        .iter()
+        .map(|(name, id)| Special { name: name.clone(), id: *id, special: true })
+        .collect();
+    let is_special = |id: u32| specials.iter().any(|s| s.id == id);
+    let tokens = (0..).zip(trained.tokens).filter(|(id, _)| !is_special(*id)).collect();
+    let merges = trained.merges.iter().map(|m| Merge { left: m.left, right: m.right, id: m.id }).collect();
+    let parts = TokenizerParts {
+        tokens,
+        merges,
+        specials,
+        pattern: config.pattern.clone(),
+        normalizer: config.normalizer,
+        // Every token was merged from bytes by the merges before it, so its bytes always lead to it.
+        whole_pretokens: true,
+    };
+    Ok(Learned {
+        tokenizer: Tokenizer::new(parts)?,
+        stop_reason: trained.stop_reason.name(),
+        distinct_pretokens: trained.distinct_pretokens,
+        pretokens: trained.total_pretokens,
+        text_bytes: trained.total_bytes,
+        replaced,
+    })
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text =
+        panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("no message").to_owned()
+}

@@ -1,0 +1,365 @@
+//! Reading the store: at the start, and again on request, on SIGHUP and at intervals.
+//!
+//! What reads well is taken; what does not is reported, and the state before stays in its place.
+
+use super::change::Draft;
+use super::error::PublishError;
+use super::facts::{AliasRecord, Loaded, Provenance, Record, VersionFacts};
+use super::import::Seen;
+use super::name::{AliasName, VocabName};
+use super::residency::LoadError;
+use super::snapshot::{Slot, Vocabs, Vocabulary, default_pick};
+use super::{Embedded, Failure, ReloadReport, Shared, off_thread};
+use crate::formats::native;
+use crate::store::Digest;
+use crate::store::Key;
+use crate::store::StoreError;
+use crate::store::VocabKey;
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// So many records are read at once.
+const READS_AT_ONCE: usize = 16;
+
+/// Content that no record names is left alone for so long, as its record may be about to be written elsewhere.
+const SWEEP_AFTER: Duration = Duration::from_secs(60 * 60);
+
+/// What the store holds.
+#[derive(Debug, Default)]
+pub(super) struct Read {
+    pub(super) vocabs: Vocabs,
+    pub(super) failed: Vec<Failure>,
+}
+
+impl Shared {
+    pub(super) async fn open(&self, embedded: Option<Embedded>) -> Result<(), StoreError> {
+        let mut seen = self.changes.lock().await;
+        let mut report = ReloadReport::default();
+        let grace = if self.store.was_alone() { Duration::ZERO } else { SWEEP_AFTER };
+        self.take_store(&mut report, grace).await?;
+        if let Some(embedded) = embedded {
+            self.take_embedded(embedded, &mut report).await;
+        }
+        self.finish(&mut seen, &mut report).await;
+        Ok(())
+    }
+
+    pub(super) async fn reload(&self) -> ReloadReport {
+        let mut seen = self.changes.lock().await;
+        let mut report = ReloadReport::default();
+        if let Err(error) = self.take_store(&mut report, SWEEP_AFTER).await {
+            report.fail("store", error);
+        }
+        self.finish(&mut seen, &mut report).await;
+        report
+    }
+
+    async fn finish(&self, seen: &mut Seen, report: &mut ReloadReport) {
+        self.take_imports(seen, report).await;
+        let default = &self.settings.default_vocab;
+        let named = default.to_string();
+        if self.snapshot.load().default.is_none()
+            && !report.failed.iter().any(|failure| failure.what == named)
+        {
+            let problem = match self.snapshot.load().find(default) {
+                Ok(_) => "it could not be loaded".to_owned(),
+                Err(error) => error.to_string(),
+            };
+            report.fail(&named, problem);
+        }
+        self.settle();
+        self.failed.store(Arc::new(report.failed.clone()));
+    }
+
+    /// Takes over what the store holds.
+    async fn take_store(&self, report: &mut ReloadReport, grace: Duration) -> Result<(), StoreError> {
+        let base = self.snapshot.load().vocabs.clone();
+        let mut read = self.read_store(&base, None).await?;
+        let stored =
+            |vocabs: &Vocabs| vocabs.values().flat_map(|v| v.slots.values()).filter(|s| s.stored).count();
+        if stored(&base) > 0 && stored(&read.vocabs) == 0 {
+            // A volume that is not mounted looks just so.
+            report.fail("store", "it holds no vocabulary any more; all stay as they were");
+            return Ok(());
+        }
+        if read.failed.is_empty() {
+            self.sweep(&read.vocabs, grace).await;
+        }
+        report.failed.append(&mut read.failed);
+        self.warm_all(&base, &mut read.vocabs, report).await;
+        compare(&base, &read.vocabs, report);
+        self.swap(read.vocabs);
+        Ok(())
+    }
+
+    /// Loads what is to stay in memory: aliased versions first, as clients named them on purpose.
+    async fn warm_all(&self, base: &Vocabs, vocabs: &mut Vocabs, report: &mut ReloadReport) {
+        let mut room = self.settings.max_resident_bytes;
+        for with_latest in [false, true] {
+            for (name, vocab) in vocabs.iter_mut() {
+                let failed = self.warm(name, vocab, with_latest, &mut room).await;
+                if failed.is_empty() {
+                    continue;
+                }
+                let vocab = Arc::make_mut(vocab);
+                let before = base.get(name).map(|before| &before.aliases);
+                for (version, problem) in failed {
+                    for alias in vocab.aliases_of(version).cloned().collect::<Vec<_>>() {
+                        report.fail(&name.alias(&alias), &problem);
+                        vocab.keep_alias(&alias, before);
+                    }
+                    report.fail(&name.at(version), problem);
+                }
+            }
+        }
+    }
+
+    /// Loads the versions of a vocabulary that stay in memory and are not there yet, as far as `room` goes, and takes
+    /// what they need from it. Answers those that failed. A broken latest version makes the one below the latest.
+    pub(super) async fn warm(
+        &self,
+        name: &VocabName,
+        vocab: &Vocabulary,
+        with_latest: bool,
+        room: &mut u64,
+    ) -> Vec<(u32, String)> {
+        let limit = self.settings.max_resident_bytes;
+        let default = default_pick(&self.settings.default_vocab, name);
+        let mut failed: Vec<(u32, String)> = Vec::new();
+        let mut done = BTreeSet::new();
+        loop {
+            let mut wanted = vocab.pinned(default);
+            if !with_latest && default.is_none() {
+                wanted = vocab.aliases.values().filter(|v| vocab.slots.contains_key(v)).copied().collect();
+            }
+            let Some(version) = wanted.into_iter().find(|version| !done.contains(version)) else {
+                return failed;
+            };
+            done.insert(version);
+            let slot = &vocab.slots[&version];
+            let fits = slot.weight() <= *room;
+            let outcome = match slot.loaded.load().is_some() {
+                true => Ok(()),
+                false if fits => self.load_to_pin(slot).await.map(drop),
+                false => Err(LoadError::NoRoom { needed: slot.weight(), pinned: limit - (*room).min(limit) }),
+            };
+            match outcome {
+                Ok(()) => *room = room.saturating_sub(slot.weight()),
+                Err(error) => failed.push((version, error.problem(limit))),
+            }
+        }
+    }
+
+    /// Reads all records, or those of one name; what cannot be read is taken from `base` where that has it.
+    pub(super) async fn read_store(
+        &self,
+        base: &Vocabs,
+        only: Option<&VocabName>,
+    ) -> Result<Read, StoreError> {
+        let folder = only.map_or_else(Key::vocabs, |name| Key::vocab(name.segment()));
+        let keys = self.store.list(&folder).await?.into_iter().map(|object| object.key);
+        let keys = keys.filter_map(|key| key.as_vocab().map(|about| (key, about)));
+        let records: Vec<(VocabKey, Result<Bytes, StoreError>)> = stream::iter(keys)
+            .map(|(key, about)| async move { (about, self.store.get(&key).await) })
+            .buffered(READS_AT_ONCE)
+            .collect()
+            .await;
+
+        let mut read = Read::default();
+        let mut aliases: Vec<(VocabName, AliasName, Result<u32, String>)> = Vec::new();
+        for (about, record) in records {
+            match about {
+                // Removed between listing and reading.
+                _ if matches!(record, Err(StoreError::NotFound)) => {}
+                VocabKey::Version(name, version) => read.version(base, name.into(), version, record),
+                VocabKey::Alias(name, alias) => match AliasName::try_from(alias) {
+                    Ok(alias) => aliases.push((name.into(), alias, alias_target(record))),
+                    Err(error) => read.fail(VocabName::from(name), error),
+                },
+            }
+        }
+        for (name, alias, target) in aliases {
+            read.alias(base, &name, &alias, target);
+        }
+        keep_unstored(base, &mut read.vocabs);
+        if let Some(only) = only {
+            let mut vocabs = base.clone();
+            vocabs.remove(only);
+            vocabs.append(&mut read.vocabs);
+            read.vocabs = vocabs;
+        }
+        Ok(read)
+    }
+
+    /// Publishes the embedded vocabulary where no good one has its name. If the store does not take it, it is served
+    /// from memory all the same: a server that cannot write can still encode.
+    async fn take_embedded(&self, embedded: Embedded, report: &mut ReloadReport) {
+        let Embedded { name, native } = embedded;
+        let known = self.snapshot.load().vocabs.get(&name).cloned().unwrap_or_default();
+        if known.latest().is_some() {
+            return;
+        }
+        let bytes = native.clone();
+        let tokenizer = match off_thread(move || native::read(&bytes)).await {
+            Ok(tokenizer) => tokenizer,
+            Err(error) => {
+                return report.fail(&name, format!("the embedded vocabulary cannot be read: {error}"));
+            }
+        };
+        let from = Provenance { format: "embedded".to_owned(), ..Provenance::default() };
+        let draft = Draft::new(tokenizer).await;
+        match self.publish_draft(&name, &draft, &from, &[]).await {
+            Ok(published) => report.loaded.push(name.at(published.facts.version)),
+            Err(PublishError::Store(error)) => {
+                tracing::warn!(%name, %error, "the embedded vocabulary is served from memory");
+                let Some(version) = known.highest.checked_add(1) else { return };
+                let (tokenizer, identity) = draft.into_tokenizer();
+                let Some(tokenizer) = tokenizer else { return };
+                let facts = Arc::new(VersionFacts::new(&name, version, &tokenizer, identity, &from));
+                let mut vocabs = self.snapshot.load().vocabs.clone();
+                let vocab = Arc::make_mut(vocabs.entry(name.clone()).or_default());
+                vocab.highest = version;
+                vocab.slots.insert(version, Slot::warm(Arc::new(Loaded { facts, tokenizer }), false));
+                self.swap(vocabs);
+                report.loaded.push(name.at(version));
+            }
+            Err(error) => report.fail(&name, error),
+        }
+    }
+
+    /// Removes content that no version has: what a publish that failed or was killed left behind.
+    async fn sweep(&self, vocabs: &Vocabs, grace: Duration) {
+        let slots = vocabs.values().flat_map(|vocab| vocab.slots.values());
+        let named: HashSet<Digest> = slots.map(|slot| slot.facts.digest).collect();
+        // A sweep that fails is no harm: the next one finds the same.
+        for object in self.store.list(&Key::blobs()).await.unwrap_or_default() {
+            let unnamed = object.key.as_blob().is_some_and(|digest| !named.contains(&digest));
+            if unnamed && object.age >= grace {
+                let _ = self.store.delete(&object.key).await;
+            }
+        }
+    }
+}
+
+impl Read {
+    fn version(&mut self, base: &Vocabs, name: VocabName, version: u32, record: Result<Bytes, StoreError>) {
+        let known = base.get(&name).and_then(|vocab| vocab.slots.get(&version));
+        let slot = match version_record(&name, version, record) {
+            Ok(Record { deleted_at: Some(_), .. }) => None,
+            Ok(Record { facts, .. }) => Some(match known {
+                Some(known) if *known.facts == facts && known.broken.get().is_none() => Arc::clone(known),
+                _ => Slot::cold(facts),
+            }),
+            Err(problem) => {
+                self.fail(name.at(version), problem);
+                known.cloned()
+            }
+        };
+        let vocab = Arc::make_mut(self.vocabs.entry(name).or_default());
+        vocab.highest = vocab.highest.max(version);
+        vocab.slots.extend(slot.map(|slot| (version, slot)));
+    }
+
+    fn alias(&mut self, base: &Vocabs, name: &VocabName, alias: &AliasName, target: Result<u32, String>) {
+        let vocab = Arc::make_mut(self.vocabs.entry(name.clone()).or_default());
+        let before = base.get(name).map(|before| &before.aliases);
+        let problem = match target {
+            Ok(version) => {
+                vocab.aliases.insert(alias.clone(), version);
+                if vocab.slots.contains_key(&version) {
+                    return;
+                }
+                format!("it names version {version}, which is not there")
+            }
+            Err(problem) => problem,
+        };
+        vocab.keep_alias(alias, before);
+        self.fail(name.alias(alias), problem);
+    }
+
+    fn fail(&mut self, what: impl ToString, problem: impl ToString) {
+        self.failed.push(Failure { what: what.to_string(), problem: problem.to_string() });
+    }
+}
+
+impl ReloadReport {
+    pub(super) fn fail(&mut self, what: &(impl ToString + ?Sized), problem: impl ToString) {
+        self.failed.push(Failure { what: what.to_string(), problem: problem.to_string() });
+    }
+}
+
+impl Vocabulary {
+    /// Puts an alias whose new target is no good back to where it was, if that is still there.
+    fn keep_alias(&mut self, alias: &AliasName, before: Option<&BTreeMap<AliasName, u32>>) {
+        let old = before.and_then(|aliases| aliases.get(alias)).filter(|old| self.slots.contains_key(old));
+        if let Some(&old) = old {
+            self.aliases.insert(alias.clone(), old);
+        }
+    }
+}
+
+fn version_record(
+    name: &VocabName,
+    version: u32,
+    record: Result<Bytes, StoreError>,
+) -> Result<Record, String> {
+    let record = record.map_err(|error| error.to_string())?;
+    let record: Record = serde_json::from_slice(&record).map_err(|error| unreadable(&error))?;
+    if record.facts.name != *name || record.facts.version != version {
+        return Err("its record is that of another version".to_owned());
+    }
+    Ok(record)
+}
+
+fn alias_target(record: Result<Bytes, StoreError>) -> Result<u32, String> {
+    let record = record.map_err(|error| error.to_string())?;
+    serde_json::from_slice::<AliasRecord>(&record)
+        .map(|record| record.version)
+        .map_err(|error| unreadable(&error))
+}
+
+/// Where the record is wrong, without repeating what stands there.
+fn unreadable(error: &serde_json::Error) -> String {
+    format!("its record cannot be read (line {}, column {})", error.line(), error.column())
+}
+
+/// Versions that are only in memory are not in the store and yet not gone.
+fn keep_unstored(base: &Vocabs, vocabs: &mut Vocabs) {
+    for (name, vocab) in base {
+        for (version, slot) in vocab.slots.iter().filter(|(_, slot)| !slot.stored) {
+            let vocab = Arc::make_mut(vocabs.entry(name.clone()).or_default());
+            vocab.highest = vocab.highest.max(*version);
+            vocab.slots.entry(*version).or_insert_with(|| Arc::clone(slot));
+        }
+    }
+}
+
+/// Reports what is new, moved, gone and as it was.
+fn compare(base: &Vocabs, vocabs: &Vocabs, report: &mut ReloadReport) {
+    let empty = Arc::default();
+    let names: BTreeSet<&VocabName> = base.keys().chain(vocabs.keys()).collect();
+    for name in names {
+        let old: &Vocabulary = base.get(name).unwrap_or(&empty);
+        let new: &Vocabulary = vocabs.get(name).unwrap_or(&empty);
+        for (&version, slot) in &new.slots {
+            match old.slots.get(&version) {
+                Some(before) if before.facts == slot.facts => report.unchanged += 1,
+                _ if slot.broken.get().is_some() => {}
+                _ => report.loaded.push(name.at(version)),
+            }
+        }
+        let moved = new.aliases.iter().filter(|(alias, target)| old.aliases.get(*alias) != Some(target));
+        let moved = moved
+            .filter(|(_, target)| new.slots.get(target).is_some_and(|slot| slot.loaded.load().is_some()));
+        report.loaded.extend(moved.map(|(alias, _)| name.alias(alias)));
+        report.removed.extend(gone(&old.slots, &new.slots).map(|version| name.at(*version)));
+        report.removed.extend(gone(&old.aliases, &new.aliases).map(|alias| name.alias(alias)));
+    }
+}
+
+fn gone<'m, K: Ord, V, W>(old: &'m BTreeMap<K, V>, new: &'m BTreeMap<K, W>) -> impl Iterator<Item = &'m K> {
+    old.keys().filter(|key| !new.contains_key(key))
+}
