@@ -28,6 +28,23 @@ pub struct Counter<'c> {
     pretokens: u64,
 }
 
+/// Finds where a record that is read bit by bit may be cut.
+pub struct SafeCuts<'c>(Texts<'c>);
+
+impl<'c> SafeCuts<'c> {
+    /// For records that are counted with the same config.
+    pub fn new(config: &'c TrainConfig) -> Result<Self, TrainError> {
+        Texts::new(config).map(Self)
+    }
+
+    /// Where a record that begins with `text` may be cut: counted as two records, both parts give the pretokens of
+    /// the whole, whatever follows `text`. The last such place that is found and is not 0; `None` where there is
+    /// none, as for a pattern that is a free regex.
+    pub fn last_in(&self, text: &str) -> Option<usize> {
+        self.0.safe_cut(text)
+    }
+}
+
 /// What it takes to find the pretokens of a text.
 struct Texts<'c> {
     config: &'c TrainConfig,
@@ -39,23 +56,9 @@ impl<'c> Counter<'c> {
     /// Nothing counted yet. Of the config it checks and uses what texts are cut by: `pattern`, `normalizer`,
     /// `special_tokens` and `threads`.
     pub fn new(config: &'c TrainConfig) -> Result<Self, TrainError> {
-        config.validate_counting()?;
-        let special_tokens = match config.special_tokens.is_empty() {
-            true => None,
-            false => Some(
-                AhoCorasick::builder()
-                    .match_kind(MatchKind::LeftmostLongest)
-                    .build(&config.special_tokens)
-                    .map_err(|_| TrainError::SpecialTokensTooLarge)?,
-            ),
-        };
+        let texts = Texts::new(config)?;
         let parts = || (0..config.threads).map(|_| Table::default()).collect();
-        Ok(Self {
-            texts: Texts { config, special_tokens, hasher: WordHasher::default() },
-            tables: (0..config.threads).map(|_| parts()).collect(),
-            bytes: 0,
-            pretokens: 0,
-        })
+        Ok(Self { texts, tables: (0..config.threads).map(|_| parts()).collect(), bytes: 0, pretokens: 0 })
     }
 
     /// Counts records: texts that no pretoken crosses from one to the next. After an error, a cancel too, some of
@@ -133,13 +136,6 @@ impl<'c> Counter<'c> {
         })
     }
 
-    /// Where a long record may be cut, of which `text` is the beginning: counted as two records, both parts give
-    /// the pretokens of the whole, whatever follows `text`. The last such place that is found and is not 0; `None`
-    /// where there is none, as for a pattern that is a free regex.
-    pub fn safe_cut(&self, text: &str) -> Option<usize> {
-        self.texts.safe_cut(text)
-    }
-
     /// Bytes of text and pretokens counted so far.
     pub fn counted(&self) -> (u64, u64) {
         (self.bytes, self.pretokens)
@@ -180,7 +176,21 @@ enum Unit<'r> {
 /// Takes bytes of text and pretokens counted since the last call.
 type Report<'a> = dyn FnMut(u64, u64) -> ControlFlow<()> + 'a;
 
-impl Texts<'_> {
+impl<'c> Texts<'c> {
+    fn new(config: &'c TrainConfig) -> Result<Self, TrainError> {
+        config.validate_counting()?;
+        let special_tokens = match config.special_tokens.is_empty() {
+            true => None,
+            false => Some(
+                AhoCorasick::builder()
+                    .match_kind(MatchKind::LeftmostLongest)
+                    .build(&config.special_tokens)
+                    .map_err(|_| TrainError::SpecialTokensTooLarge)?,
+            ),
+        };
+        Ok(Self { config, special_tokens, hasher: WordHasher::default() })
+    }
+
     /// Parts a batch into units of about equal size; `None` when the observer ended it. A record that is larger
     /// than a unit is cut where nothing crosses; where no such place is known it stays whole. With them come the
     /// bytes of special tokens that are in none of the units.
@@ -237,6 +247,7 @@ impl Texts<'_> {
         Some(())
     }
 
+    /// See [`SafeCuts::last_in`].
     fn safe_cut(&self, text: &str) -> Option<usize> {
         // A special token that begins in `held` bytes from the end may be there once more text has come, or may be
         // a longer one. The stretch to cut begins after the last one that is certain.
@@ -255,7 +266,7 @@ impl Texts<'_> {
         cut.or((start > 0).then_some(start))
     }
 
-    /// As [`Texts::safe_cut`], of a text without special tokens.
+    /// The same of a text without special tokens.
     fn safe_cut_of_stretch(&self, stretch: &str) -> Option<usize> {
         let (text, alignment) = self.config.normalizer.apply_aligned(stretch);
         let mut window = &*text;

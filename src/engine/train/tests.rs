@@ -175,10 +175,10 @@ proptest! {
         let special_tokens = ["<a>", "<a>b"].map(String::from)[..specials].to_vec();
         let cl100k = TrainConfig::new(Pattern::parse("cl100k").unwrap());
         let config = TrainConfig { normalizer, special_tokens, ..cl100k };
-        let counter = Counter::new(&config).unwrap();
+        let cuts = SafeCuts::new(&config).unwrap();
         let whole = count(&config, &[&text]);
         for (end, _) in text.char_indices() {
-            if let Some(cut) = counter.safe_cut(&text[..end]) {
+            if let Some(cut) = cuts.last_in(&text[..end]) {
                 prop_assert!(0 < cut && cut <= end);
                 prop_assert_eq!(&count(&config, &[&text[..cut], &text[cut..]]), &whole, "{:?} at {}", text, cut);
             }
@@ -324,7 +324,7 @@ fn safe_cuts_are_found() {
         let special_tokens = vec!["<eot>".to_owned(), "</eot>".to_owned()];
         let cl100k = TrainConfig::new(Pattern::parse("cl100k").unwrap());
         let config = TrainConfig { normalizer, special_tokens, ..cl100k };
-        assert_eq!(Counter::new(&config).unwrap().safe_cut(text).map_or("", |cut| &text[..cut]), before);
+        assert_eq!(SafeCuts::new(&config).unwrap().last_in(text).map_or("", |cut| &text[..cut]), before);
     }
     check(Normalizer::None, "one two three", "one two");
     check(Normalizer::None, "one two three and more", "one two three");
@@ -336,8 +336,12 @@ fn safe_cuts_are_found() {
     check(
         Normalizer::Nfc,
         "e\u{301}t e\u{301}t\u{301}, and so on, toolong",
-        "e\u{301}t e\u{301}t\u{301}, and so",
+        "e\u{301}t e\u{301}t\u{301}, and so on,",
     );
+    // Normalized, the sign is two letters that join the word.
+    check(Normalizer::None, "a word™, too long", "a word™,");
+    check(Normalizer::Nfkc, "a word™toolong", "a");
+    check(Normalizer::None, "a word™toolong", "a word");
     check(Normalizer::None, "onelongword", "");
 }
 
@@ -353,17 +357,13 @@ fn an_empty_corpus_is_an_error() {
 
 #[test]
 fn errors_of_the_pattern_come_through() {
-    let pattern = Pattern::from_regexes(&[r"(?:(?=a)(a|a)*)*b|(?!x)\z"]);
-    // Patterns of that kind may be refused or run; either way nothing panics and one and two threads agree.
-    let Ok(pattern) = pattern else { return };
-    let text = "a".repeat(40);
-    let results: Vec<_> = [1, 2]
-        .map(|threads| {
-            let config = TrainConfig { threads, ..TrainConfig::new(pattern.clone()) };
-            Counter::new(&config).unwrap().add_batch(&[&text], &mut ())
-        })
-        .into();
-    assert_eq!(results[0], results[1]);
+    let pattern = Pattern::parse(r"(?:a|a|aa)+(?=b)|\s+").unwrap();
+    let text = "a".repeat(200);
+    for threads in [1, 2] {
+        let config = TrainConfig { threads, ..TrainConfig::new(pattern.clone()) };
+        let result = Counter::new(&config).unwrap().add_batch(&["a few words", &text], &mut ());
+        assert!(matches!(result, Err(TrainError::Split(SplitError::TooCostly { .. }))), "{result:?}");
+    }
 }
 
 /// Breaks at the nth call, whichever it is, and counts calls after that.
