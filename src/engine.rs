@@ -28,7 +28,7 @@ pub use tokenizer::{
     Count, EncodeError, EncodeOptions, Encoding, Keep, Tokenizer, TokenizerError, TokenizerParts,
 };
 pub use train::{
-    Counter, LearnedMerge, MAX_TRAIN_THREADS, MAX_VOCAB_SIZE, Observer, Stage, StopReason, TieBreak,
-    TrainConfig, TrainError, Trained, WordCounts, train,
+    Counter, LearnedMerge, MAX_TRAIN_THREADS, MAX_VOCAB_SIZE, Observer, SafeCuts, Stage, StopReason,
+    TieBreak, TrainConfig, TrainError, Trained, WordCounts, train,
 };
 pub use vocab::{TokenId, Vocab, VocabError};

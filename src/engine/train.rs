@@ -11,7 +11,7 @@ mod merge;
 mod tests;
 mod words;
 
-pub use count::Counter;
+pub use count::{Counter, SafeCuts};
 pub use words::WordCounts;
 
 use super::{Normalizer, Pattern, SplitError, TokenId};

@@ -1,5 +1,7 @@
 //! The integration tests: one binary, a module per subject.
+#![expect(clippy::unwrap_used, reason = "what cannot be read or made fails the test")]
 
 mod data;
 mod parity;
 mod registry;
+mod train_golden;

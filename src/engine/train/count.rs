@@ -5,7 +5,7 @@
 
 use super::words::{Table, WordCounts, WordHasher};
 use super::{Observer, Stage, TrainConfig, TrainError};
-use crate::engine::Normalizer;
+use crate::engine::{Normalizer, Span};
 use aho_corasick::{AhoCorasick, MatchKind};
 use std::borrow::Cow;
 use std::ops::ControlFlow;
@@ -28,6 +28,23 @@ pub struct Counter<'c> {
     pretokens: u64,
 }
 
+/// Finds where a record that is read bit by bit may be cut.
+pub struct SafeCuts<'c>(Texts<'c>);
+
+impl<'c> SafeCuts<'c> {
+    /// For records that are counted with the same config.
+    pub fn new(config: &'c TrainConfig) -> Result<Self, TrainError> {
+        Texts::new(config).map(Self)
+    }
+
+    /// Where a record that begins with `text` may be cut: counted as two records, both parts give the pretokens of
+    /// the whole, whatever follows `text`. The last such place that is found and is not 0; `None` where there is
+    /// none, as for a pattern that is a free regex.
+    pub fn last_in(&self, text: &str) -> Option<usize> {
+        self.0.safe_cut(text)
+    }
+}
+
 /// What it takes to find the pretokens of a text.
 struct Texts<'c> {
     config: &'c TrainConfig,
@@ -39,23 +56,9 @@ impl<'c> Counter<'c> {
     /// Nothing counted yet. Of the config it checks and uses what texts are cut by: `pattern`, `normalizer`,
     /// `special_tokens` and `threads`.
     pub fn new(config: &'c TrainConfig) -> Result<Self, TrainError> {
-        config.validate_counting()?;
-        let special_tokens = match config.special_tokens.is_empty() {
-            true => None,
-            false => Some(
-                AhoCorasick::builder()
-                    .match_kind(MatchKind::LeftmostLongest)
-                    .build(&config.special_tokens)
-                    .map_err(|_| TrainError::SpecialTokensTooLarge)?,
-            ),
-        };
+        let texts = Texts::new(config)?;
         let parts = || (0..config.threads).map(|_| Table::default()).collect();
-        Ok(Self {
-            texts: Texts { config, special_tokens, hasher: WordHasher::default() },
-            tables: (0..config.threads).map(|_| parts()).collect(),
-            bytes: 0,
-            pretokens: 0,
-        })
+        Ok(Self { texts, tables: (0..config.threads).map(|_| parts()).collect(), bytes: 0, pretokens: 0 })
     }
 
     /// Counts records: texts that no pretoken crosses from one to the next. After an error, a cancel too, some of
@@ -173,11 +176,24 @@ enum Unit<'r> {
 /// Takes bytes of text and pretokens counted since the last call.
 type Report<'a> = dyn FnMut(u64, u64) -> ControlFlow<()> + 'a;
 
-impl Texts<'_> {
+impl<'c> Texts<'c> {
+    fn new(config: &'c TrainConfig) -> Result<Self, TrainError> {
+        config.validate_counting()?;
+        let special_tokens = match config.special_tokens.is_empty() {
+            true => None,
+            false => Some(
+                AhoCorasick::builder()
+                    .match_kind(MatchKind::LeftmostLongest)
+                    .build(&config.special_tokens)
+                    .map_err(|_| TrainError::SpecialTokensTooLarge)?,
+            ),
+        };
+        Ok(Self { config, special_tokens, hasher: WordHasher::default() })
+    }
+
     /// Parts a batch into units of about equal size; `None` when the observer ended it. A record that is larger
-    /// than a unit is cut where the pattern says that nothing crosses; where it knows no such place (or the
-    /// normalizer might join what a cut parts) the record stays whole. With them come the bytes of special tokens
-    /// that are in none of the units.
+    /// than a unit is cut where nothing crosses; where no such place is known it stays whole. With them come the
+    /// bytes of special tokens that are in none of the units.
     fn units<'r>(
         &self,
         records: &'r [&'r str],
@@ -213,22 +229,63 @@ impl Texts<'_> {
     ) -> Option<()> {
         let mut rest = stretch;
         let mut window = UNIT_BYTES;
-        while window < rest.len() && self.config.normalizer == Normalizer::None {
+        while window < rest.len() {
             if observer.poll(Stage::Counting).is_break() {
                 return None;
             }
             let end = rest.floor_char_boundary(window);
-            match self.config.pattern.safe_cut(&rest[..end]) {
-                Some(cut @ 1..) => {
+            match self.safe_cut_of_stretch(&rest[..end]) {
+                Some(cut) => {
                     units.push(Unit::Stretch(&rest[..cut]));
                     rest = &rest[cut..];
                     window = UNIT_BYTES;
                 }
-                _ => window *= 2,
+                None => window *= 2,
             }
         }
         units.push(Unit::Stretch(rest));
         Some(())
+    }
+
+    /// See [`SafeCuts::last_in`].
+    fn safe_cut(&self, text: &str) -> Option<usize> {
+        // A special token that begins in `held` bytes from the end may be there once more text has come, or may be
+        // a longer one. The stretch to cut begins after the last one that is certain.
+        let longest = self.config.special_tokens.iter().map(String::len).max().unwrap_or(1);
+        let mut limit = text.floor_char_boundary((text.len() + 1).saturating_sub(longest));
+        let mut start = 0;
+        for name in self.special_tokens.iter().flat_map(|names| names.find_iter(text)) {
+            if name.start() >= limit {
+                break;
+            }
+            start = name.end();
+            limit = limit.max(start);
+        }
+        let cut = self.safe_cut_of_stretch(&text[start..limit]).map(|cut| start + cut);
+        // Where a special token ends a record ends too.
+        cut.or((start > 0).then_some(start))
+    }
+
+    /// The same of a text without special tokens.
+    fn safe_cut_of_stretch(&self, stretch: &str) -> Option<usize> {
+        let (text, alignment) = self.config.normalizer.apply_aligned(stretch);
+        let mut window = &*text;
+        loop {
+            let cut = self.config.pattern.safe_cut(window).filter(|&cut| cut > 0)?;
+            if self.config.normalizer == Normalizer::None {
+                return Some(cut);
+            }
+            // The pattern's promise is about normalized text. It holds for the original one where the cut is between
+            // two characters of both, the second one such that normalization leaves it alone whatever follows.
+            let inert = |b: &&u8| b.is_ascii() && !b.is_ascii_alphanumeric() && !b"<=>".contains(b);
+            let after = text.as_bytes().get(cut).filter(inert);
+            let original = alignment.original(Span { start: cut - 1, end: cut }).end;
+            let between = alignment.original(Span { start: cut, end: cut + 1 }).start == original;
+            if after.is_some() && between && stretch.as_bytes().get(original) == after {
+                return Some(original);
+            }
+            window = &text[..cut];
+        }
     }
 
     /// The parts of a record between its special tokens.

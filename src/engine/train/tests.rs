@@ -5,9 +5,11 @@ use proptest::prelude::*;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-/// The twin: counts every pair anew before every merge. Gives the merges as (left, right, count), by the bytes of
-/// the tokens, and why it ended.
-fn naive(pairs: &[(Vec<u8>, u64)], config: &TrainConfig) -> (Vec<(TokenId, TokenId, u64)>, Vec<Vec<u8>>) {
+/// A merge as the twin has it: left, right and count.
+type NaiveMerge = (TokenId, TokenId, u64);
+
+/// The twin: counts every pair anew before every merge. Gives the merges and the bytes of all tokens.
+fn naive(pairs: &[(Vec<u8>, u64)], config: &TrainConfig) -> (Vec<NaiveMerge>, Vec<Vec<u8>>) {
     let specials = config.special_tokens.len() as TokenId;
     let mut bytes: Vec<u8> = (0..=255).collect();
     let mut tokens = Vec::new();
@@ -165,6 +167,25 @@ proptest! {
     }
 
     #[test]
+    fn a_record_cut_where_it_may_be_counts_the_same(
+        text in "(word|e\u{301}|世界| |\n|\r|<a>|<a>b|<|>|=\u{338}|'s|12|⑴|\\)|,|\u{301}|\u{327}|ﬁ|가\u{11a8}){0,24}",
+        normalizer in prop::sample::select(vec![Normalizer::None, Normalizer::Nfc, Normalizer::Nfkd]),
+        specials in 0..3usize,
+    ) {
+        let special_tokens = ["<a>", "<a>b"].map(String::from)[..specials].to_vec();
+        let cl100k = TrainConfig::new(Pattern::parse("cl100k").unwrap());
+        let config = TrainConfig { normalizer, special_tokens, ..cl100k };
+        let cuts = SafeCuts::new(&config).unwrap();
+        let whole = count(&config, &[&text]);
+        for (end, _) in text.char_indices() {
+            if let Some(cut) = cuts.last_in(&text[..end]) {
+                prop_assert!(0 < cut && cut <= end);
+                prop_assert_eq!(&count(&config, &[&text[..cut], &text[cut..]]), &whole, "{:?} at {}", text, cut);
+            }
+        }
+    }
+
+    #[test]
     fn normalizing_in_parts_is_normalizing(text in "[a\u{301}\u{327}é가각ᄀ\u{1161}\u{11a8}㈱ﬁ\n]{1,30}", nfc in any::<bool>()) {
         let normalizer = if nfc { Normalizer::Nfc } else { Normalizer::Nfkd };
         let cuts = text.char_indices().filter(|(_, c)| c.is_ascii());
@@ -297,6 +318,34 @@ fn a_large_record_counts_the_same_on_any_number_of_threads() {
 }
 
 #[test]
+fn safe_cuts_are_found() {
+    #[track_caller]
+    fn check(normalizer: Normalizer, text: &str, before: &str) {
+        let special_tokens = vec!["<eot>".to_owned(), "</eot>".to_owned()];
+        let cl100k = TrainConfig::new(Pattern::parse("cl100k").unwrap());
+        let config = TrainConfig { normalizer, special_tokens, ..cl100k };
+        assert_eq!(SafeCuts::new(&config).unwrap().last_in(text).map_or("", |cut| &text[..cut]), before);
+    }
+    check(Normalizer::None, "one two three", "one two");
+    check(Normalizer::None, "one two three and more", "one two three");
+    check(Normalizer::None, "one two</eot", "one");
+    check(Normalizer::None, "onetwo<eot>", "");
+    check(Normalizer::None, "onetwo<eot>.", "onetwo<eot>");
+    check(Normalizer::None, "one<eot>twothree", "one<eot>");
+    check(Normalizer::None, "one two<eot>three four, five", "one two<eot>three four");
+    check(
+        Normalizer::Nfc,
+        "e\u{301}t e\u{301}t\u{301}, and so on, toolong",
+        "e\u{301}t e\u{301}t\u{301}, and so on,",
+    );
+    // Normalized, the sign is two letters that join the word.
+    check(Normalizer::None, "a word™, too long", "a word™,");
+    check(Normalizer::Nfkc, "a word™toolong", "a");
+    check(Normalizer::None, "a word™toolong", "a word");
+    check(Normalizer::None, "onelongword", "");
+}
+
+#[test]
 fn an_empty_corpus_is_an_error() {
     for counts in [WordCounts::default(), count(&config(1), &[]), count(&config(1), &["", ""])] {
         assert_eq!(train(&counts, &config(1), &mut ()), Err(TrainError::EmptyCorpus));
@@ -308,17 +357,13 @@ fn an_empty_corpus_is_an_error() {
 
 #[test]
 fn errors_of_the_pattern_come_through() {
-    let pattern = Pattern::from_regexes(&[r"(?:(?=a)(a|a)*)*b|(?!x)\z"]);
-    // Patterns of that kind may be refused or run; either way nothing panics and one and two threads agree.
-    let Ok(pattern) = pattern else { return };
-    let text = "a".repeat(40);
-    let results: Vec<_> = [1, 2]
-        .map(|threads| {
-            let config = TrainConfig { threads, ..TrainConfig::new(pattern.clone()) };
-            Counter::new(&config).unwrap().add_batch(&[&text], &mut ())
-        })
-        .into();
-    assert_eq!(results[0], results[1]);
+    let pattern = Pattern::parse(r"(?:a|a|aa)+(?=b)|\s+").unwrap();
+    let text = "a".repeat(200);
+    for threads in [1, 2] {
+        let config = TrainConfig { threads, ..TrainConfig::new(pattern.clone()) };
+        let result = Counter::new(&config).unwrap().add_batch(&["a few words", &text], &mut ());
+        assert!(matches!(result, Err(TrainError::Split(SplitError::TooCostly { .. }))), "{result:?}");
+    }
 }
 
 /// Breaks at the nth call, whichever it is, and counts calls after that.
