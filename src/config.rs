@@ -128,6 +128,13 @@ impl Config {
         self.listen.parse().expect("loading checks that listen is a socket address")
     }
 
+    /// Whether only callers that address this machine as such are answered: on loopback and without keys, any web page
+    /// open on the machine could otherwise drive the server.
+    #[must_use]
+    pub fn guards_loopback(&self) -> bool {
+        self.listen_addr().ip().is_loopback() && !self.allow_unauthenticated
+    }
+
     /// The directory whose files training requests may name, if any.
     #[must_use]
     pub fn corpus_root(&self) -> Option<&Path> {

@@ -1,1 +1,67 @@
-//! (to be written)
+//! The HTTP side: the route table and the layers, in order. A handler parses, calls one function of the domain and
+//! answers; what is not about HTTP is not here.
+
+mod cpu;
+mod decode;
+mod encode;
+mod extract;
+mod health;
+mod layers;
+pub mod listen;
+mod openapi;
+mod problem;
+mod reply;
+mod state;
+mod train;
+mod uploads;
+mod vocabs;
+mod wanted;
+
+pub use cpu::Cpu;
+pub use openapi::yaml as openapi_yaml;
+pub use problem::{Problem, ProblemBody};
+pub use state::{App, AppState};
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::OpenApi as _;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// Every route, with its documentation.
+fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::with_openapi(openapi::Document::openapi())
+        .routes(routes!(encode::encode))
+        .routes(routes!(encode::encode_batch))
+        .routes(routes!(encode::count))
+        .routes(routes!(decode::decode))
+        .routes(routes!(decode::decode_batch))
+        .routes(routes!(train::create, train::list))
+        .routes(routes!(train::get))
+        .routes(routes!(train::events))
+        .routes(routes!(train::cancel))
+        .routes(routes!(uploads::put, uploads::get, uploads::remove))
+        .routes(routes!(vocabs::list, vocabs::create))
+        .routes(routes!(vocabs::facts))
+        .routes(routes!(vocabs::download))
+        .routes(routes!(vocabs::remove_version))
+        .routes(routes!(vocabs::put_alias, vocabs::remove_alias))
+        .routes(routes!(vocabs::reload))
+        .routes(routes!(health::livez))
+        .routes(routes!(health::readyz))
+        .routes(routes!(health::health))
+        .routes(routes!(health::info))
+        .routes(routes!(health::metrics))
+        .routes(routes!(openapi::openapi))
+}
+
+/// The router of a server: the routes, inside the layers (the last one is the outermost).
+pub fn router(app: AppState) -> Router {
+    let (router, _) = routes().split_for_parts();
+    router
+        .fallback(|| async { Problem::unknown_route() })
+        .layer(CatchPanicLayer::custom(layers::panicked))
+        .layer(from_fn_with_state(app.clone(), layers::outermost))
+        .with_state(app)
+}

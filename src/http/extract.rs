@@ -21,7 +21,7 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<AppState> for Payload<T> 
 
     async fn from_request(request: Request, app: &AppState) -> Result<Self, Problem> {
         check_json(request.headers())?;
-        let body = read_body(request, app.config.max_body_bytes).await?;
+        let body = read_body(request, app.config.max_body_bytes as u64).await?;
         app.cpu.run(body.len(), move || parse(&body)).await?.map(Payload)
     }
 }

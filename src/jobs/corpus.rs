@@ -2,7 +2,7 @@
 
 use super::progress::Progress;
 use super::request::{CorpusFormat, InvalidUtf8, Records};
-use crate::engine::Pattern;
+use crate::engine::SafeCuts;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 
@@ -71,15 +71,13 @@ pub(super) struct Source {
 }
 
 /// How sources are read.
-#[derive(Debug, Clone)]
 pub(super) struct Reading<'p> {
     pub(super) format: CorpusFormat,
     pub(super) field: String,
     pub(super) records: Records,
     pub(super) invalid_utf8: InvalidUtf8,
-    pub(super) pattern: &'p Pattern,
-    /// Names that must not be cut apart.
-    pub(super) special_tokens: &'p [String],
+    /// Where a file that is one record may be cut.
+    pub(super) cuts: &'p SafeCuts<'p>,
 }
 
 /// Some records, joined.
@@ -263,7 +261,7 @@ fn read_whole(
         if held.len() < wanted {
             continue;
         }
-        match cut(&held, how) {
+        match how.cuts.last_in(&held).filter(|&at| at > 0) {
             Some(at) => {
                 let rest = held.split_off(at);
                 let mut batch = Batch { records: vec![0..held.len()], text: held };
@@ -279,28 +277,6 @@ fn read_whole(
             return Err(text.too_long());
         }
     }
-}
-
-/// Where a record may be cut: no pretoken and no name of a special token lies across.
-fn cut(held: &str, how: &Reading<'_>) -> Option<usize> {
-    let longest = how.special_tokens.iter().map(String::len).max().unwrap_or(0);
-    let mut end = held.floor_char_boundary(held.len().saturating_sub(longest));
-    while end > 0 {
-        let at = how.pattern.safe_cut(&held[..end])?;
-        let window = held.floor_char_boundary(at.saturating_sub(longest))
-            ..held.ceil_char_boundary((at + longest).min(held.len()));
-        let across = how.special_tokens.iter().any(|name| {
-            held[window.clone()].match_indices(name.as_str()).any(|(i, _)| {
-                let start = window.start + i;
-                start < at && at < start + name.len()
-            })
-        });
-        if !across {
-            return (at > 0).then_some(at);
-        }
-        end = held.floor_char_boundary(at.saturating_sub(1));
-    }
-    None
 }
 
 /// Lines or paragraphs.

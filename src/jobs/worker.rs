@@ -7,7 +7,7 @@ use super::request::TrainRequest;
 use super::uploads::{UploadId, Uploads};
 use super::{JobError, files};
 use crate::engine::{
-    Counter, Merge, Special, Tokenizer, TokenizerError, TokenizerParts, TrainConfig, TrainError, Trained,
+    Counter, Merge, SafeCuts, Special, Tokenizer, TokenizerError, TokenizerParts, TrainConfig, TrainError, Trained,
     WordCounts, train,
 };
 use crate::registry::{Provenance, PublishError, Registry};
@@ -208,8 +208,7 @@ fn count_sources(
         field: request.corpus.field.clone().unwrap_or_else(|| "text".to_owned()),
         records: request.corpus.records,
         invalid_utf8: request.corpus.invalid_utf8,
-        pattern: &config.pattern,
-        special_tokens: &config.special_tokens,
+        cuts: &SafeCuts::new(config)?,
     };
     let mut counter = Counter::new(config)?;
     std::thread::scope(|scope| {

@@ -1,5 +1,5 @@
 use super::*;
-use proptest::prelude::*;
+use crate::engine::{Pattern, TrainConfig};
 use std::io::Write;
 use std::ops::ControlFlow;
 
@@ -10,14 +10,17 @@ fn source(content: &[u8]) -> Source {
     Source { name: "f".into(), file }
 }
 
-fn reading(pattern: &Pattern) -> Reading<'_> {
+fn config(split: &str) -> TrainConfig {
+    TrainConfig::new(Pattern::parse(split).unwrap())
+}
+
+fn reading<'c>(cuts: &'c SafeCuts<'c>) -> Reading<'c> {
     Reading {
         format: CorpusFormat::Text,
         field: "text".into(),
         records: Records::Whole,
         invalid_utf8: InvalidUtf8::Error,
-        pattern,
-        special_tokens: &[],
+        cuts,
     }
 }
 
@@ -32,8 +35,9 @@ fn records(content: &[u8], how: &Reading<'_>) -> Result<(Vec<String>, u64), Stri
 
 #[track_caller]
 fn check(content: &[u8], change: impl Fn(&mut Reading<'_>), expect: &[&str]) {
-    let pattern = Pattern::parse("cl100k").unwrap();
-    let mut how = reading(&pattern);
+    let config = config("cl100k");
+    let cuts = SafeCuts::new(&config).unwrap();
+    let mut how = reading(&cuts);
     change(&mut how);
     assert_eq!(records(content, &how).unwrap().0, expect);
 }
@@ -52,8 +56,9 @@ fn files_are_parted_as_asked() {
 fn jsonl_gives_the_field_of_each_line() {
     let jsonl = |r: &mut Reading<'_>| r.format = CorpusFormat::Jsonl;
     check(b"{\"text\":\"a\\n\\u00e9\"}\n\n{\"x\":1,\"text\":\"b\"}", jsonl, &["a\né", "b"]);
-    let pattern = Pattern::parse("cl100k").unwrap();
-    let mut how = reading(&pattern);
+    let config = config("cl100k");
+    let cuts = SafeCuts::new(&config).unwrap();
+    let mut how = reading(&cuts);
     how.format = CorpusFormat::Jsonl;
     for (content, expect) in [
         ("{\"text\":\"a\"}\n{\"text\":", "f, line 2: is not a JSON object"),
@@ -75,16 +80,18 @@ fn compressed_content_is_told_by_its_first_bytes() {
     check(&[gz.clone(), gz.clone()].concat(), |_| {}, &["中文\n中文\n"]);
     check(&zst, |_| {}, &["中文\n"]);
     check(&[zst.clone(), zst.clone()].concat(), |_| {}, &["中文\n中文\n"]);
-    let pattern = Pattern::parse("cl100k").unwrap();
-    let how = reading(&pattern);
+    let config = config("cl100k");
+    let cuts = SafeCuts::new(&config).unwrap();
+    let how = reading(&cuts);
     assert_eq!(records(&gz[..gz.len() - 3], &how).unwrap_err(), "f is not valid gzip data");
     assert_eq!(records(&zst[..zst.len() - 3], &how).unwrap_err(), "f is not valid zstd data");
 }
 
 #[test]
 fn bytes_that_are_not_text_are_refused_or_replaced_and_counted() {
-    let pattern = Pattern::parse("cl100k").unwrap();
-    let mut how = reading(&pattern);
+    let config = config("cl100k");
+    let cuts = SafeCuts::new(&config).unwrap();
+    let mut how = reading(&cuts);
     for content in [&b"ab\xffcd\xe4\xb8"[..], b"ab\xff"] {
         let error = records(content, &how).unwrap_err();
         assert_eq!(error, "f is not UTF-8 at byte 2 of its (uncompressed) content");
@@ -99,8 +106,11 @@ fn a_large_file_is_cut_where_nothing_joins() {
     let line = "这是一段文字，some words 123\n<|end of text|>\n\n   x\n";
     let text = line.repeat(3 * BATCH_BYTES / line.len());
     let special = ["<|end of text|>".to_owned()];
-    let pattern = Pattern::parse("cl100k").unwrap();
-    let how = Reading { special_tokens: &special, ..reading(&pattern) };
+    let mut config = config("cl100k");
+    config.special_tokens = special.to_vec();
+    let pattern = config.pattern.clone();
+    let cuts = SafeCuts::new(&config).unwrap();
+    let how = reading(&cuts);
     let (parts, _) = records(text.as_bytes(), &how).unwrap();
     assert!(parts.len() > 2, "{} parts", parts.len());
     assert_eq!(parts.concat(), text);
@@ -134,21 +144,8 @@ fn a_large_file_is_cut_where_nothing_joins() {
 #[test]
 fn a_free_regex_keeps_a_file_whole() {
     let text = "ab cd\n".repeat(2 * BATCH_BYTES / 6);
-    let pattern = Pattern::parse(r"\w+|\W+").unwrap();
-    assert_eq!(records(text.as_bytes(), &reading(&pattern)).unwrap().0.len(), 1);
+    let config = config(r"\w+|\W+");
+    let cuts = SafeCuts::new(&config).unwrap();
+    assert_eq!(records(text.as_bytes(), &reading(&cuts)).unwrap().0.len(), 1);
 }
 
-proptest! {
-    #[test]
-    fn a_cut_never_parts_a_special_token(text in "(ab |\n|<\\|a b\\|>|1){0,30}") {
-        let special = ["<|a b|>".to_owned()];
-        let pattern = Pattern::parse("cl100k").unwrap();
-        let how = Reading { special_tokens: &special, ..reading(&pattern) };
-        if let Some(at) = cut(&text, &how) {
-            let (left, right) = text.split_at(at);
-            prop_assert!(!left.is_empty());
-            let count = |t: &str| t.matches(&special[0]).count();
-            prop_assert_eq!(count(left) + count(right), count(&text));
-        }
-    }
-}

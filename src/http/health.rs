@@ -1,0 +1,112 @@
+//! Probes, `/info`, `/metrics`. They look at figures that are there already and wait for nothing.
+
+use super::problem::{Problem, ProblemBody};
+use super::reply::Json;
+use super::state::AppState;
+use super::vocabs::FailureReply;
+use crate::telemetry::Scrape;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use serde::Serialize;
+use std::sync::atomic::Ordering::Relaxed;
+use utoipa::ToSchema;
+
+/// A state in a word.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct StatusReply {
+    /// `ok`.
+    #[schema(example = "ok")]
+    status: &'static str,
+}
+
+/// How the server is.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct HealthReply {
+    /// `ok`, or `degraded` when something could not be loaded (what was loaded before is served on).
+    status: &'static str,
+    /// The program's version.
+    version: &'static str,
+    /// Vocabularies with at least one version.
+    vocabs: u64,
+    /// What could not be loaded when the store was last read.
+    failed: Vec<FailureReply>,
+}
+
+/// What this server is and where its limits are.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct InfoReply {
+    /// The program's version.
+    version: &'static str,
+    /// What a request without `vocab` gets.
+    default_vocab: String,
+    /// Limits by the name of their setting.
+    #[schema(value_type = Object)]
+    limits: serde_json::Value,
+}
+
+/// Is the process alive?
+#[utoipa::path(get, path = "/livez", tag = "operations", responses(
+    (status = 200, description = "Yes", body = StatusReply)))]
+pub async fn livez() -> Json<StatusReply> {
+    Json(StatusCode::OK, StatusReply { status: "ok" })
+}
+
+/// May requests be sent here?
+#[utoipa::path(get, path = "/readyz", tag = "operations", responses(
+    (status = 200, description = "Yes", body = StatusReply),
+    (status = 503, description = "Not yet, or no longer", body = ProblemBody, content_type = "application/problem+json")))]
+pub async fn readyz(State(app): State<AppState>) -> Result<Json<StatusReply>, Problem> {
+    if app.shutdown.is_cancelled() {
+        return Err(Problem::not_ready("the server is going down"));
+    }
+    if !app.registry.ready() {
+        return Err(Problem::not_ready("vocabularies are still being loaded"));
+    }
+    Ok(Json(StatusCode::OK, StatusReply { status: "ok" }))
+}
+
+/// How is it?
+#[utoipa::path(get, path = "/health", tag = "operations", responses(
+    (status = 200, description = "Its state", body = HealthReply)))]
+pub async fn health(State(app): State<AppState>) -> Json<HealthReply> {
+    let failed: Vec<FailureReply> = app.registry.failed().iter().map(FailureReply::from).collect();
+    let reply = HealthReply {
+        status: if failed.is_empty() { "ok" } else { "degraded" },
+        version: env!("CARGO_PKG_VERSION"),
+        vocabs: app.registry.residency().vocabs,
+        failed,
+    };
+    Json(StatusCode::OK, reply)
+}
+
+/// What is it, and where are its limits?
+#[utoipa::path(get, path = "/info", tag = "operations", responses(
+    (status = 200, description = "Version and limits", body = InfoReply)))]
+pub async fn info(State(app): State<AppState>) -> Json<InfoReply> {
+    let config = &app.config;
+    let limits = serde_json::json!({
+        "max_body_bytes": config.max_body_bytes, "max_batch_texts": config.max_batch_texts,
+        "max_vocab_bytes": config.max_vocab_bytes, "max_upload_bytes": config.max_upload_bytes,
+        "max_resident_bytes": config.max_resident_bytes, "max_running_jobs": config.max_running_jobs,
+        "max_queued_jobs": config.max_queued_jobs, "max_waiting_encodes": config.max_waiting_encodes,
+        "max_connections": config.max_connections, "upload_ttl_hours": config.upload_ttl_hours,
+        "min_free_bytes": config.min_free_bytes,
+    });
+    let default_vocab = app.registry.settings().default_vocab.to_string();
+    Json(StatusCode::OK, InfoReply { version: env!("CARGO_PKG_VERSION"), default_vocab, limits })
+}
+
+/// Figures for Prometheus.
+#[utoipa::path(get, path = "/metrics", tag = "operations", responses(
+    (status = 200, description = "Prometheus text format 0.0.4", content_type = "text/plain", body = String)))]
+pub async fn metrics(State(app): State<AppState>) -> impl IntoResponse {
+    let versions = app.registry.list().into_iter().flat_map(|listing| listing.versions);
+    let scrape = Scrape {
+        vocabs: versions.map(|f| (f.name.to_string(), f.version, f.digest.to_string())).collect(),
+        resident_bytes: app.registry.residency().resident_bytes,
+        jobs: app.jobs.counts().map(|(state, n)| (state.name(), n)),
+        connections: app.connections.load(Relaxed),
+    };
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], app.metrics.render(&scrape))
+}

@@ -1,0 +1,38 @@
+//! The OpenAPI file: made from the handlers' own annotations, committed as `openapi.yaml`, served as it is.
+
+use axum::http::header;
+use axum::response::IntoResponse;
+use utoipa::OpenApi;
+
+/// The parts of the document that belong to no route.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "vocabd",
+        description = "Trains, serves and hot-swaps byte-level BPE vocabularies. Errors are RFC 9457 problems; every \
+            answer of the encode side names the version that made it, in its body and in the headers `Vocab` and `ETag`.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0"),
+    ),
+    servers((url = "http://127.0.0.1:8080", description = "where `vocabd serve` listens unless told otherwise")),
+    tags(
+        (name = "encode", description = "Texts to ids and back"),
+        (name = "vocabs", description = "Vocabularies, their versions and aliases"),
+        (name = "train", description = "Training jobs and their corpora"),
+        (name = "operations", description = "Probes, limits, figures, the contract"),
+    )
+)]
+pub(super) struct Document;
+
+/// The document as YAML.
+pub fn yaml() -> String {
+    let (_, document) = super::routes().split_for_parts();
+    document.to_yaml().expect("the document is plain data")
+}
+
+/// This contract.
+#[utoipa::path(get, path = "/openapi.yaml", tag = "operations", responses(
+    (status = 200, description = "The OpenAPI 3.1 document", content_type = "application/yaml", body = String)))]
+pub async fn openapi() -> impl IntoResponse {
+    static YAML: std::sync::LazyLock<String> = std::sync::LazyLock::new(yaml);
+    ([(header::CONTENT_TYPE, "application/yaml")], YAML.as_str())
+}

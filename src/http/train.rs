@@ -1,0 +1,144 @@
+//! `/train`: jobs, their progress, their end.
+
+use super::extract::{Path, Payload};
+use super::problem::{Problem, ProblemBody};
+use super::reply::Json;
+use super::state::AppState;
+use crate::jobs::{JobId, JobQueue, JobView, TrainRequest};
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures_util::Stream;
+use serde::Serialize;
+use std::convert::Infallible;
+use std::time::Duration;
+use utoipa::ToSchema;
+
+/// All jobs.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct JobsReply {
+    /// Newest first.
+    jobs: Vec<JobView>,
+}
+
+/// How often the progress of a job is looked at for its events.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// The longest idempotency key.
+const MAX_KEY_BYTES: usize = 200;
+
+/// Start a training job.
+#[utoipa::path(post, path = "/train", tag = "train", request_body = TrainRequest,
+    params(("Idempotency-Key" = Option<String>, Header,
+        description = "A repeated request with the same key and body answers the same job")),
+    responses(
+        (status = 202, description = "Accepted; Location names the job", body = JobView),
+        (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
+        (status = "5XX", description = "Not stored", body = ProblemBody, content_type = "application/problem+json")))]
+pub async fn create(
+    State(app): State<AppState>,
+    headers: HeaderMap,
+    Payload(request): Payload<TrainRequest>,
+) -> Result<Response, Problem> {
+    if app.shutdown.is_cancelled() {
+        return Err(Problem::not_ready("the server is going down"));
+    }
+    let key = match headers.get("idempotency-key").map(HeaderValue::to_str) {
+        None => None,
+        Some(Ok(key)) if (1..=MAX_KEY_BYTES).contains(&key.len()) => Some(key),
+        Some(_) => {
+            let detail = format!("must be 1 to {MAX_KEY_BYTES} visible ASCII characters");
+            return Err(Problem::invalid("/header/idempotency-key", detail));
+        }
+    };
+    let submitted = app.jobs.submit(request, key).await?;
+    let location = format!("/train/{}", submitted.job.id.as_str());
+    let mut response = Json(StatusCode::ACCEPTED, submitted.job).into_response();
+    if let Ok(location) = HeaderValue::try_from(location) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    Ok(response)
+}
+
+/// List jobs.
+#[utoipa::path(get, path = "/train", tag = "train", responses(
+    (status = 200, description = "All jobs, newest first", body = JobsReply)))]
+pub async fn list(State(app): State<AppState>) -> Json<JobsReply> {
+    Json(StatusCode::OK, JobsReply { jobs: app.jobs.list() })
+}
+
+fn job(jobs: &JobQueue, id: &str) -> Result<JobView, Problem> {
+    JobId::parse(id).and_then(|id| jobs.get(&id)).ok_or_else(|| Problem::not_found("job"))
+}
+
+/// One job.
+#[utoipa::path(get, path = "/train/{id}", tag = "train", params(("id" = String, Path)), responses(
+    (status = 200, description = "The job", body = JobView),
+    (status = 404, description = "There is none", body = ProblemBody, content_type = "application/problem+json")))]
+pub async fn get(State(app): State<AppState>, Path(id): Path<String>) -> Result<Json<JobView>, Problem> {
+    job(&app.jobs, &id).map(|job| Json(StatusCode::OK, job))
+}
+
+/// Cancel a job. One that runs ends within a second.
+#[utoipa::path(post, path = "/train/{id}/cancel", tag = "train", params(("id" = String, Path)), responses(
+    (status = 202, description = "It will end, or has", body = JobView),
+    (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json")))]
+pub async fn cancel(State(app): State<AppState>, Path(id): Path<String>) -> Result<Json<JobView>, Problem> {
+    let id = JobId::parse(&id).ok_or_else(|| Problem::not_found("job"))?;
+    Ok(Json(StatusCode::ACCEPTED, app.jobs.cancel(&id).await?))
+}
+
+/// Follow a job: server-sent events. `progress` carries the job whenever it moved, `end` the job at its end.
+#[utoipa::path(get, path = "/train/{id}/events", tag = "train", params(("id" = String, Path)), responses(
+    (status = 200, description = "Events until the job has ended", content_type = "text/event-stream", body = String),
+    (status = 404, description = "There is none", body = ProblemBody, content_type = "application/problem+json")))]
+pub async fn events(State(app): State<AppState>, Path(id): Path<String>) -> Result<Response, Problem> {
+    let first = job(&app.jobs, &id)?;
+    let mut response = Sse::new(follow(app, first)).keep_alive(KeepAlive::default()).into_response();
+    // Proxies that buffer would turn the stream into one late answer.
+    response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
+    Ok(response)
+}
+
+/// What a stream of events knows: the job as it was last told, and whether it has ended.
+struct Following {
+    app: AppState,
+    told: Option<JobView>,
+    current: JobView,
+    ended: bool,
+    sequence: u64,
+}
+
+fn follow(app: AppState, first: JobView) -> impl Stream<Item = Result<Event, Infallible>> {
+    let state = Following { app, told: None, current: first, ended: false, sequence: 0 };
+    futures_util::stream::unfold(state, |mut state| async move {
+        if state.ended {
+            return None;
+        }
+        while state.told.as_ref() == Some(&state.current) {
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+                // A server that goes down ends its streams; the client follows again later.
+                () = state.app.shutdown.cancelled() => return None,
+            }
+            state.current = state.app.jobs.get(&state.current.id)?;
+            // The remaining time runs on even where nothing else moves; that alone is no event.
+            if let Some(told) = &state.told {
+                let mut same_time = state.current.clone();
+                same_time.progress.eta_seconds = told.progress.eta_seconds;
+                if same_time == *told {
+                    state.current = same_time;
+                }
+            }
+        }
+        state.ended = state.current.state.ended();
+        state.sequence += 1;
+        let name = if state.ended { "end" } else { "progress" };
+        let event = Event::default().event(name).id(state.sequence.to_string());
+        let event = event.json_data(&state.current).unwrap_or_default();
+        state.told = Some(state.current.clone());
+        Some((Ok(event), state))
+    })
+}

@@ -1,0 +1,405 @@
+//! `/vocabs` and `/reload`: list, import, export, aliases, removal.
+
+use super::extract::{Path, Query, read_body};
+use super::problem::{Problem, ProblemBody};
+use super::reply::{Json, name_version, tag};
+use super::state::AppState;
+use crate::formats::{Format, ImportOptions, export, import};
+use crate::jobs::VocabTriple;
+use crate::registry::{
+    AliasName, Failure, Precondition, Provenance, SplitFacts, VersionFacts, VocabListing, VocabName, VocabRef,
+};
+use crate::store::Digest;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::str::FromStr;
+use utoipa::{IntoParams, ToSchema};
+
+/// Facts of one version.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct VersionReply {
+    /// The vocabulary.
+    name: String,
+    /// Its number.
+    version: u32,
+    /// `sha256:` and the digest of its content.
+    digest: String,
+    /// Aliases that name it.
+    aliases: Vec<String>,
+    /// When it was published, RFC 3339.
+    created_at: String,
+    /// What it came as: `embedded`, `trained` or the format of the imported file.
+    format: String,
+    /// Where it came from.
+    source: String,
+    /// One more than the highest token id.
+    vocab_size: u64,
+    /// Number of tokens, special ones included.
+    tokens: u64,
+    /// Number of merges.
+    merges: u64,
+    /// Number of special and added tokens.
+    special_tokens: u64,
+    /// The split pattern: a family name, or its regexes.
+    #[schema(value_type = Object)]
+    split: SplitFacts,
+    /// The normalizer.
+    normalizer: String,
+    /// Length of the longest token in bytes.
+    longest_token_bytes: u64,
+    /// Size in the native format.
+    native_bytes: u64,
+    /// Figures of the training run that made it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    training: Option<serde_json::Value>,
+}
+
+/// One vocabulary.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct VocabReply {
+    /// Its name.
+    name: String,
+    /// The version that the bare name means.
+    latest: Option<u32>,
+    /// Where its aliases are.
+    aliases: BTreeMap<String, u32>,
+    /// Its versions, ascending.
+    versions: Vec<VersionReply>,
+}
+
+/// All vocabularies.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct VocabsReply {
+    /// What a request without `vocab` gets.
+    default_vocab: String,
+    /// By name.
+    vocabs: Vec<VocabReply>,
+}
+
+/// An imported version.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ImportReply {
+    /// The version that has the content now.
+    vocab: VocabTriple,
+    /// Whether it is new; `false` where the vocabulary had the same content already.
+    created: bool,
+}
+
+/// Where to move an alias.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AliasRequest {
+    /// The number of a version of the vocabulary.
+    #[schema(example = 2)]
+    version: u32,
+}
+
+/// A moved alias.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AliasReply {
+    /// Its vocabulary.
+    name: String,
+    /// The alias.
+    alias: String,
+    /// Where it is now.
+    vocab: VocabTriple,
+    /// Where it was.
+    previous: Option<VocabTriple>,
+}
+
+/// What a reload did.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ReloadReply {
+    /// Versions that are new and aliases that moved.
+    loaded: Vec<String>,
+    /// How many versions and files are as they were.
+    unchanged: u64,
+    /// Versions and aliases that are gone.
+    removed: Vec<String>,
+    /// What could not be taken; the state before stays in its place.
+    failed: Vec<FailureReply>,
+}
+
+/// Something that could not be loaded.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct FailureReply {
+    /// A version, an alias, or a file in the import folder.
+    what: String,
+    /// Why.
+    problem: String,
+}
+
+impl From<&Failure> for FailureReply {
+    fn from(failure: &Failure) -> Self {
+        Self { what: failure.what.clone(), problem: failure.problem.clone() }
+    }
+}
+
+/// How to take a file. `special` may be repeated: `special=NAME=ID`.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ImportQuery {
+    /// The vocabulary that gets the new version.
+    name: String,
+    /// `native` or `tiktoken`; told by the content where it is left out.
+    format: Option<String>,
+    /// The split pattern, for a file that does not hold it: a family name or a regex.
+    split: Option<String>,
+    /// `single`, `group3` or `run`: replaces the split's number rule.
+    digits: Option<String>,
+    /// `none`, `nfc`, `nfd`, `nfkc` or `nfkd`.
+    normalizer: Option<String>,
+    /// Special tokens as a JSON object of names and ids.
+    special: Option<String>,
+    /// An alias to move to the version.
+    alias: Option<String>,
+}
+
+/// What to write.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ExportQuery {
+    /// `native` (when left out) or `tiktoken`.
+    format: Option<String>,
+}
+
+fn version_reply(facts: &VersionFacts, aliases: &BTreeMap<AliasName, u32>) -> VersionReply {
+    let f = facts.clone();
+    VersionReply {
+        aliases: aliases.iter().filter(|(_, version)| **version == f.version).map(|(a, _)| a.to_string()).collect(),
+        name: f.name.to_string(),
+        version: f.version,
+        digest: f.digest.to_string(),
+        created_at: f.created_at,
+        format: f.format,
+        source: f.source,
+        vocab_size: f.vocab_size,
+        tokens: f.tokens,
+        merges: f.merges,
+        special_tokens: f.special_tokens,
+        split: f.split,
+        normalizer: f.normalizer,
+        longest_token_bytes: f.longest_token_bytes,
+        native_bytes: f.native_bytes,
+        training: f.training,
+    }
+}
+
+fn vocab_reply(listing: &VocabListing) -> VocabReply {
+    VocabReply {
+        name: listing.name.to_string(),
+        latest: listing.latest,
+        aliases: listing.aliases.iter().map(|(alias, version)| (alias.to_string(), *version)).collect(),
+        versions: listing.versions.iter().map(|facts| version_reply(facts, &listing.aliases)).collect(),
+    }
+}
+
+/// A name, alias or ref in the path.
+fn segment<T: FromStr<Err = crate::registry::NameError>>(what: &str, text: &str) -> Result<T, Problem> {
+    text.parse().map_err(|e| Problem::name(format!("/path/{what}"), &e))
+}
+
+/// List all vocabularies.
+#[utoipa::path(get, path = "/vocabs", tag = "vocabs", responses(
+    (status = 200, description = "All vocabularies", body = VocabsReply)))]
+pub async fn list(State(app): State<AppState>) -> Json<VocabsReply> {
+    let vocabs = app.registry.list().iter().map(vocab_reply).collect();
+    Json(StatusCode::OK, VocabsReply { default_vocab: app.registry.settings().default_vocab.to_string(), vocabs })
+}
+
+/// Facts of one version.
+#[utoipa::path(get, path = "/vocabs/{ref}", tag = "vocabs",
+    params(("ref" = String, Path, description = "`name`, `name@3` or `name@alias`")),
+    responses(
+        (status = 200, description = "Its facts", body = VersionReply),
+        (status = 404, description = "There is none", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 422, description = "Not a ref", body = ProblemBody, content_type = "application/problem+json")))]
+pub async fn facts(State(app): State<AppState>, Path(text): Path<String>) -> Result<Response, Problem> {
+    let wanted: VocabRef = segment("ref", &text)?;
+    let facts = app.registry.facts(Some(&wanted))?;
+    let aliases = app.registry.vocab(&facts.name).map(|listing| listing.aliases).unwrap_or_default();
+    let mut response = Json(StatusCode::OK, version_reply(&facts, &aliases)).into_response();
+    name_version(response.headers_mut(), &facts);
+    Ok(response)
+}
+
+/// Download a version as a file.
+#[utoipa::path(get, path = "/vocabs/{ref}/export", tag = "vocabs",
+    params(("ref" = String, Path, description = "`name`, `name@3` or `name@alias`"), ExportQuery),
+    responses(
+        (status = 200, description = "The file", content_type = "application/octet-stream"),
+        (status = 404, description = "There is none", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 422, description = "The format cannot hold it", body = ProblemBody, content_type = "application/problem+json")))]
+pub async fn download(
+    State(app): State<AppState>,
+    Path(text): Path<String>,
+    Query(query): Query<ExportQuery>,
+) -> Result<Response, Problem> {
+    let wanted: VocabRef = segment("ref", &text)?;
+    let format = format(query.format.as_deref())?.unwrap_or(Format::Native);
+    let loaded = app.registry.resolve(Some(&wanted)).await?;
+    let facts = loaded.facts.clone();
+    let size = facts.native_bytes as usize;
+    let file = app.cpu.run(size, move || export(&loaded.tokenizer, format)).await?.map_err(|e| Problem::format(&e))?;
+    let name = format!("attachment; filename=\"{}-{}.{}\"", facts.name, facts.version, format.extension());
+    let mut response = file.into_response();
+    name_version(response.headers_mut(), &facts);
+    if let Ok(name) = HeaderValue::try_from(name) {
+        response.headers_mut().insert(header::CONTENT_DISPOSITION, name);
+    }
+    Ok(response)
+}
+
+/// Import a file as a new version. It is checked before it is visible.
+#[utoipa::path(post, path = "/vocabs", tag = "vocabs", params(ImportQuery),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "The file"),
+    responses(
+        (status = 201, description = "A new version", body = ImportReply),
+        (status = 200, description = "A version with this content was there", body = ImportReply),
+        (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
+        (status = "5XX", description = "Not stored", body = ProblemBody, content_type = "application/problem+json")))]
+pub async fn create(
+    State(app): State<AppState>,
+    Query(query): Query<ImportQuery>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let name = VocabName::from_str(&query.name).map_err(|e| Problem::name("/query/name", &e))?;
+    let alias = query.alias.as_deref().map(AliasName::from_str).transpose();
+    let aliases: Vec<AliasName> = alias.map_err(|e| Problem::name("/query/alias", &e))?.into_iter().collect();
+    let format = format(query.format.as_deref())?;
+    let special = match &query.special {
+        None => BTreeMap::new(),
+        Some(json) => serde_json::from_str(json)
+            .map_err(|_| Problem::invalid("/query/special", "must be a JSON object of names and token ids"))?,
+    };
+    let options =
+        ImportOptions { split: query.split, digits: query.digits, normalizer: query.normalizer, special };
+    let body = read_body(request, app.config.max_vocab_bytes as u64).await?;
+    let detected = format.or_else(|| Format::detect(&body)).map_or("unknown", Format::name);
+    // Reading a file takes longer than its size says: never on an async thread.
+    let tokenizer = app.cpu.run(usize::MAX, move || import(&body, format, &options)).await?;
+    let tokenizer = tokenizer.map_err(|e| Problem::format(&e))?;
+    let from = Provenance { format: detected.to_owned(), source: "request".to_owned(), ..Provenance::default() };
+    let published = app.registry.publish(&name, tokenizer, from, &aliases).await?;
+    let status = if published.created { StatusCode::CREATED } else { StatusCode::OK };
+    let reply = ImportReply { vocab: VocabTriple::from(&*published.facts), created: published.created };
+    let mut response = Json(status, reply).into_response();
+    name_version(response.headers_mut(), &published.facts);
+    if let Ok(location) = HeaderValue::try_from(format!("/vocabs/{}@{}", published.facts.name, published.facts.version)) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    Ok(response)
+}
+
+fn format(name: Option<&str>) -> Result<Option<Format>, Problem> {
+    let known = || Format::ALL.map(Format::name).join(", ");
+    let Some(name) = name else { return Ok(None) };
+    match Format::from_name(name) {
+        Some(format) => Ok(Some(format)),
+        None => Err(Problem::invalid("/query/format", format!("must be one of {}", known()))),
+    }
+}
+
+/// Remove a version that no alias names.
+#[utoipa::path(delete, path = "/vocabs/{name}/versions/{version}", tag = "vocabs",
+    params(("name" = String, Path), ("version" = u32, Path)),
+    responses(
+        (status = 204, description = "Removed; its number is never used again"),
+        (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
+        (status = "5XX", description = "Not stored", body = ProblemBody, content_type = "application/problem+json")))]
+pub async fn remove_version(
+    State(app): State<AppState>,
+    Path((name, version)): Path<(String, String)>,
+) -> Result<StatusCode, Problem> {
+    let name: VocabName = segment("name", &name)?;
+    let version = version.parse().map_err(|_| Problem::invalid("/path/version", "must be the number of a version"))?;
+    app.registry.delete_version(&name, version).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Move an alias, or make it.
+#[utoipa::path(put, path = "/vocabs/{name}/aliases/{alias}", tag = "vocabs",
+    params(("name" = String, Path), ("alias" = String, Path),
+        ("If-Match" = Option<String>, Header, description = "The digest that the alias must be at now, or `*`"),
+        ("If-None-Match" = Option<String>, Header, description = "`*`: only make, never move")),
+    request_body = AliasRequest,
+    responses(
+        (status = 200, description = "Moved", body = AliasReply),
+        (status = 201, description = "Made", body = AliasReply),
+        (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
+        (status = "5XX", description = "Not stored", body = ProblemBody, content_type = "application/problem+json")))]
+pub async fn put_alias(
+    State(app): State<AppState>,
+    Path((name, alias)): Path<(String, String)>,
+    headers: HeaderMap,
+    super::extract::Payload(request): super::extract::Payload<AliasRequest>,
+) -> Result<Response, Problem> {
+    let (name, alias): (VocabName, AliasName) = (segment("name", &name)?, segment("alias", &alias)?);
+    let change = app.registry.set_alias(&name, &alias, request.version, precondition(&headers)?).await?;
+    let reply = AliasReply {
+        name: name.to_string(),
+        alias: alias.to_string(),
+        vocab: VocabTriple::from(&*change.new),
+        previous: change.old.as_deref().map(VocabTriple::from),
+    };
+    let status = if change.created { StatusCode::CREATED } else { StatusCode::OK };
+    let mut response = Json(status, reply).into_response();
+    name_version(response.headers_mut(), &change.new);
+    Ok(response)
+}
+
+/// Remove an alias.
+#[utoipa::path(delete, path = "/vocabs/{name}/aliases/{alias}", tag = "vocabs",
+    params(("name" = String, Path), ("alias" = String, Path),
+        ("If-Match" = Option<String>, Header, description = "The digest that the alias must be at now, or `*`")),
+    responses(
+        (status = 204, description = "Removed"),
+        (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
+        (status = "5XX", description = "Not stored", body = ProblemBody, content_type = "application/problem+json")))]
+pub async fn remove_alias(
+    State(app): State<AppState>,
+    Path((name, alias)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<StatusCode, Problem> {
+    let (name, alias): (VocabName, AliasName) = (segment("name", &name)?, segment("alias", &alias)?);
+    app.registry.remove_alias(&name, &alias, precondition(&headers)?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn precondition(headers: &HeaderMap) -> Result<Precondition, Problem> {
+    let text = |name| headers.get(name).map(|v: &HeaderValue| v.to_str().unwrap_or_default());
+    match (text(header::IF_MATCH), text(header::IF_NONE_MATCH)) {
+        (None, None) => Ok(Precondition::None),
+        (None, Some(any)) if any.trim() == "*" => Ok(Precondition::IfNoneMatchAny),
+        (Some(any), None) if any.trim() == "*" => Ok(Precondition::IfMatchAny),
+        (Some(tags), None) => {
+            let digests: Option<Vec<Digest>> = tags.split(',').map(|t| Digest::parse(tag(t))).collect();
+            let invalid = || Problem::invalid("/header/if-match", "must be a digest (sha256:...) in quotes, or *");
+            digests.map(Precondition::IfMatch).ok_or_else(invalid)
+        }
+        (None, Some(_)) => Err(Problem::invalid("/header/if-none-match", "must be *")),
+        (Some(_), Some(_)) => Err(Problem::invalid("/header/if-none-match", "cannot be given together with If-Match")),
+    }
+}
+
+/// Read the store and the import folder again.
+#[utoipa::path(post, path = "/reload", tag = "vocabs", responses(
+    (status = 200, description = "What changed, and what could not be taken", body = ReloadReply)))]
+pub async fn reload(State(app): State<AppState>) -> Json<ReloadReply> {
+    let report = app.registry.reload().await;
+    app.metrics.reloaded(report.failed.is_empty());
+    let refs = |refs: &[VocabRef]| refs.iter().map(ToString::to_string).collect();
+    let reply = ReloadReply {
+        loaded: refs(&report.loaded),
+        unchanged: report.unchanged,
+        removed: refs(&report.removed),
+        failed: report.failed.iter().map(FailureReply::from).collect(),
+    };
+    Json(StatusCode::OK, reply)
+}
