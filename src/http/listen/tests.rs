@@ -164,10 +164,10 @@ async fn silent_and_half_heads_are_closed() {
 #[tokio::test]
 async fn heads_that_drip_are_closed() {
     let server = Running::start(settings()).await;
+    let second_head = [GET, b"GET /"].concat();
     let (one, two) = tokio::join!(
         drip(server.connect().await, b"GET / HTTP/1.1\r\nx: ", b'y'),
-        // The second head of a connection.
-        drip(server.connect().await, &[GET, b"GET /"].concat(), b'y'),
+        drip(server.connect().await, &second_head, b'y'),
     );
     assert_eq!(one.0, "");
     assert!(two.0.ends_with("hello"), "{}", two.0);
