@@ -1,0 +1,292 @@
+//! What a connection did last, and which limit that exceeds. Must stay true: at every moment either a limit
+//! runs, or a handler is at work for the client.
+//!
+//! The socket and the exchanges only write times down; [`Pace::exceeded`] does all the judging. So a request costs
+//! a few atomic stores and no timer, and no limit depends on when hyper polls what. The orderings are relaxed: a
+//! time seen late is seen at the next look.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use super::ListenSettings;
+
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// The watch looks at least this often, and this many times per shortest limit.
+const LONGEST_LOOK: Duration = Duration::from_secs(5);
+const SHORTEST_LOOK: Duration = Duration::from_millis(5);
+const LOOKS_PER_LIMIT: u32 = 4;
+
+/// A limit that a connection has exceeded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Exceeded {
+    /// No request was open for the idle time: end politely.
+    Idle,
+    /// A request head is incomplete: close at once.
+    Head,
+    /// The client does not take its answer: close at once.
+    Answer,
+}
+
+/// The times of one connection. All are milliseconds since `opened`, plus one; 0 is "not now".
+#[derive(Debug)]
+pub(super) struct Pace {
+    header_timeout: Duration,
+    body_timeout: Duration,
+    idle_timeout: Duration,
+    opened: Instant,
+    /// Requests that a handler works on, or whose answer is not all handed to hyper.
+    exchanges: AtomicUsize,
+    /// Those of them that wait for the client to take a piece of its answer.
+    waiting: AtomicUsize,
+    /// Since when a request head is under way.
+    head: AtomicU64,
+    /// When the last exchange ended.
+    quiet: AtomicU64,
+    /// Since when the socket takes no bytes.
+    blocked: AtomicU64,
+    /// When a piece of an answer last went anywhere.
+    moved: AtomicU64,
+    /// The client does not take bytes: those in the kernel's buffers are not worth keeping.
+    discard: AtomicBool,
+}
+
+impl Pace {
+    pub(super) fn start(settings: &ListenSettings) -> Self {
+        Self {
+            header_timeout: settings.header_timeout,
+            body_timeout: settings.body_timeout,
+            idle_timeout: settings.idle_timeout,
+            opened: Instant::now(),
+            exchanges: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
+            head: AtomicU64::new(1), // the first head is under way from the accept on
+            quiet: AtomicU64::new(1),
+            blocked: AtomicU64::new(0),
+            moved: AtomicU64::new(1),
+            discard: AtomicBool::new(false),
+        }
+    }
+
+    /// A request head is complete. The exchange ends when the returned value is dropped.
+    pub(super) fn begin_exchange(self: &Arc<Self>) -> Exchange {
+        self.exchanges.fetch_add(1, Relaxed);
+        self.head.store(0, Relaxed);
+        Exchange { pace: Arc::clone(self), waits: false }
+    }
+
+    /// The idle time begins again.
+    pub(super) fn restart_idle(&self) {
+        self.quiet.store(self.now(), Relaxed);
+    }
+
+    /// Waits until a limit is exceeded.
+    pub(super) async fn exceeded(&self) -> Exceeded {
+        let shortest = self.header_timeout.min(self.body_timeout).min(self.idle_timeout);
+        let look = (shortest / LOOKS_PER_LIMIT).clamp(SHORTEST_LOOK, LONGEST_LOOK);
+        loop {
+            let next_look = Instant::now() + look;
+            match self.next_limit() {
+                Some((at, exceeded)) if at <= Instant::now() => {
+                    self.discard.store(exceeded == Exceeded::Answer, Relaxed);
+                    return exceeded;
+                }
+                Some((at, _)) => tokio::time::sleep_until(at.min(next_look)).await,
+                None => tokio::time::sleep_until(next_look).await,
+            }
+        }
+    }
+
+    /// The limit that runs out first if nothing moves; `None` while a handler is at work.
+    fn next_limit(&self) -> Option<(Instant, Exceeded)> {
+        let blocked = self.time(&self.blocked).map(|since| (since + self.body_timeout, Exceeded::Answer));
+        let exchanges = self.exchanges.load(Relaxed);
+        let other = if exchanges > 0 {
+            // Only when no exchange moves: behind a proxy, one slow reader must not end the others' requests.
+            let all_wait = self.waiting.load(Relaxed) >= exchanges;
+            let moved = self.time(&self.moved).filter(|_| all_wait);
+            moved.map(|since| (since + self.body_timeout, Exceeded::Answer))
+        } else if let Some(since) = self.time(&self.head) {
+            Some((since + self.header_timeout, Exceeded::Head))
+        } else {
+            self.time(&self.quiet).map(|since| (since + self.idle_timeout, Exceeded::Idle))
+        };
+        blocked.into_iter().chain(other).min_by_key(|(at, _)| *at)
+    }
+
+    fn bytes_read(&self) {
+        if self.exchanges.load(Relaxed) == 0 && self.head.load(Relaxed) == 0 {
+            self.head.store(self.now(), Relaxed);
+        }
+    }
+
+    fn bytes_written(&self, result: &Poll<io::Result<usize>>) {
+        match result {
+            Poll::Pending if self.blocked.load(Relaxed) == 0 => self.blocked.store(self.now(), Relaxed),
+            Poll::Pending => {}
+            Poll::Ready(_) => {
+                self.blocked.store(0, Relaxed);
+                self.moved.store(self.now(), Relaxed);
+            }
+        }
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX - 1) + 1
+    }
+
+    fn time(&self, stored: &AtomicU64) -> Option<Instant> {
+        let millis = stored.load(Relaxed).checked_sub(1)?;
+        Some(self.opened + Duration::from_millis(millis))
+    }
+}
+
+/// One request with its answer, counted as open until dropped.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    pace: Arc<Pace>,
+    waits: bool,
+}
+
+impl Exchange {
+    /// Whether it is the client's turn (to take a piece of the answer) or the handler's.
+    pub(super) fn waits_for_client(&mut self, waits: bool) {
+        if waits {
+            self.pace.moved.store(self.pace.now(), Relaxed);
+        }
+        if waits != self.waits {
+            self.waits = waits;
+            if waits {
+                self.pace.waiting.fetch_add(1, Relaxed);
+            } else {
+                self.pace.waiting.fetch_sub(1, Relaxed);
+            }
+        }
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.waits_for_client(false);
+        self.pace.restart_idle();
+        self.pace.exchanges.fetch_sub(1, Relaxed);
+    }
+}
+
+/// A connection's socket, which tells its [`Pace`] about every read and write.
+#[derive(Debug)]
+pub(super) struct WatchedStream {
+    stream: TcpStream,
+    pace: Arc<Pace>,
+    /// What is still to come of the HTTP/2 preface; `None` once the protocol is known.
+    preface: Option<&'static [u8]>,
+    http2: bool,
+}
+
+impl WatchedStream {
+    pub(super) fn new(stream: TcpStream, pace: Arc<Pace>) -> Self {
+        Self { stream, pace, preface: Some(HTTP2_PREFACE), http2: false }
+    }
+
+    /// HTTP/2 has frames besides heads, so after its preface bytes alone start no head: the idle time and the
+    /// pings limit what a client can do without a request.
+    fn read(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() || self.http2 {
+            return;
+        }
+        if let Some(rest) = self.preface {
+            let length = rest.len().min(bytes.len());
+            if rest[..length] != bytes[..length] {
+                self.preface = None;
+            } else if length < rest.len() {
+                self.preface = Some(&rest[length..]);
+            } else {
+                self.http2 = true;
+                self.pace.head.store(0, Relaxed);
+                return;
+            }
+        }
+        self.pace.bytes_read();
+    }
+
+    /// Writes past the runtime, which waits for the kernel to report room. The kernel does so only when a third
+    /// of its buffer (up to megabytes) is free: without this, a client that reads slowly but steadily would look
+    /// stuck. Comes to pass when the watch looks, since that polls the connection.
+    fn write_if_any_room(&self, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if buf.is_empty() || self.pace.blocked.load(Relaxed) == 0 {
+            return Poll::Pending;
+        }
+        match rustix::io::write(&self.stream, buf) {
+            Ok(length) => Poll::Ready(Ok(length)),
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Poll::Pending,
+            Err(error) => Poll::Ready(Err(error.into())),
+        }
+    }
+}
+
+impl AsyncRead for WatchedStream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        let result = Pin::new(&mut this.stream).poll_read(cx, buf);
+        this.read(&buf.filled()[before..]);
+        result
+    }
+}
+
+impl AsyncWrite for WatchedStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let result = match Pin::new(&mut this.stream).poll_write(cx, buf) {
+            Poll::Pending => this.write_if_any_room(buf),
+            ready @ Poll::Ready(_) => ready,
+        };
+        this.pace.bytes_written(&result);
+        result
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let result = match Pin::new(&mut this.stream).poll_write_vectored(cx, bufs) {
+            Poll::Pending => {
+                let first = bufs.iter().find(|buf| !buf.is_empty());
+                this.write_if_any_room(first.map_or(&[], |buf| &**buf))
+            }
+            ready @ Poll::Ready(_) => ready,
+        };
+        this.pace.bytes_written(&result);
+        result
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
+
+impl Drop for WatchedStream {
+    fn drop(&mut self) {
+        if self.pace.discard.load(Relaxed) {
+            // Otherwise the kernel would keep megabytes for minutes, for a client that never reads them.
+            let _ = self.stream.set_zero_linger();
+        }
+    }
+}
