@@ -46,6 +46,9 @@ const MAX_ROUTES: usize = 1024;
 const MAX_VOCABS: usize = 4096;
 const OTHER: &str = "other";
 
+/// The histogram of every route and status that was answered.
+type Routes = HashMap<Box<str>, Vec<(u16, Histogram)>>;
+
 /// The metrics of one server, in a registry of their own.
 pub struct Metrics {
     registry: Registry,
@@ -64,7 +67,7 @@ pub struct Metrics {
     connections: IntGauge,
     process_memory: IntGauge,
     /// Handles by route, so that an answer neither hashes label values twice nor takes the vector's lock.
-    routes: ArcSwap<HashMap<Box<str>, Vec<(u16, Histogram)>>>,
+    routes: ArcSwap<Routes>,
     vocabs: ArcSwap<HashMap<Box<str>, Arc<VocabMetrics>>>,
     /// Held while a table and the vector behind it change, and while a scrape is written.
     changing: Mutex<()>,
