@@ -8,10 +8,6 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-/// A write beyond the file-size limit (`ulimit -f`, `LimitFSIZE=`).
-#[cfg(any(target_os = "linux", target_vendor = "apple"))]
-const SIGXFSZ: i32 = 25;
-
 /// What the signals ask for.
 #[derive(Debug)]
 pub struct Signals {
@@ -36,9 +32,9 @@ pub fn install() -> io::Result<Signals> {
     let interrupt = signal(SignalKind::interrupt())?;
     tokio::spawn(end_on(terminate, interrupt, shutdown.clone()));
     tokio::spawn(reload_on(signal(SignalKind::hangup())?, reload_sender));
-    // Caught, the limit is an error (EFBIG) of the write that met it, instead of the end of the process.
-    #[cfg(any(target_os = "linux", target_vendor = "apple"))]
-    tokio::spawn(warn_on(signal(SignalKind::from_raw(SIGXFSZ))?));
+    // Sent for a write beyond the file-size limit (`ulimit -f`, `LimitFSIZE=`). Caught, it is an error
+    // of that write (EFBIG) instead of the end of the process.
+    tokio::spawn(warn_on(signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?));
 
     Ok(Signals { shutdown, reload })
 }
@@ -69,7 +65,6 @@ async fn reload_on(mut hangup: Signal, reload: mpsc::Sender<()>) {
     }
 }
 
-#[cfg(any(target_os = "linux", target_vendor = "apple"))]
 async fn warn_on(mut file_size: Signal) {
     while file_size.recv().await.is_some() {
         tracing::warn!(signal = "SIGXFSZ", "a write met the file-size limit and failed");
