@@ -3,7 +3,7 @@
 
 use super::problem::Problem;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use tokio::sync::Semaphore;
 
 /// The gate to the processor.
@@ -13,6 +13,23 @@ pub struct Cpu {
     permits: Arc<Semaphore>,
     waiting: AtomicUsize,
     max_waiting: usize,
+    in_flight: AtomicU64,
+}
+
+/// Counts the bytes of a text for as long as it is worked on or waits for that.
+struct InFlight<'c>(&'c AtomicU64, u64);
+
+impl<'c> InFlight<'c> {
+    fn new(total: &'c AtomicU64, bytes: usize) -> Self {
+        total.fetch_add(bytes as u64, Relaxed);
+        Self(total, bytes as u64)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(self.1, Relaxed);
+    }
 }
 
 /// Counts a waiter for as long as it waits, also when its client goes away.
@@ -28,7 +45,18 @@ impl Cpu {
     /// Runs work on up to `inline_bytes` at once, longer work on `threads` threads with up to `max_waiting` waiting.
     pub fn new(inline_bytes: usize, threads: usize, max_waiting: usize) -> Self {
         let permits = Arc::new(Semaphore::new(threads.max(1)));
-        Self { inline_bytes, permits, waiting: AtomicUsize::new(0), max_waiting }
+        Self {
+            inline_bytes,
+            permits,
+            waiting: AtomicUsize::new(0),
+            max_waiting,
+            in_flight: AtomicU64::new(0),
+        }
+    }
+
+    /// Bytes of the texts that are worked on now, or wait for that.
+    pub fn bytes_in_flight(&self) -> u64 {
+        self.in_flight.load(Relaxed)
     }
 
     /// Runs `work` over `bytes` bytes of input. Work that waits for its turn is dropped with its request.
@@ -40,9 +68,27 @@ impl Cpu {
         bytes: usize,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Problem> {
-        if bytes <= self.inline_bytes {
-            return Ok(work());
-        }
+        let _in_flight = InFlight::new(&self.in_flight, bytes);
+        if bytes <= self.inline_bytes { Ok(work()) } else { self.queue(work).await }
+    }
+
+    /// The same for work that takes longer than the size of its input says: never here.
+    ///
+    /// # Errors
+    /// As [`Cpu::run`].
+    pub async fn run_elsewhere<T: Send + 'static>(
+        &self,
+        bytes: usize,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Problem> {
+        let _in_flight = InFlight::new(&self.in_flight, bytes);
+        self.queue(work).await
+    }
+
+    async fn queue<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Problem> {
         let permit = match Arc::clone(&self.permits).try_acquire_owned() {
             Ok(permit) => permit,
             Err(_) => {

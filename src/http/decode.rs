@@ -17,7 +17,7 @@ use utoipa::ToSchema;
 /// Ids to decode.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct DecodeRequest {
+pub(super) struct DecodeRequest {
     /// The ids.
     #[schema(example = json!([72, 101]))]
     ids: Vec<TokenId>,
@@ -36,7 +36,7 @@ pub struct DecodeRequest {
 /// Sequences of ids to decode with one version.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct DecodeBatchRequest {
+pub(super) struct DecodeBatchRequest {
     /// The sequences.
     #[schema(example = json!([[72, 101], [72]]))]
     ids: Vec<Vec<TokenId>>,
@@ -55,7 +55,7 @@ pub struct DecodeBatchRequest {
 /// What happens where decoded bytes are not UTF-8.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum OnInvalid {
+pub(super) enum OnInvalid {
     /// Each ill-formed part becomes U+FFFD.
     #[default]
     Replace,
@@ -67,7 +67,7 @@ pub enum OnInvalid {
 
 /// Decoded ids.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct DecodeReply {
+pub(super) struct DecodeReply {
     /// The version that made this.
     vocab: VocabTriple,
     /// The text.
@@ -83,7 +83,7 @@ pub struct DecodeReply {
 
 /// Decoded sequences, in the order of the request.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct DecodeBatchReply {
+pub(super) struct DecodeBatchReply {
     /// The version that made all of them.
     vocab: VocabTriple,
     /// The texts.
@@ -105,7 +105,7 @@ const BYTES_PER_ID: usize = 4;
     (status = 200, description = "The text", body = DecodeReply),
     (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
     (status = "5XX", description = "Overloaded", body = ProblemBody, content_type = "application/problem+json")))]
-pub async fn decode(
+pub(super) async fn decode(
     State(app): State<AppState>,
     headers: HeaderMap,
     Payload(request): Payload<DecodeRequest>,
@@ -126,7 +126,7 @@ pub async fn decode(
         Ok::<_, Problem>(Made::by(&loaded.facts, &reply))
     });
     let made = made.await??;
-    app.metrics.decoded(version.name.as_str(), tokens as u64);
+    app.metrics.vocab(version.name.as_str()).decoded(tokens as u64);
     Ok(made)
 }
 
@@ -135,7 +135,7 @@ pub async fn decode(
     (status = 200, description = "The texts", body = DecodeBatchReply),
     (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
     (status = "5XX", description = "Overloaded", body = ProblemBody, content_type = "application/problem+json")))]
-pub async fn decode_batch(
+pub(super) async fn decode_batch(
     State(app): State<AppState>,
     headers: HeaderMap,
     Payload(request): Payload<DecodeBatchRequest>,
@@ -171,12 +171,19 @@ pub async fn decode_batch(
         Ok::<_, Problem>(Made::by(&loaded.facts, &reply))
     });
     let made = made.await??;
-    app.metrics.decoded(version.name.as_str(), tokens as u64);
+    app.metrics.vocab(version.name.as_str()).decoded(tokens as u64);
     Ok(made)
 }
 
-fn bytes_of(tokenizer: &Tokenizer, ids: &[TokenId], skip_special: bool, pointer: &str) -> Result<Vec<u8>, Problem> {
-    tokenizer.decode_bytes(ids, skip_special).map_err(|e| Problem::unknown_id(format!("{pointer}/{}", e.index), e.id))
+fn bytes_of(
+    tokenizer: &Tokenizer,
+    ids: &[TokenId],
+    skip_special: bool,
+    pointer: &str,
+) -> Result<Vec<u8>, Problem> {
+    tokenizer
+        .decode_bytes(ids, skip_special)
+        .map_err(|e| Problem::unknown_id(format!("{pointer}/{}", e.index), e.id))
 }
 
 fn text_of(bytes: Vec<u8>, errors: OnInvalid, pointer: &str) -> Result<(String, bool), Problem> {

@@ -1,6 +1,7 @@
 //! From a request to a checked type: bodies, query options, path segments. Everything that is refused here is refused
 //! with a problem that names the field and never repeats its value.
 
+use super::listen::is_body_timeout;
 use super::problem::Problem;
 use super::state::AppState;
 use axum::body::Body;
@@ -14,7 +15,7 @@ use std::error::Error;
 
 /// A JSON body of type `T`. Objects are closed: an unknown or repeated field is an error.
 #[derive(Debug)]
-pub struct Payload<T>(pub T);
+pub(super) struct Payload<T>(pub T);
 
 impl<T: DeserializeOwned + Send + 'static> FromRequest<AppState> for Payload<T> {
     type Rejection = Problem;
@@ -28,7 +29,7 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<AppState> for Payload<T> 
 
 /// Query options of type `T`.
 #[derive(Debug)]
-pub struct Query<T>(pub T);
+pub(super) struct Query<T>(pub T);
 
 impl<T: DeserializeOwned> FromRequestParts<AppState> for Query<T> {
     type Rejection = Problem;
@@ -50,7 +51,7 @@ impl<T: DeserializeOwned> FromRequestParts<AppState> for Query<T> {
 
 /// Path segments of type `T`.
 #[derive(Debug)]
-pub struct Path<T>(pub T);
+pub(super) struct Path<T>(pub T);
 
 impl<T: DeserializeOwned + Send> FromRequestParts<AppState> for Path<T> {
     type Rejection = Problem;
@@ -67,7 +68,7 @@ impl<T: DeserializeOwned + Send> FromRequestParts<AppState> for Path<T> {
 ///
 /// # Errors
 /// 413, 408 when it comes too slowly, 400 when it is cut off, 415 when it is compressed.
-pub async fn read_body(request: Request<Body>, limit: u64) -> Result<Bytes, Problem> {
+pub(super) async fn read_body(request: Request<Body>, limit: u64) -> Result<Bytes, Problem> {
     check_encoding(request.headers())?;
     if announced_length(request.headers()).is_some_and(|n| n > limit) {
         return Err(Problem::body_too_large(limit));
@@ -78,22 +79,19 @@ pub async fn read_body(request: Request<Body>, limit: u64) -> Result<Bytes, Prob
 }
 
 /// What an error of reading a body means.
-pub fn body_error(error: &(dyn Error + 'static), limit: u64) -> Problem {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if error.is::<LengthLimitError>() {
-            return Problem::body_too_large(limit);
-        }
-        if error.is::<super::listen::BodyTimeout>() {
-            return Problem::body_timeout();
-        }
-        cause = error.source();
+pub(super) fn body_error(error: &(dyn Error + 'static), limit: u64) -> Problem {
+    let too_long = |error: &(dyn Error + 'static)| error.is::<LengthLimitError>();
+    if std::iter::successors(Some(error), |error| (*error).source()).any(too_long) {
+        Problem::body_too_large(limit)
+    } else if is_body_timeout(error) {
+        Problem::body_timeout()
+    } else {
+        Problem::body_cut_off()
     }
-    Problem::body_cut_off()
 }
 
 /// `Content-Length`, where there is one.
-pub fn announced_length(headers: &HeaderMap) -> Option<u64> {
+pub(super) fn announced_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
@@ -101,7 +99,7 @@ pub fn announced_length(headers: &HeaderMap) -> Option<u64> {
 ///
 /// # Errors
 /// 415.
-pub fn check_encoding(headers: &HeaderMap) -> Result<(), Problem> {
+pub(super) fn check_encoding(headers: &HeaderMap) -> Result<(), Problem> {
     match headers.get(header::CONTENT_ENCODING) {
         Some(encoding) if encoding != "identity" => {
             Err(Problem::unsupported_media_type("Content-Encoding", "identity"))
@@ -136,10 +134,14 @@ fn explain<T: DeserializeOwned>(text: &str, error: &serde_json::Error) -> Proble
         Category::Syntax | Category::Eof | Category::Io => Problem::bad_json(error.line(), error.column()),
         Category::Data => {
             let mut parser = serde_json::Deserializer::from_str(text);
-            let Err(located) = serde_path_to_error::deserialize::<_, T>(&mut parser) else { return Problem::internal() };
+            let Err(located) = serde_path_to_error::deserialize::<_, T>(&mut parser) else {
+                return Problem::internal();
+            };
             let message = located.inner().to_string();
             let mut pointer = pointer(located.path());
-            if let Some(field) = named_field(&message).filter(|field| !pointer.ends_with(&format!("/{field}"))) {
+            if let Some(field) =
+                named_field(&message).filter(|field| !pointer.ends_with(&format!("/{field}")))
+            {
                 pointer = format!("{pointer}/{field}");
             }
             Problem::invalid(pointer, expectation(&message))
@@ -191,7 +193,9 @@ fn expectation(message: &str) -> String {
         Some(at) => format!("{lead}must be {}", &message[at + ", expected ".len()..]),
         None if !lead.is_empty() => "is not a field here".to_owned(),
         // Errors of our own types (names, refs, digests) state their rule and hold no value.
-        None if ["a ", "an ", "the "].iter().any(|article| message.starts_with(article)) => message.to_owned(),
+        None if ["a ", "an ", "the "].iter().any(|article| message.starts_with(article)) => {
+            message.to_owned()
+        }
         None => "is not what it must be".to_owned(),
     }
 }

@@ -4,7 +4,7 @@ use super::problem::{Problem, ProblemBody};
 use super::reply::Json;
 use super::state::AppState;
 use super::vocabs::FailureReply;
-use crate::telemetry::Scrape;
+use crate::telemetry::{METRICS_CONTENT_TYPE, Scrape};
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 
 /// A state in a word.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct StatusReply {
+pub(super) struct StatusReply {
     /// `ok`.
     #[schema(example = "ok")]
     status: &'static str,
@@ -22,7 +22,7 @@ pub struct StatusReply {
 
 /// How the server is.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct HealthReply {
+pub(super) struct HealthReply {
     /// `ok`, or `degraded` when something could not be loaded (what was loaded before is served on).
     status: &'static str,
     /// The program's version.
@@ -35,7 +35,7 @@ pub struct HealthReply {
 
 /// What this server is and where its limits are.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct InfoReply {
+pub(super) struct InfoReply {
     /// The program's version.
     version: &'static str,
     /// What a request without `vocab` gets.
@@ -48,7 +48,7 @@ pub struct InfoReply {
 /// Is the process alive?
 #[utoipa::path(get, path = "/livez", tag = "operations", responses(
     (status = 200, description = "Yes", body = StatusReply)))]
-pub async fn livez() -> Json<StatusReply> {
+pub(super) async fn livez() -> Json<StatusReply> {
     Json(StatusCode::OK, StatusReply { status: "ok" })
 }
 
@@ -56,7 +56,7 @@ pub async fn livez() -> Json<StatusReply> {
 #[utoipa::path(get, path = "/readyz", tag = "operations", responses(
     (status = 200, description = "Yes", body = StatusReply),
     (status = 503, description = "Not yet, or no longer", body = ProblemBody, content_type = "application/problem+json")))]
-pub async fn readyz(State(app): State<AppState>) -> Result<Json<StatusReply>, Problem> {
+pub(super) async fn readyz(State(app): State<AppState>) -> Result<Json<StatusReply>, Problem> {
     if app.shutdown.is_cancelled() {
         return Err(Problem::not_ready("the server is going down"));
     }
@@ -69,7 +69,7 @@ pub async fn readyz(State(app): State<AppState>) -> Result<Json<StatusReply>, Pr
 /// How is it?
 #[utoipa::path(get, path = "/health", tag = "operations", responses(
     (status = 200, description = "Its state", body = HealthReply)))]
-pub async fn health(State(app): State<AppState>) -> Json<HealthReply> {
+pub(super) async fn health(State(app): State<AppState>) -> Json<HealthReply> {
     let failed: Vec<FailureReply> = app.registry.failed().iter().map(FailureReply::from).collect();
     let reply = HealthReply {
         status: if failed.is_empty() { "ok" } else { "degraded" },
@@ -83,7 +83,7 @@ pub async fn health(State(app): State<AppState>) -> Json<HealthReply> {
 /// What is it, and where are its limits?
 #[utoipa::path(get, path = "/info", tag = "operations", responses(
     (status = 200, description = "Version and limits", body = InfoReply)))]
-pub async fn info(State(app): State<AppState>) -> Json<InfoReply> {
+pub(super) async fn info(State(app): State<AppState>) -> Json<InfoReply> {
     let config = &app.config;
     let limits = serde_json::json!({
         "max_body_bytes": config.max_body_bytes, "max_batch_texts": config.max_batch_texts,
@@ -100,13 +100,24 @@ pub async fn info(State(app): State<AppState>) -> Json<InfoReply> {
 /// Figures for Prometheus.
 #[utoipa::path(get, path = "/metrics", tag = "operations", responses(
     (status = 200, description = "Prometheus text format 0.0.4", content_type = "text/plain", body = String)))]
-pub async fn metrics(State(app): State<AppState>) -> impl IntoResponse {
-    let versions = app.registry.list().into_iter().flat_map(|listing| listing.versions);
+pub(super) async fn metrics(State(app): State<AppState>) -> impl IntoResponse {
+    let versions: Vec<(String, u32, String)> = app
+        .registry
+        .list()
+        .into_iter()
+        .flat_map(|listing| listing.versions)
+        .map(|facts| (facts.name.to_string(), facts.version, facts.digest.to_string()))
+        .collect();
     let scrape = Scrape {
-        vocabs: versions.map(|f| (f.name.to_string(), f.version, f.digest.to_string())).collect(),
+        vocabs: versions
+            .iter()
+            .map(|(name, version, digest)| (name.as_str(), *version, digest.as_str()))
+            .collect(),
         resident_bytes: app.registry.residency().resident_bytes,
-        jobs: app.jobs.counts().map(|(state, n)| (state.name(), n)),
+        jobs: &app.jobs.counts().map(|(state, n)| (state.name(), n)),
+        train_merges: app.jobs.merges_made(),
+        inflight_bytes: app.cpu.bytes_in_flight(),
         connections: app.connections.load(Relaxed),
     };
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], app.metrics.render(&scrape))
+    ([(header::CONTENT_TYPE, METRICS_CONTENT_TYPE)], app.metrics.render(&scrape))
 }

@@ -3,7 +3,6 @@
 
 use super::problem::Problem;
 use super::state::AppState;
-use crate::telemetry::Metrics;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
@@ -18,20 +17,10 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Routes that answer whoever asks, and are not worth a line in the log.
 const PROBES: [&str; 3] = ["/livez", "/readyz", "/health"];
 
-/// Counts a request as long as it is under way, also when its client goes away.
-struct InFlight<'m>(&'m Metrics);
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.0.requests_in_flight.dec();
-    }
-}
-
 /// The outermost layer.
-pub async fn outermost(State(app): State<AppState>, request: Request, next: Next) -> Response {
+pub(super) async fn outermost(State(app): State<AppState>, request: Request, next: Next) -> Response {
     let started = Instant::now();
-    app.metrics.requests_in_flight.inc();
-    let _in_flight = InFlight(&app.metrics);
+    let _in_flight = app.metrics.request_in_flight();
     let id = request_id(request.headers());
     let method = request.method().clone();
     // The path as the route table has it: a raw one would make labels without bound, and may hold anything.
@@ -57,14 +46,22 @@ pub async fn outermost(State(app): State<AppState>, request: Request, next: Next
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
 
     let status = response.status().as_u16();
-    let seconds = started.elapsed().as_secs_f64();
-    app.metrics.observe_request(&route, status, seconds);
-    log(&method, &route, status, code, seconds, &id, probe);
+    let elapsed = started.elapsed();
+    app.metrics.answered(&route, status, elapsed);
+    log(&method, &route, status, code, elapsed.as_secs_f64() * 1000.0, &id, probe);
     response
 }
 
-fn log(method: &Method, route: &str, status: u16, code: Option<&str>, seconds: f64, request_id: &str, probe: bool) {
-    let (method, ms) = (method.as_str(), seconds * 1000.0);
+fn log(
+    method: &Method,
+    route: &str,
+    status: u16,
+    code: Option<&str>,
+    ms: f64,
+    request_id: &str,
+    probe: bool,
+) {
+    let method = method.as_str();
     match status {
         500.. => tracing::error!(method, route, status, code, ms, request_id, "request"),
         400.. => tracing::info!(method, route, status, code, ms, request_id, "request"),
@@ -104,12 +101,14 @@ fn guard(app: &AppState, request: &Request, probe: bool) -> Result<(), Problem> 
 fn is_loopback(authority: &Authority) -> bool {
     let host = authority.host();
     let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
-    host.eq_ignore_ascii_case("localhost") || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    host.eq_ignore_ascii_case("localhost")
+        || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// A panic in a handler is an answer; what it said goes to the log only.
-pub fn panicked(panic: Box<dyn Any + Send>) -> Response {
-    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+pub(super) fn panicked(panic: Box<dyn Any + Send>) -> Response {
+    let text =
+        panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     tracing::error!(panic = text.unwrap_or("no message"), "a handler panicked");
     Problem::internal().into_response()
 }
@@ -134,7 +133,8 @@ mod tests {
 
     #[test]
     fn loopback_has_many_names() {
-        let check = |host: &str, expect: bool| assert_eq!(is_loopback(&host.parse().unwrap()), expect, "{host}");
+        let check =
+            |host: &str, expect: bool| assert_eq!(is_loopback(&host.parse().unwrap()), expect, "{host}");
         check("localhost:8080", true);
         check("LOCALHOST", true);
         check("127.0.0.1:1", true);

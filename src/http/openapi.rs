@@ -32,7 +32,7 @@ pub fn yaml() -> String {
 /// This contract.
 #[utoipa::path(get, path = "/openapi.yaml", tag = "operations", responses(
     (status = 200, description = "The OpenAPI 3.1 document", content_type = "application/yaml", body = String)))]
-pub async fn openapi() -> impl IntoResponse {
+pub(super) async fn openapi() -> impl IntoResponse {
     static YAML: std::sync::LazyLock<String> = std::sync::LazyLock::new(yaml);
     ([(header::CONTENT_TYPE, "application/yaml")], YAML.as_str())
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 /// A JSON answer.
 #[derive(Debug)]
-pub struct Json<T>(pub StatusCode, pub T);
+pub(super) struct Json<T>(pub StatusCode, pub T);
 
 impl<T: Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
@@ -18,7 +18,7 @@ impl<T: Serialize> IntoResponse for Json<T> {
 
 /// A JSON answer of the encode side: made by one version, which its headers name.
 #[derive(Debug)]
-pub struct Made {
+pub(super) struct Made {
     headers: HeaderMap,
     body: Vec<u8>,
 }
@@ -41,7 +41,7 @@ impl IntoResponse for Made {
 }
 
 /// Sets `Vocab` and `ETag`.
-pub fn name_version(headers: &mut HeaderMap, facts: &VersionFacts) {
+pub(super) fn name_version(headers: &mut HeaderMap, facts: &VersionFacts) {
     let version = format!("{}@{}", facts.name, facts.version);
     for (name, value) in [("vocab", version), ("etag", format!("\"{}\"", facts.digest))] {
         if let Ok(value) = HeaderValue::try_from(value) {
@@ -54,15 +54,16 @@ pub fn name_version(headers: &mut HeaderMap, facts: &VersionFacts) {
 ///
 /// # Errors
 /// 412 with the digest that the vocabulary has.
-pub fn check_if_match(headers: &HeaderMap, facts: &VersionFacts) -> Result<(), Problem> {
+pub(super) fn check_if_match(headers: &HeaderMap, facts: &VersionFacts) -> Result<(), Problem> {
     let Some(wanted) = headers.get(header::IF_MATCH) else { return Ok(()) };
     let digest = facts.digest.to_string();
-    let matches = wanted.to_str().is_ok_and(|tags| tags.split(',').map(tag).any(|tag| tag == "*" || tag == digest));
+    let matches =
+        wanted.to_str().is_ok_and(|tags| tags.split(',').map(tag).any(|tag| tag == "*" || tag == digest));
     if matches { Ok(()) } else { Err(Problem::vocab_changed(&digest)) }
 }
 
 /// An entity tag without its quotes, which people who type these by hand leave out.
-pub fn tag(text: &str) -> &str {
+pub(super) fn tag(text: &str) -> &str {
     let text = text.trim();
     text.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(text)
 }

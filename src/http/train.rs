@@ -17,7 +17,7 @@ use utoipa::ToSchema;
 
 /// All jobs.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct JobsReply {
+pub(super) struct JobsReply {
     /// Newest first.
     jobs: Vec<JobView>,
 }
@@ -36,7 +36,7 @@ const MAX_KEY_BYTES: usize = 200;
         (status = 202, description = "Accepted; Location names the job", body = JobView),
         (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
         (status = "5XX", description = "Not stored", body = ProblemBody, content_type = "application/problem+json")))]
-pub async fn create(
+pub(super) async fn create(
     State(app): State<AppState>,
     headers: HeaderMap,
     Payload(request): Payload<TrainRequest>,
@@ -65,7 +65,7 @@ pub async fn create(
 /// List jobs.
 #[utoipa::path(get, path = "/train", tag = "train", responses(
     (status = 200, description = "All jobs, newest first", body = JobsReply)))]
-pub async fn list(State(app): State<AppState>) -> Json<JobsReply> {
+pub(super) async fn list(State(app): State<AppState>) -> Json<JobsReply> {
     Json(StatusCode::OK, JobsReply { jobs: app.jobs.list() })
 }
 
@@ -77,7 +77,10 @@ fn job(jobs: &JobQueue, id: &str) -> Result<JobView, Problem> {
 #[utoipa::path(get, path = "/train/{id}", tag = "train", params(("id" = String, Path)), responses(
     (status = 200, description = "The job", body = JobView),
     (status = 404, description = "There is none", body = ProblemBody, content_type = "application/problem+json")))]
-pub async fn get(State(app): State<AppState>, Path(id): Path<String>) -> Result<Json<JobView>, Problem> {
+pub(super) async fn get(
+    State(app): State<AppState>,
+    Path(id): Path<String>,
+) -> Result<Json<JobView>, Problem> {
     job(&app.jobs, &id).map(|job| Json(StatusCode::OK, job))
 }
 
@@ -85,7 +88,10 @@ pub async fn get(State(app): State<AppState>, Path(id): Path<String>) -> Result<
 #[utoipa::path(post, path = "/train/{id}/cancel", tag = "train", params(("id" = String, Path)), responses(
     (status = 202, description = "It will end, or has", body = JobView),
     (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json")))]
-pub async fn cancel(State(app): State<AppState>, Path(id): Path<String>) -> Result<Json<JobView>, Problem> {
+pub(super) async fn cancel(
+    State(app): State<AppState>,
+    Path(id): Path<String>,
+) -> Result<Json<JobView>, Problem> {
     let id = JobId::parse(&id).ok_or_else(|| Problem::not_found("job"))?;
     Ok(Json(StatusCode::ACCEPTED, app.jobs.cancel(&id).await?))
 }
@@ -94,7 +100,7 @@ pub async fn cancel(State(app): State<AppState>, Path(id): Path<String>) -> Resu
 #[utoipa::path(get, path = "/train/{id}/events", tag = "train", params(("id" = String, Path)), responses(
     (status = 200, description = "Events until the job has ended", content_type = "text/event-stream", body = String),
     (status = 404, description = "There is none", body = ProblemBody, content_type = "application/problem+json")))]
-pub async fn events(State(app): State<AppState>, Path(id): Path<String>) -> Result<Response, Problem> {
+pub(super) async fn events(State(app): State<AppState>, Path(id): Path<String>) -> Result<Response, Problem> {
     let first = job(&app.jobs, &id)?;
     let mut response = Sse::new(follow(app, first)).keep_alive(KeepAlive::default()).into_response();
     // Proxies that buffer would turn the stream into one late answer.

@@ -10,7 +10,8 @@ use axum::http::StatusCode;
 use http_body_util::BodyExt;
 
 fn upload_id(text: &str) -> Result<UploadId, Problem> {
-    let rule = "must be 1 to 64 letters, digits, dots, hyphens and underscores, beginning with a letter or digit";
+    let rule =
+        "must be 1 to 64 letters, digits, dots, hyphens and underscores, beginning with a letter or digit";
     UploadId::parse(text).ok_or_else(|| Problem::invalid("/path/id", rule))
 }
 
@@ -21,7 +22,7 @@ fn upload_id(text: &str) -> Result<UploadId, Problem> {
         (status = 201, description = "Stored", body = UploadFacts),
         (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
         (status = "5XX", description = "Not stored", body = ProblemBody, content_type = "application/problem+json")))]
-pub async fn put(
+pub(super) async fn put(
     State(app): State<AppState>,
     Path(id): Path<String>,
     request: Request,
@@ -44,7 +45,10 @@ pub async fn put(
 #[utoipa::path(get, path = "/uploads/{id}", tag = "train", params(("id" = String, Path)), responses(
     (status = 200, description = "Its facts", body = UploadFacts),
     (status = 404, description = "There is none", body = ProblemBody, content_type = "application/problem+json")))]
-pub async fn get(State(app): State<AppState>, Path(id): Path<String>) -> Result<Json<UploadFacts>, Problem> {
+pub(super) async fn get(
+    State(app): State<AppState>,
+    Path(id): Path<String>,
+) -> Result<Json<UploadFacts>, Problem> {
     Ok(Json(StatusCode::OK, app.jobs.uploads().facts(&upload_id(&id)?)?))
 }
 
@@ -53,7 +57,10 @@ pub async fn get(State(app): State<AppState>, Path(id): Path<String>) -> Result<
     (status = 204, description = "Removed"),
     (status = 404, description = "There is none", body = ProblemBody, content_type = "application/problem+json"),
     (status = 409, description = "A job needs it", body = ProblemBody, content_type = "application/problem+json")))]
-pub async fn remove(State(app): State<AppState>, Path(id): Path<String>) -> Result<StatusCode, Problem> {
+pub(super) async fn remove(
+    State(app): State<AppState>,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Problem> {
     app.jobs.uploads().remove(&upload_id(&id)?)?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -20,7 +20,7 @@ use utoipa::{IntoParams, ToSchema};
 
 /// Facts of one version.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct VersionReply {
+pub(super) struct VersionReply {
     /// The vocabulary.
     name: String,
     /// Its number.
@@ -60,7 +60,7 @@ pub struct VersionReply {
 
 /// One vocabulary.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct VocabReply {
+pub(super) struct VocabReply {
     /// Its name.
     name: String,
     /// The version that the bare name means.
@@ -73,7 +73,7 @@ pub struct VocabReply {
 
 /// All vocabularies.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct VocabsReply {
+pub(super) struct VocabsReply {
     /// What a request without `vocab` gets.
     default_vocab: String,
     /// By name.
@@ -82,7 +82,7 @@ pub struct VocabsReply {
 
 /// An imported version.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct ImportReply {
+pub(super) struct ImportReply {
     /// The version that has the content now.
     vocab: VocabTriple,
     /// Whether it is new; `false` where the vocabulary had the same content already.
@@ -92,7 +92,7 @@ pub struct ImportReply {
 /// Where to move an alias.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct AliasRequest {
+pub(super) struct AliasRequest {
     /// The number of a version of the vocabulary.
     #[schema(example = 2)]
     version: u32,
@@ -100,7 +100,7 @@ pub struct AliasRequest {
 
 /// A moved alias.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct AliasReply {
+pub(super) struct AliasReply {
     /// Its vocabulary.
     name: String,
     /// The alias.
@@ -113,7 +113,7 @@ pub struct AliasReply {
 
 /// What a reload did.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct ReloadReply {
+pub(super) struct ReloadReply {
     /// Versions that are new and aliases that moved.
     loaded: Vec<String>,
     /// How many versions and files are as they were.
@@ -126,7 +126,7 @@ pub struct ReloadReply {
 
 /// Something that could not be loaded.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct FailureReply {
+pub(super) struct FailureReply {
     /// A version, an alias, or a file in the import folder.
     what: String,
     /// Why.
@@ -143,7 +143,7 @@ impl From<&Failure> for FailureReply {
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct ImportQuery {
+pub(super) struct ImportQuery {
     /// The vocabulary that gets the new version.
     name: String,
     /// `native` or `tiktoken`; told by the content where it is left out.
@@ -164,7 +164,7 @@ pub struct ImportQuery {
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct ExportQuery {
+pub(super) struct ExportQuery {
     /// `native` (when left out) or `tiktoken`.
     format: Option<String>,
 }
@@ -172,7 +172,11 @@ pub struct ExportQuery {
 fn version_reply(facts: &VersionFacts, aliases: &BTreeMap<AliasName, u32>) -> VersionReply {
     let f = facts.clone();
     VersionReply {
-        aliases: aliases.iter().filter(|(_, version)| **version == f.version).map(|(a, _)| a.to_string()).collect(),
+        aliases: aliases
+            .iter()
+            .filter(|(_, version)| **version == f.version)
+            .map(|(a, _)| a.to_string())
+            .collect(),
         name: f.name.to_string(),
         version: f.version,
         digest: f.digest.to_string(),
@@ -208,9 +212,12 @@ fn segment<T: FromStr<Err = crate::registry::NameError>>(what: &str, text: &str)
 /// List all vocabularies.
 #[utoipa::path(get, path = "/vocabs", tag = "vocabs", responses(
     (status = 200, description = "All vocabularies", body = VocabsReply)))]
-pub async fn list(State(app): State<AppState>) -> Json<VocabsReply> {
+pub(super) async fn list(State(app): State<AppState>) -> Json<VocabsReply> {
     let vocabs = app.registry.list().iter().map(vocab_reply).collect();
-    Json(StatusCode::OK, VocabsReply { default_vocab: app.registry.settings().default_vocab.to_string(), vocabs })
+    Json(
+        StatusCode::OK,
+        VocabsReply { default_vocab: app.registry.settings().default_vocab.to_string(), vocabs },
+    )
 }
 
 /// Facts of one version.
@@ -220,7 +227,10 @@ pub async fn list(State(app): State<AppState>) -> Json<VocabsReply> {
         (status = 200, description = "Its facts", body = VersionReply),
         (status = 404, description = "There is none", body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "Not a ref", body = ProblemBody, content_type = "application/problem+json")))]
-pub async fn facts(State(app): State<AppState>, Path(text): Path<String>) -> Result<Response, Problem> {
+pub(super) async fn facts(
+    State(app): State<AppState>,
+    Path(text): Path<String>,
+) -> Result<Response, Problem> {
     let wanted: VocabRef = segment("ref", &text)?;
     let facts = app.registry.facts(Some(&wanted))?;
     let aliases = app.registry.vocab(&facts.name).map(|listing| listing.aliases).unwrap_or_default();
@@ -236,7 +246,7 @@ pub async fn facts(State(app): State<AppState>, Path(text): Path<String>) -> Res
         (status = 200, description = "The file", content_type = "application/octet-stream"),
         (status = 404, description = "There is none", body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "The format cannot hold it", body = ProblemBody, content_type = "application/problem+json")))]
-pub async fn download(
+pub(super) async fn download(
     State(app): State<AppState>,
     Path(text): Path<String>,
     Query(query): Query<ExportQuery>,
@@ -246,7 +256,11 @@ pub async fn download(
     let loaded = app.registry.resolve(Some(&wanted)).await?;
     let facts = loaded.facts.clone();
     let size = facts.native_bytes as usize;
-    let file = app.cpu.run(size, move || export(&loaded.tokenizer, format)).await?.map_err(|e| Problem::format(&e))?;
+    let file = app
+        .cpu
+        .run(size, move || export(&loaded.tokenizer, format))
+        .await?
+        .map_err(|e| Problem::format(&e))?;
     let name = format!("attachment; filename=\"{}-{}.{}\"", facts.name, facts.version, format.extension());
     let mut response = file.into_response();
     name_version(response.headers_mut(), &facts);
@@ -264,7 +278,7 @@ pub async fn download(
         (status = 200, description = "A version with this content was there", body = ImportReply),
         (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
         (status = "5XX", description = "Not stored", body = ProblemBody, content_type = "application/problem+json")))]
-pub async fn create(
+pub(super) async fn create(
     State(app): State<AppState>,
     Query(query): Query<ImportQuery>,
     request: Request,
@@ -275,23 +289,27 @@ pub async fn create(
     let format = format(query.format.as_deref())?;
     let special = match &query.special {
         None => BTreeMap::new(),
-        Some(json) => serde_json::from_str(json)
-            .map_err(|_| Problem::invalid("/query/special", "must be a JSON object of names and token ids"))?,
+        Some(json) => serde_json::from_str(json).map_err(|_| {
+            Problem::invalid("/query/special", "must be a JSON object of names and token ids")
+        })?,
     };
     let options =
         ImportOptions { split: query.split, digits: query.digits, normalizer: query.normalizer, special };
     let body = read_body(request, app.config.max_vocab_bytes as u64).await?;
     let detected = format.or_else(|| Format::detect(&body)).map_or("unknown", Format::name);
     // Reading a file takes longer than its size says: never on an async thread.
-    let tokenizer = app.cpu.run(usize::MAX, move || import(&body, format, &options)).await?;
+    let tokenizer = app.cpu.run_elsewhere(body.len(), move || import(&body, format, &options)).await?;
     let tokenizer = tokenizer.map_err(|e| Problem::format(&e))?;
-    let from = Provenance { format: detected.to_owned(), source: "request".to_owned(), ..Provenance::default() };
+    let from =
+        Provenance { format: detected.to_owned(), source: "request".to_owned(), ..Provenance::default() };
     let published = app.registry.publish(&name, tokenizer, from, &aliases).await?;
     let status = if published.created { StatusCode::CREATED } else { StatusCode::OK };
     let reply = ImportReply { vocab: VocabTriple::from(&*published.facts), created: published.created };
     let mut response = Json(status, reply).into_response();
     name_version(response.headers_mut(), &published.facts);
-    if let Ok(location) = HeaderValue::try_from(format!("/vocabs/{}@{}", published.facts.name, published.facts.version)) {
+    if let Ok(location) =
+        HeaderValue::try_from(format!("/vocabs/{}@{}", published.facts.name, published.facts.version))
+    {
         response.headers_mut().insert(header::LOCATION, location);
     }
     Ok(response)
@@ -313,12 +331,13 @@ fn format(name: Option<&str>) -> Result<Option<Format>, Problem> {
         (status = 204, description = "Removed; its number is never used again"),
         (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
         (status = "5XX", description = "Not stored", body = ProblemBody, content_type = "application/problem+json")))]
-pub async fn remove_version(
+pub(super) async fn remove_version(
     State(app): State<AppState>,
     Path((name, version)): Path<(String, String)>,
 ) -> Result<StatusCode, Problem> {
     let name: VocabName = segment("name", &name)?;
-    let version = version.parse().map_err(|_| Problem::invalid("/path/version", "must be the number of a version"))?;
+    let version =
+        version.parse().map_err(|_| Problem::invalid("/path/version", "must be the number of a version"))?;
     app.registry.delete_version(&name, version).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -334,7 +353,7 @@ pub async fn remove_version(
         (status = 201, description = "Made", body = AliasReply),
         (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
         (status = "5XX", description = "Not stored", body = ProblemBody, content_type = "application/problem+json")))]
-pub async fn put_alias(
+pub(super) async fn put_alias(
     State(app): State<AppState>,
     Path((name, alias)): Path<(String, String)>,
     headers: HeaderMap,
@@ -362,7 +381,7 @@ pub async fn put_alias(
         (status = 204, description = "Removed"),
         (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
         (status = "5XX", description = "Not stored", body = ProblemBody, content_type = "application/problem+json")))]
-pub async fn remove_alias(
+pub(super) async fn remove_alias(
     State(app): State<AppState>,
     Path((name, alias)): Path<(String, String)>,
     headers: HeaderMap,
@@ -380,18 +399,21 @@ fn precondition(headers: &HeaderMap) -> Result<Precondition, Problem> {
         (Some(any), None) if any.trim() == "*" => Ok(Precondition::IfMatchAny),
         (Some(tags), None) => {
             let digests: Option<Vec<Digest>> = tags.split(',').map(|t| Digest::parse(tag(t))).collect();
-            let invalid = || Problem::invalid("/header/if-match", "must be a digest (sha256:...) in quotes, or *");
+            let invalid =
+                || Problem::invalid("/header/if-match", "must be a digest (sha256:...) in quotes, or *");
             digests.map(Precondition::IfMatch).ok_or_else(invalid)
         }
         (None, Some(_)) => Err(Problem::invalid("/header/if-none-match", "must be *")),
-        (Some(_), Some(_)) => Err(Problem::invalid("/header/if-none-match", "cannot be given together with If-Match")),
+        (Some(_), Some(_)) => {
+            Err(Problem::invalid("/header/if-none-match", "cannot be given together with If-Match"))
+        }
     }
 }
 
 /// Read the store and the import folder again.
 #[utoipa::path(post, path = "/reload", tag = "vocabs", responses(
     (status = 200, description = "What changed, and what could not be taken", body = ReloadReply)))]
-pub async fn reload(State(app): State<AppState>) -> Json<ReloadReply> {
+pub(super) async fn reload(State(app): State<AppState>) -> Json<ReloadReply> {
     let report = app.registry.reload().await;
     app.metrics.reloaded(report.failed.is_empty());
     let refs = |refs: &[VocabRef]| refs.iter().map(ToString::to_string).collect();

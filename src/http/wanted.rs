@@ -7,12 +7,14 @@ use crate::registry::VocabRef;
 ///
 /// # Errors
 /// 422 where both are given, or one is no ref.
-pub fn wanted(vocab: Option<&str>, model: Option<&str>) -> Result<Option<VocabRef>, Problem> {
+pub(super) fn wanted(vocab: Option<&str>, model: Option<&str>) -> Result<Option<VocabRef>, Problem> {
     let (pointer, text) = match (vocab, model) {
         (None, None) => return Ok(None),
         (Some(vocab), None) => ("/vocab", vocab),
         (None, Some(model)) => ("/model", model),
-        (Some(_), Some(_)) => return Err(Problem::invalid("/model", "is another word for vocab; give one of them")),
+        (Some(_), Some(_)) => {
+            return Err(Problem::invalid("/model", "is another word for vocab; give one of them"));
+        }
     };
     text.parse().map(Some).map_err(|e| Problem::name(pointer, &e))
 }

@@ -67,6 +67,8 @@ struct Shared {
 struct State {
     jobs: BTreeMap<JobId, Job>,
     waiting: VecDeque<JobId>,
+    /// Merges made by jobs that ended since the start.
+    merges_of_ended: u64,
     /// The server is going down: jobs that stop stay `running` in the store, to be run again.
     closing: bool,
 }
@@ -206,14 +208,20 @@ impl JobQueue {
                 shared.forget(&id, upload.as_ref()).await;
                 return Err(JobError::Store(error));
             }
-            let view = {
+            let (view, cancelled_meanwhile) = {
                 let mut state = lock(&shared.state);
-                let view = state.jobs.get(&id).map(Job::view);
-                if state.jobs.get(&id).is_some_and(|job| job.record.state == JobState::Queued) {
+                let job = state.jobs.get(&id);
+                let (view, queued) =
+                    (job.map(Job::view), job.is_some_and(|j| j.record.state == JobState::Queued));
+                let ended = job.filter(|_| !queued).map(|j| j.record.clone());
+                if queued {
                     state.waiting.push_back(id);
                 }
-                view
+                (view, ended)
             };
+            if let Some(record) = cancelled_meanwhile {
+                shared.save(&record).await?;
+            }
             shared.wake.notify_one();
             view.map(|job| Submitted { job, created: true }).ok_or(JobError::Unknown)
         })
@@ -264,6 +272,13 @@ impl JobQueue {
     pub fn counts(&self) -> [(JobState, u64); 5] {
         let state = lock(&self.shared.state);
         JobState::ALL.map(|s| (s, state.jobs.values().filter(|j| j.record.state == s).count() as u64))
+    }
+
+    /// Merges made by all jobs since the start of this process.
+    pub fn merges_made(&self) -> u64 {
+        let state = lock(&self.shared.state);
+        let running = state.jobs.values().filter(|j| j.record.state == JobState::Running);
+        state.merges_of_ended + running.map(|j| u64::from(j.progress.view().merges_done)).sum::<u64>()
     }
 
     /// Stops running jobs without ending them: the next start runs them again.
@@ -461,7 +476,9 @@ impl Shared {
             job.record.finished_at = Some(now());
             job.request = None;
             job.progress.enter(JobStage::Done);
+            let merges = u64::from(job.progress.view().merges_done);
             let record = job.record.clone();
+            state.merges_of_ended += merges;
             let ended: Vec<JobId> =
                 state.jobs.values().filter(|j| j.record.state.ended()).map(|j| j.record.id.clone()).collect();
             let over = ended.len().saturating_sub(self.settings.max_records);

@@ -7,8 +7,8 @@ use super::request::TrainRequest;
 use super::uploads::{UploadId, Uploads};
 use super::{JobError, files};
 use crate::engine::{
-    Counter, Merge, SafeCuts, Special, Tokenizer, TokenizerError, TokenizerParts, TrainConfig, TrainError, Trained,
-    WordCounts, train,
+    Counter, Merge, SafeCuts, Special, Tokenizer, TokenizerError, TokenizerParts, TrainConfig, TrainError,
+    Trained, WordCounts, train,
 };
 use crate::registry::{Provenance, PublishError, Registry};
 use std::path::Path;

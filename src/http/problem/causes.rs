@@ -27,9 +27,12 @@ impl Problem {
 
     /// A text that cannot be encoded: 422 at `pointer`.
     pub fn encode(pointer: &str, error: &EncodeError) -> Self {
-        let unprocessable = |code| Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, error.to_string()).at(pointer);
+        let unprocessable =
+            |code| Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, error.to_string()).at(pointer);
         match error {
-            EncodeError::SpecialNotAllowed { offset } => unprocessable("special_not_allowed").with("offset", *offset),
+            EncodeError::SpecialNotAllowed { offset } => {
+                unprocessable("special_not_allowed").with("offset", *offset)
+            }
             EncodeError::Special(SpecialError::UnknownName { index }) => {
                 unprocessable("unknown_special").at(format!("/allowed_special/{index}"))
             }
@@ -46,7 +49,9 @@ impl From<ResolveError> for Problem {
         let unavailable = |code| Self::new(StatusCode::SERVICE_UNAVAILABLE, code, error.to_string()).retry();
         match &error {
             ResolveError::UnknownVocab { near } => missing("unknown_vocab").with("near", json!(near)),
-            ResolveError::UnknownVersion { known, .. } => missing("unknown_version").with("known", json!(known)),
+            ResolveError::UnknownVersion { known, .. } => {
+                missing("unknown_version").with("known", json!(known))
+            }
             ResolveError::UnknownAlias { known, .. } => missing("unknown_alias").with("known", json!(known)),
             ResolveError::Unavailable { .. } => unavailable("vocab_unavailable"),
             ResolveError::NoRoom { limit, .. } => unavailable("no_memory").with("limit", *limit),
@@ -61,7 +66,9 @@ impl From<StoreError> for Problem {
             Self::new(status, code, detail).retry()
         };
         match &error {
-            StoreError::Full(_) => failed(StatusCode::INSUFFICIENT_STORAGE, "storage_full", "the storage is full"),
+            StoreError::Full(_) => {
+                failed(StatusCode::INSUFFICIENT_STORAGE, "storage_full", "the storage is full")
+            }
             StoreError::ReadOnly(_) => {
                 failed(StatusCode::SERVICE_UNAVAILABLE, "storage_read_only", "the storage cannot be written")
             }
@@ -96,7 +103,8 @@ impl From<ChangeError> for Problem {
             ChangeError::Resolve(error) => error.into(),
             ChangeError::Store(error) => error.into(),
             ChangeError::Precondition { current } => {
-                Self::new(StatusCode::PRECONDITION_FAILED, "alias_changed", detail).with("digest", json!(current))
+                Self::new(StatusCode::PRECONDITION_FAILED, "alias_changed", detail)
+                    .with("digest", json!(current))
             }
             ChangeError::InUse { aliases } => {
                 Self::new(StatusCode::CONFLICT, "version_in_use", detail).with("aliases", json!(aliases))
@@ -114,9 +122,13 @@ impl From<JobError> for Problem {
             JobError::QueueFull { limit } => {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "queue_full", detail).with("limit", limit).retry()
             }
-            JobError::KeyReused => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", detail),
+            JobError::KeyReused => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", detail)
+            }
             JobError::Unknown => Self::not_found("job"),
-            JobError::Ended(state) => Self::new(StatusCode::CONFLICT, "job_ended", detail).with("state", state.name()),
+            JobError::Ended(state) => {
+                Self::new(StatusCode::CONFLICT, "job_ended", detail).with("state", state.name())
+            }
             JobError::DiskFull { min_free_bytes } => Self::disk_full(detail, min_free_bytes),
             JobError::Store(error) => error.into(),
         }

@@ -148,4 +148,3 @@ fn a_free_regex_keeps_a_file_whole() {
     let cuts = SafeCuts::new(&config).unwrap();
     assert_eq!(records(text.as_bytes(), &reading(&cuts)).unwrap().0.len(), 1);
 }
-
