@@ -1,7 +1,8 @@
 //! Counting pretokens, in batches and on several threads.
 //!
 //! Each thread fills tables of its own, parted by hash, so nothing is shared while texts are read and the tables are
-//! added up part by part at the end. Beside the tables a batch takes no memory that grows with it.
+//! added up part by part at the end. Beside the tables a batch takes little memory: the list of its parts, and for each
+//! thread the stretch in hand as the normalizer has it.
 
 use super::words::{Table, WordCounts, WordHasher};
 use super::{Observer, Stage, TrainConfig, TrainError};
@@ -126,10 +127,10 @@ impl<'c> Counter<'c> {
             let results =
                 workers.into_iter().map(|w| w.join().unwrap_or_else(|e| std::panic::resume_unwind(e)));
             let results: Vec<_> = results.collect();
-            // An error outranks the breaks that it caused in the other workers.
-            results.into_iter().try_fold(ControlFlow::Continue(()), |all, one| {
-                one.map(|one| if all.is_break() { all } else { one })
-            })
+            // An error outranks the breaks that it caused in the other workers. Without one it was the observer
+            // who stopped, and that holds even where the workers were done before they could see it.
+            results.into_iter().try_for_each(|result| result.map(|_| ()))?;
+            Ok(flow(!stopped.load(Ordering::Relaxed)))
         })
     }
 

@@ -431,6 +431,15 @@ fn a_break_at_any_call_cancels() {
 }
 
 #[test]
+fn a_break_at_the_last_report_of_a_batch_cancels_it() {
+    for threads in [1, 4] {
+        let config = TrainConfig { threads, ..config(6) };
+        let result = Counter::new(&config).unwrap().add_batch(&["a b"], &mut BreakAt { calls: 0, at: 1 });
+        assert_eq!(result, Err(TrainError::Cancelled));
+    }
+}
+
+#[test]
 fn one_huge_merge_can_be_cancelled() {
     struct InMerge(u32);
     impl Observer for InMerge {

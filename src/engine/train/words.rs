@@ -100,7 +100,7 @@ impl WordCounts {
                 Some(next) => *run = next,
                 None => drop(PeekMut::pop(run)),
             }
-            if counts.entries.len() % ASK_WORDS == 0 {
+            if counts.entries.len().is_multiple_of(ASK_WORDS) {
                 ask(go_on)?;
             }
         }
@@ -228,7 +228,7 @@ impl Table {
         go_on: &mut impl FnMut() -> ControlFlow<()>,
     ) -> Result<(), TrainError> {
         for (i, slot) in other.slots.iter().enumerate() {
-            if i % ASK_WORDS == 0 {
+            if i.is_multiple_of(ASK_WORDS) {
                 ask(go_on)?;
             }
             self.add(slot.hash, other.word(slot), slot.count)?;
