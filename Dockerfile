@@ -1,0 +1,1 @@
+FROM rust:1.95-slim-bookworm AS build
