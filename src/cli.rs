@@ -1,6 +1,137 @@
-//! (to be written)
+//! The command line: the same calls as over HTTP, without a server.
+
+mod local;
+mod open;
+mod serve;
+mod train;
+
+use crate::config::{self, Config};
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
 use std::process::ExitCode;
+
+/// A vocabulary server: trains, serves and hot-swaps byte-level BPE vocabularies over HTTP.
+#[derive(Debug, Parser)]
+#[command(version, about, long_about = None)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Options of every command.
+#[derive(Debug, Args)]
+struct Common {
+    /// Settings file (TOML); config/default.toml in the sources lists every setting.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where vocabularies, uploads and jobs are kept [setting data_dir, default ./data].
+    #[arg(long, global = true, value_name = "DIR")]
+    data_dir: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server (also what a bare `vocabd` does).
+    Serve(ServeArgs),
+    /// Import a file as the next version of a vocabulary.
+    Import(local::ImportArgs),
+    /// Write a version as a file.
+    Export(local::ExportArgs),
+    /// Train a vocabulary on files.
+    Train(train::TrainArgs),
+    /// Encode a text (or standard input) to ids, as JSON.
+    Encode(local::EncodeArgs),
+    /// Decode ids (or standard input) to text.
+    Decode(local::DecodeArgs),
+    /// Count the tokens of files (or standard input).
+    Count(local::CountArgs),
+    /// Tell what is known of a version or of a file, as JSON.
+    Inspect(local::InspectArgs),
+    /// Print the OpenAPI document.
+    Openapi,
+    /// Ask a running server whether it is ready; for container health checks.
+    Health(serve::HealthArgs),
+}
+
+#[derive(Debug, Args, Default)]
+struct ServeArgs {
+    /// Address and port [setting listen, default 127.0.0.1:8080].
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
+}
+
+/// What goes wrong on the command line, as a line for a person.
+#[derive(Debug)]
+struct Failure(String);
+
+impl<E: std::error::Error> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self(error.to_string())
+    }
+}
+
+type Outcome = Result<(), Failure>;
+
 /// Runs the program.
+#[must_use]
 pub fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure(message)) => {
+            complain(&message);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> Outcome {
+    let mut flags = Vec::new();
+    if let Some(dir) = &cli.common.data_dir {
+        flags.push(("data_dir", dir.clone()));
+    }
+    let command = cli.command.unwrap_or_else(|| Command::Serve(ServeArgs::default()));
+    if let Command::Serve(ServeArgs { listen: Some(listen) }) = &command {
+        flags.push(("listen", listen.clone()));
+    }
+    if matches!(command, Command::Openapi) {
+        return print(crate::http::openapi_yaml().as_bytes());
+    }
+    let config = Config::load(cli.common.config.as_deref(), config::process_env()?, flags)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async move {
+        match command {
+            Command::Serve(_) => serve::serve(config).await,
+            Command::Import(args) => local::import(&config, args).await,
+            Command::Export(args) => local::export(&config, args).await,
+            Command::Train(args) => train::train(&config, args).await,
+            Command::Encode(args) => local::encode(&config, args).await,
+            Command::Decode(args) => local::decode(&config, args).await,
+            Command::Count(args) => local::count(&config, args).await,
+            Command::Inspect(args) => local::inspect(&config, args).await,
+            Command::Openapi => Ok(()),
+            Command::Health(args) => serve::health(&config, args).await,
+        }
+    })
+}
+
+/// Writes to standard output. A reader that has gone (`vocabd ... | head`) is no error.
+fn print(bytes: &[u8]) -> Outcome {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        result => Ok(result?),
+    }
+}
+
+fn print_line(line: &str) -> Outcome {
+    print(format!("{line}\n").as_bytes())
+}
+
+#[expect(clippy::print_stderr, reason = "the one place where a command complains to a person")]
+fn complain(message: &str) {
+    eprintln!("vocabd: {message}");
 }

@@ -1,1 +1,89 @@
-//! (to be written)
+//! Outgoing HTTP: files by URL, bounded in size and time.
+
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use std::time::Duration;
+
+/// Why a file was not fetched.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// Not an http(s) URL.
+    #[error("only http and https URLs can be fetched")]
+    Scheme,
+    /// The server answered with another status than 200.
+    #[error("the server answered {status}")]
+    Status {
+        /// The status.
+        status: u16,
+    },
+    /// More bytes than are taken.
+    #[error("the file has over {limit} bytes")]
+    TooLarge {
+        /// The limit.
+        limit: usize,
+    },
+    /// The connection failed, or was too slow.
+    #[error("fetching failed: {0}")]
+    Transfer(String),
+}
+
+/// Longest wait for a connection, and for the next bytes of an answer.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Redirects that are followed.
+const MAX_REDIRECTS: usize = 5;
+
+/// Fetches a file; `seen` is told the bytes so far and, where the server says it, the total.
+///
+/// # Errors
+/// See [`FetchError`].
+pub async fn download(
+    url: &str,
+    limit: usize,
+    mut seen: impl FnMut(u64, Option<u64>),
+) -> Result<Bytes, FetchError> {
+    let url = reqwest::Url::parse(url).map_err(|e| FetchError::Transfer(e.to_string()))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(FetchError::Scheme);
+    }
+    // The first call in a process counts; a provider that is set already serves as well.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let client = reqwest::Client::builder()
+        .user_agent(concat!("vocabd/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(TIMEOUT)
+        .read_timeout(TIMEOUT)
+        .redirect(reqwest::redirect::Policy::limited(MAX_REDIRECTS))
+        .build()
+        .map_err(transfer)?;
+    let response = client.get(url).send().await.map_err(transfer)?;
+    if response.status() != reqwest::StatusCode::OK {
+        return Err(FetchError::Status { status: response.status().as_u16() });
+    }
+    let total = response.content_length();
+    if total.is_some_and(|n| n > limit as u64) {
+        return Err(FetchError::TooLarge { limit });
+    }
+    let mut file = BytesMut::new();
+    let mut chunks = response.bytes_stream();
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(transfer)?;
+        if file.len() + chunk.len() > limit {
+            return Err(FetchError::TooLarge { limit });
+        }
+        file.extend_from_slice(&chunk);
+        seen(file.len() as u64, total);
+    }
+    if total.is_some_and(|n| n != file.len() as u64) {
+        return Err(FetchError::Transfer("the answer ended early".to_owned()));
+    }
+    Ok(file.freeze())
+}
+
+/// The innermost cause says most: "connection refused" rather than "error sending request".
+fn transfer(error: reqwest::Error) -> FetchError {
+    let mut cause: &dyn std::error::Error = &error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    FetchError::Transfer(cause.to_string())
+}

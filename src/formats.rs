@@ -185,6 +185,18 @@ pub fn export(tokenizer: &Tokenizer, format: Format) -> Result<Vec<u8>, FormatEr
     }
 }
 
+/// What a tiktoken file of this tokenizer does not say: with it as options an import gives the tokenizer back.
+pub fn sidecar(tokenizer: &Tokenizer) -> ImportOptions {
+    let pattern = tokenizer.pattern();
+    let specials = tokenizer.specials().list().iter();
+    ImportOptions {
+        split: pattern.family().map(|f| f.name().to_owned()).or_else(|| pattern.regexes().first().cloned()),
+        digits: None,
+        normalizer: Some(tokenizer.normalizer().name().to_owned()),
+        special: specials.map(|t| (t.name.clone(), t.id)).collect(),
+    }
+}
+
 /// Texts of the kinds that go wrong first: a vocabulary that does not give them back is not served.
 const PROBES: [&str; 6] = [
     "The quick brown fox, 1234567 times; it's DON'T.\r\n\t  x = {\"a\": [1, 2]};\n",

@@ -22,6 +22,8 @@ pub use request::{
 };
 pub use uploads::{UploadError, UploadFacts, UploadId, UploadWriter, Uploads};
 
+pub use worker::{FilesRun, Learned, train_files};
+
 use crate::store::StoreError;
 
 /// Why a job was not accepted, or not found.

@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// The system's allocator of a static binary is slow and keeps what threads free.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     vocabd::cli::main()
 }

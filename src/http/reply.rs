@@ -25,7 +25,7 @@ pub(super) struct Made {
 
 impl Made {
     /// Writes the body; meant to run where the work ran.
-    pub fn by(facts: &VersionFacts, body: &impl Serialize) -> Self {
+    pub(super) fn by(facts: &VersionFacts, body: &impl Serialize) -> Self {
         let mut headers = HeaderMap::with_capacity(2);
         name_version(&mut headers, facts);
         Self { headers, body: to_json(body) }

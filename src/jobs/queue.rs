@@ -12,6 +12,7 @@ use crate::registry::Registry;
 use crate::store::{Digest, Key, Store, StoreError};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -39,6 +40,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often uploads past their time are removed.
 const EXPIRE_EVERY: Duration = Duration::from_secs(600);
 
+/// How long the end of the server waits for its jobs to stop.
+const CLOSE_WITHIN: Duration = Duration::from_secs(5);
+
 /// What a submission gave.
 #[derive(Debug)]
 pub struct Submitted {
@@ -61,6 +65,7 @@ struct Shared {
     settings: JobsSettings,
     state: Mutex<State>,
     wake: Notify,
+    running: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -126,6 +131,7 @@ impl JobQueue {
                 settings,
                 state: Mutex::default(),
                 wake: Notify::new(),
+                running: AtomicUsize::new(0),
             }),
         };
         queue.shared.restore().await?;
@@ -282,11 +288,18 @@ impl JobQueue {
     }
 
     /// Stops running jobs without ending them: the next start runs them again.
-    pub fn close(&self) {
-        let mut state = lock(&self.shared.state);
-        state.closing = true;
-        state.waiting.clear();
-        state.jobs.values().filter(|j| !j.record.state.ended()).for_each(|j| j.progress.stop());
+    pub async fn close(&self) {
+        {
+            let mut state = lock(&self.shared.state);
+            state.closing = true;
+            state.waiting.clear();
+            state.jobs.values().filter(|j| !j.record.state.ended()).for_each(|j| j.progress.stop());
+        }
+        // A job that was publishing ends well; one that stops leaves its record as it is.
+        let limit = tokio::time::Instant::now() + CLOSE_WITHIN;
+        while self.shared.running.load(Relaxed) > 0 && tokio::time::Instant::now() < limit {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 }
 
@@ -417,7 +430,11 @@ impl Shared {
                 state.waiting.pop_front()
             };
             match next {
-                Some(id) => self.run(&id).await,
+                Some(id) => {
+                    self.running.fetch_add(1, Relaxed);
+                    self.run(&id).await;
+                    self.running.fetch_sub(1, Relaxed);
+                }
                 None => {
                     let _ = tokio::time::timeout(LOOK_EVERY, self.wake.notified()).await;
                 }

@@ -1,7 +1,7 @@
 //! One run of a job: corpus to counts, counts to merges, merges to a published version.
 
 use super::corpus::{self, CorpusError, Reading, Source};
-use super::progress::{JobStage, Progress, Watch};
+use super::progress::{JobStage, Progress, ProgressView, Watch};
 use super::record::{JobFailure, JobResult, VocabTriple};
 use super::request::TrainRequest;
 use super::uploads::{UploadId, Uploads};
@@ -10,8 +10,8 @@ use crate::engine::{
     Counter, Merge, SafeCuts, Special, Tokenizer, TokenizerError, TokenizerParts, TrainConfig, TrainError,
     Trained, WordCounts, train,
 };
-use crate::registry::{Provenance, PublishError, Registry};
-use std::path::Path;
+use crate::registry::{Provenance, PublishError, Published, Registry};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::time::Instant;
@@ -36,11 +36,10 @@ pub(super) struct Setting {
 
 /// What came out of training, before it is published.
 #[derive(Debug)]
-pub(super) struct Learned {
-    /// The tokenizer.
-    pub(super) tokenizer: Tokenizer,
-    /// Why training ended.
-    pub(super) stop_reason: &'static str,
+pub struct Learned {
+    request: Arc<TrainRequest>,
+    tokenizer: Tokenizer,
+    stop_reason: &'static str,
     distinct_pretokens: u64,
     pretokens: u64,
     text_bytes: u64,
@@ -120,37 +119,106 @@ async fn learn_and_publish(
     });
     let learned = learned.await.map_err(|e| RunError::Panicked(e.to_string()))??;
     progress.enter(JobStage::Publishing);
-    let Learned { tokenizer, stop_reason, distinct_pretokens, pretokens, text_bytes, replaced } = learned;
-    let merges = tokenizer.merges().len() as u64;
-    let vocab_size = tokenizer.vocab_size() as u64;
-    let training = serde_json::json!({
-        "stop_reason": stop_reason, "merges": merges, "distinct_pretokens": distinct_pretokens,
-        "pretokens": pretokens, "text_bytes": text_bytes, "replaced": replaced,
-        "tie_break": request.tie_break, "min_frequency": request.min_frequency,
-        "max_token_bytes": request.max_token_bytes,
-    });
-    let provenance = Provenance {
-        format: "trained".to_owned(),
-        source: format!("job {job}"),
-        training: Some(training),
-        ..Provenance::default()
-    };
-    let published = registry.publish(&request.name, tokenizer, provenance, &request.aliases).await?;
-    let result = JobResult {
-        vocab: VocabTriple::from(&*published.facts),
-        created: published.created,
-        vocab_size,
-        merges,
-        distinct_pretokens,
-        pretokens,
-        text_bytes,
-        replaced,
-        seconds: (started.elapsed().as_secs_f64() * 1000.0).round() / 1000.0,
-    };
+    let mut result = learned.result();
+    let stop_reason = learned.stop_reason;
+    let published = learned.publish(&registry, &format!("job {job}")).await?;
+    result.vocab = VocabTriple::from(&*published.facts);
+    result.created = published.created;
+    result.seconds = (started.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
     Ok((result, stop_reason))
 }
 
-fn learn(setting: &Setting, request: &TrainRequest, progress: &Progress) -> Result<Learned, RunError> {
+impl Learned {
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// Why training ended.
+    pub fn stop_reason(&self) -> &'static str {
+        self.stop_reason
+    }
+
+    /// Publishes it as the next version of the vocabulary that the request names, with the aliases moved.
+    ///
+    /// # Errors
+    /// See [`PublishError`].
+    pub async fn publish(self, registry: &Registry, source: &str) -> Result<Published, PublishError> {
+        let JobResult { merges, distinct_pretokens, pretokens, text_bytes, replaced, .. } = self.result();
+        let training = serde_json::json!({
+            "stop_reason": self.stop_reason, "merges": merges, "distinct_pretokens": distinct_pretokens,
+            "pretokens": pretokens, "text_bytes": text_bytes, "replaced": replaced,
+            "tie_break": self.request.tie_break, "min_frequency": self.request.min_frequency,
+            "max_token_bytes": self.request.max_token_bytes,
+        });
+        let from = Provenance {
+            format: "trained".to_owned(),
+            source: source.to_owned(),
+            training: Some(training),
+            ..Provenance::default()
+        };
+        registry.publish(&self.request.name, self.tokenizer, from, &self.request.aliases).await
+    }
+
+    /// Its figures; the version is not known yet.
+    fn result(&self) -> JobResult {
+        JobResult {
+            vocab: VocabTriple { name: self.request.name.to_string(), version: 0, digest: String::new() },
+            created: false,
+            vocab_size: self.tokenizer.vocab_size() as u64,
+            merges: self.tokenizer.merges().len() as u64,
+            distinct_pretokens: self.distinct_pretokens,
+            pretokens: self.pretokens,
+            text_bytes: self.text_bytes,
+            replaced: self.replaced,
+            seconds: 0.0,
+        }
+    }
+}
+
+/// A run outside the queue, on files that the caller may read: what the command line does.
+pub struct FilesRun {
+    request: TrainRequest,
+    files: Vec<PathBuf>,
+    threads: usize,
+}
+
+/// Trains on files without a queue; see [`FilesRun::watch`].
+pub fn train_files(request: TrainRequest, files: Vec<PathBuf>, threads: usize) -> FilesRun {
+    FilesRun { request, files, threads }
+}
+
+impl FilesRun {
+    /// Runs, telling several times a second how far it is. The error is a line for a person.
+    ///
+    /// # Errors
+    /// The request or the corpus is at fault.
+    pub async fn watch(self, mut see: impl FnMut(&ProgressView)) -> Result<Learned, String> {
+        let progress = Arc::new(Progress::new());
+        let shared = Arc::clone(&progress);
+        let mut run = tokio::task::spawn_blocking(move || {
+            let request = Arc::new(self.request);
+            let config = request.config(self.threads)?;
+            let sources = self.files.iter().map(|path| {
+                let name = path.display().to_string();
+                let failed = |e: std::io::Error| CorpusError::Io { file: name.clone(), kind: e.kind() };
+                let file = std::fs::File::open(path).map_err(failed)?;
+                Ok(Source { name, file })
+            });
+            let sources = sources.collect::<Result<Vec<_>, CorpusError>>()?;
+            let (counts, replaced) = count_sources(&config, &request, sources, &shared)?;
+            learn_counts(request, &config, &counts, replaced, &shared)
+        });
+        loop {
+            match tokio::time::timeout(std::time::Duration::from_millis(100), &mut run).await {
+                Ok(done) => return done.map_err(|e| e.to_string())?.map_err(|e: RunError| e.to_string()),
+                Err(_) => see(&progress.view()),
+            }
+        }
+    }
+}
+
+fn learn(setting: &Setting, request: &Arc<TrainRequest>, progress: &Progress) -> Result<Learned, RunError> {
     let config = request.config(setting.threads)?;
     let sources = match (&request.corpus.files, &request.corpus.upload) {
         (Some(names), _) => names
@@ -166,7 +234,6 @@ fn learn(setting: &Setting, request: &TrainRequest, progress: &Progress) -> Resu
         }
         (None, None) => Vec::new(),
     };
-    let mut watch = Watch(progress);
     let (counts, replaced) = match &request.corpus.texts {
         Some(texts) => {
             progress.start(texts.iter().map(|t| t.len() as u64).sum());
@@ -174,9 +241,18 @@ fn learn(setting: &Setting, request: &TrainRequest, progress: &Progress) -> Resu
         }
         None => count_sources(&config, request, sources, progress)?,
     };
-    let trained = train(&counts, &config, &mut watch)?;
-    drop(counts);
-    Ok(learned(trained, &config, replaced)?)
+    learn_counts(Arc::clone(request), &config, &counts, replaced, progress)
+}
+
+fn learn_counts(
+    request: Arc<TrainRequest>,
+    config: &TrainConfig,
+    counts: &WordCounts,
+    replaced: u64,
+    progress: &Progress,
+) -> Result<Learned, RunError> {
+    let trained = train(counts, config, &mut Watch(progress))?;
+    Ok(learned(request, trained, config, replaced)?)
 }
 
 fn count_texts(
@@ -191,7 +267,7 @@ fn count_texts(
         counter.add_batch(&records, &mut Watch(progress))?;
         progress.read(portion.iter().map(|t| t.len() as u64).sum());
     }
-    counter.finish()
+    counter.finish_watched(&mut Watch(progress))
 }
 
 /// Reads on a thread of its own while the batch before is counted.
@@ -225,11 +301,16 @@ fn count_sources(
         }
         // A panic in the reader goes on here and is caught where the run began.
         let replaced = reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        Ok((counter.finish()?, replaced))
+        Ok((counter.finish_watched(&mut Watch(progress))?, replaced))
     })
 }
 
-fn learned(trained: Trained, config: &TrainConfig, replaced: u64) -> Result<Learned, TokenizerError> {
+fn learned(
+    request: Arc<TrainRequest>,
+    trained: Trained,
+    config: &TrainConfig,
+    replaced: u64,
+) -> Result<Learned, TokenizerError> {
     let specials: Vec<Special> = trained
         .special_tokens
         .iter()
@@ -248,6 +329,7 @@ fn learned(trained: Trained, config: &TrainConfig, replaced: u64) -> Result<Lear
         whole_pretokens: true,
     };
     Ok(Learned {
+        request,
         tokenizer: Tokenizer::new(parts)?,
         stop_reason: trained.stop_reason.name(),
         distinct_pretokens: trained.distinct_pretokens,

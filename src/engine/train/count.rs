@@ -1,7 +1,8 @@
 //! Counting pretokens, in batches and on several threads.
 //!
 //! Each thread fills tables of its own, parted by hash, so nothing is shared while texts are read and the tables are
-//! added up part by part at the end. Beside the tables a batch takes no memory that grows with it.
+//! added up part by part at the end. Beside the tables a batch takes little memory: the list of its parts, and for each
+//! thread the stretch in hand as the normalizer has it.
 
 use super::words::{Table, WordCounts, WordHasher};
 use super::{Observer, Stage, TrainConfig, TrainError};
@@ -101,10 +102,7 @@ impl<'c> Counter<'c> {
                         let mut report = |bytes: u64, pretokens: u64| {
                             // The receiver outlives the workers; if it did not, there would be nobody to tell.
                             let _ = sender.send((bytes, pretokens));
-                            match stopped.load(Ordering::Relaxed) {
-                                true => ControlFlow::Break(()),
-                                false => ControlFlow::Continue(()),
-                            }
+                            flow(!stopped.load(Ordering::Relaxed))
                         };
                         while let Some(unit) = units.get(next.fetch_add(1, Ordering::Relaxed)) {
                             let result = texts.count(unit, tables, &mut report);
@@ -129,10 +127,10 @@ impl<'c> Counter<'c> {
             let results =
                 workers.into_iter().map(|w| w.join().unwrap_or_else(|e| std::panic::resume_unwind(e)));
             let results: Vec<_> = results.collect();
-            // An error outranks the breaks that it caused in the other workers.
-            results.into_iter().try_fold(ControlFlow::Continue(()), |all, one| {
-                one.map(|one| if all.is_break() { all } else { one })
-            })
+            // An error outranks the breaks that it caused in the other workers. Without one it was the observer
+            // who stopped, and that holds even where the workers were done before they could see it.
+            results.into_iter().try_for_each(|result| result.map(|_| ()))?;
+            Ok(flow(!stopped.load(Ordering::Relaxed)))
         })
     }
 
@@ -141,28 +139,50 @@ impl<'c> Counter<'c> {
         (self.bytes, self.pretokens)
     }
 
-    /// The counts. Adding up the threads' tables goes on several threads again.
+    /// The counts, by an observer that watches nothing.
     pub fn finish(self) -> Result<WordCounts, TrainError> {
+        self.finish_watched(&mut ())
+    }
+
+    /// The counts. Adding up the threads' tables goes on several threads again; the observer is polled.
+    pub fn finish_watched(self, observer: &mut impl Observer) -> Result<WordCounts, TrainError> {
         let mut by_part: Vec<Vec<Table>> = self.tables.iter().map(|_| Vec::new()).collect();
         for tables in self.tables {
             by_part.iter_mut().zip(tables).for_each(|(part, table)| part.push(table));
         }
-        let sum = |mut part: Vec<Table>| {
-            part.sort_by_key(Table::len);
-            let mut sum = part.pop().unwrap_or_default();
-            part.iter().try_for_each(|table| sum.absorb(table))?;
-            Ok(sum)
-        };
+        let stopped = AtomicBool::new(false);
         let sums: Result<Vec<Table>, TrainError> = thread::scope(|scope| {
-            let last = by_part.pop();
-            let others: Vec<_> = by_part.into_iter().map(|part| scope.spawn(move || sum(part))).collect();
-            let last = last.map(sum);
+            let first = by_part.pop();
+            let others: Vec<_> = by_part
+                .into_iter()
+                .map(|part| scope.spawn(|| sum(part, &mut || flow(!stopped.load(Ordering::Relaxed)))))
+                .collect();
+            // The parts are about equal, so asking while adding up the first one is asking all along.
+            let first = first.map(|part| {
+                sum(part, &mut || {
+                    let go_on = observer.poll(Stage::Counting);
+                    stopped.fetch_or(go_on.is_break(), Ordering::Relaxed);
+                    go_on
+                })
+            });
             let others =
                 others.into_iter().map(|w| w.join().unwrap_or_else(|e| std::panic::resume_unwind(e)));
-            others.chain(last).collect()
+            others.chain(first).collect()
         });
-        WordCounts::from_tables(&sums?)
+        WordCounts::from_tables(&sums?, &mut || observer.poll(Stage::Counting))
     }
+}
+
+/// One table of all that are for the same part of the hashes.
+fn sum(mut part: Vec<Table>, go_on: &mut impl FnMut() -> ControlFlow<()>) -> Result<Table, TrainError> {
+    part.sort_by_key(Table::len);
+    let mut sum = part.pop().unwrap_or_default();
+    part.iter().try_for_each(|table| sum.absorb(table, go_on))?;
+    Ok(sum)
+}
+
+fn flow(go_on: bool) -> ControlFlow<()> {
+    if go_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
 }
 
 /// What a thread takes at a time.

@@ -247,6 +247,15 @@ fn a_merge_costs_its_places_not_the_length_of_pretokens() {
 }
 
 #[test]
+fn counts_come_most_frequent_first_then_by_bytes() {
+    let mut words: Vec<(String, u64)> =
+        (0..2000u64).map(|n| (format!("pretoken {}", n * 7919 % 2000), 1 + n % 7)).collect();
+    let counts = WordCounts::from_pairs(words.iter().map(|(word, count)| (word, *count))).unwrap();
+    words.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
+    assert!(counts.iter().eq(words.iter().map(|(word, count)| (word.as_bytes(), *count))));
+}
+
+#[test]
 fn the_best_count_under_min_frequency_stops() {
     let pairs = text_pairs(&[("ab", 5), ("cd", 4), ("e", 100)]);
     for (min_frequency, merges) in [(0, 2), (1, 2), (4, 2), (5, 1), (6, 0)] {
@@ -396,14 +405,15 @@ impl Observer for BreakAt {
 
 #[test]
 fn a_break_at_any_call_cancels() {
-    let text = "aaab abab cdcd ".repeat(12_000);
+    let mut text = "aaab abab cdcd ".repeat(12_000);
+    (0..100).for_each(|n| text += &format!(" {n}"));
     for threads in [1, 2] {
         let config = TrainConfig { threads, ..config(6) };
         let run = |observer: &mut BreakAt| {
             let mut counter = Counter::new(&config)?;
             counter.add_batch(&[&text, &text[..7]], observer)?;
             counter.add_batch(&[&text], observer)?;
-            train(&counter.finish()?, &config, observer)
+            train(&counter.finish_watched(observer)?, &config, observer)
         };
         let mut never = BreakAt { calls: 0, at: u64::MAX };
         run(&mut never).unwrap();
@@ -417,6 +427,15 @@ fn a_break_at_any_call_cancels() {
             }
             assert!(observer.calls <= at + 8, "went on for {} calls after {at}", observer.calls - at);
         }
+    }
+}
+
+#[test]
+fn a_break_at_the_last_report_of_a_batch_cancels_it() {
+    for threads in [1, 4] {
+        let config = TrainConfig { threads, ..config(6) };
+        let result = Counter::new(&config).unwrap().add_batch(&["a b"], &mut BreakAt { calls: 0, at: 1 });
+        assert_eq!(result, Err(TrainError::Cancelled));
     }
 }
 

@@ -6,14 +6,23 @@
 use super::TrainError;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::collections::binary_heap::PeekMut;
 use std::hash::{BuildHasher, Hasher};
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
 /// Training keeps positions in 32 bits, with a separator for every pretoken and two values set apart.
 const MAX_DISTINCT_BYTES: u64 = u32::MAX as u64 - 16;
 
 /// Counts of pairs are sums of parts of this, so with it they cannot overflow either.
 const MAX_TOTAL_BYTES: u64 = i64::MAX as u64;
+
+/// So many pretokens are sorted at a time: some 50 ms.
+const RUN: usize = if cfg!(test) { 64 } else { 1 << 18 };
+
+/// After so many pretokens it is asked whether to go on.
+const ASK_WORDS: usize = if cfg!(test) { 16 } else { 1 << 16 };
 
 /// Distinct pretokens and how often each occurs: all that training needs to know of a corpus.
 ///
@@ -40,11 +49,14 @@ impl WordCounts {
                 word => table.add(hasher.hash(word), word, count)?,
             }
         }
-        Self::from_tables(&[table])
+        Self::from_tables(&[table], &mut || ControlFlow::Continue(()))
     }
 
-    /// From tables that have no pretoken in common.
-    pub(super) fn from_tables(tables: &[Table]) -> Result<Self, TrainError> {
+    /// From tables that have no pretoken in common. Asks now and then whether to go on.
+    pub(super) fn from_tables(
+        tables: &[Table],
+        go_on: &mut impl FnMut() -> ControlFlow<()>,
+    ) -> Result<Self, TrainError> {
         let (mut total_pretokens, mut total_bytes, mut distinct_bytes) = (0u128, 0u128, 0u128);
         for slot in tables.iter().flat_map(|t| &t.slots) {
             total_pretokens += u128::from(slot.count);
@@ -59,14 +71,20 @@ impl WordCounts {
         }
 
         // The first bytes beside the count settle nearly every comparison without a visit to the pretokens.
-        let mut order: Vec<(u64, u64, &[u8])> = Vec::with_capacity(tables.iter().map(Table::len).sum());
+        let mut order: Vec<(Reverse<u64>, u64, &[u8])> =
+            Vec::with_capacity(tables.iter().map(Table::len).sum());
         for table in tables {
             order.extend(table.slots.iter().map(|slot| {
                 let word = table.word(slot);
-                (slot.count, leading_bytes(word), word)
+                (Reverse(slot.count), leading_bytes(word), word)
             }));
         }
-        order.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)).then_with(|| a.2.cmp(b.2)));
+        // Sorted in runs that are merged, so that a cancel does not have to wait for the whole.
+        for run in order.chunks_mut(RUN) {
+            ask(go_on)?;
+            run.sort_unstable();
+        }
+        let mut runs: BinaryHeap<_> = order.chunks(RUN).filter_map(first_and_rest).collect();
 
         let mut counts = Self {
             bytes: Vec::with_capacity(distinct_bytes as usize - order.len()),
@@ -74,9 +92,17 @@ impl WordCounts {
             total_pretokens: total_pretokens as u64,
             total_bytes: total_bytes as u64,
         };
-        for (count, _, word) in order {
+        while let Some(mut run) = runs.peek_mut() {
+            let Reverse(((Reverse(count), _, word), rest)) = *run;
             counts.bytes.extend_from_slice(word);
             counts.entries.push((counts.bytes.len() as u32, count));
+            match first_and_rest(rest) {
+                Some(next) => *run = next,
+                None => drop(PeekMut::pop(run)),
+            }
+            if counts.entries.len().is_multiple_of(ASK_WORDS) {
+                ask(go_on)?;
+            }
         }
         Ok(counts)
     }
@@ -115,6 +141,15 @@ impl WordCounts {
             (word, count)
         })
     }
+}
+
+/// The head of a sorted run and what comes after it, to be taken smallest head first.
+fn first_and_rest<T: Copy>(run: &[T]) -> Option<Reverse<(T, &[T])>> {
+    run.split_first().map(|(first, rest)| Reverse((*first, rest)))
+}
+
+fn ask(go_on: &mut impl FnMut() -> ControlFlow<()>) -> Result<(), TrainError> {
+    if go_on().is_break() { Err(TrainError::Cancelled) } else { Ok(()) }
 }
 
 /// The first eight bytes, such that numbers compare as the bytes do.
@@ -186,8 +221,18 @@ impl Table {
         Ok(())
     }
 
-    /// Adds all that another table with the same hasher has.
-    pub(super) fn absorb(&mut self, other: &Self) -> Result<(), TrainError> {
-        other.slots.iter().try_for_each(|slot| self.add(slot.hash, other.word(slot), slot.count))
+    /// Adds all that another table with the same hasher has. Asks now and then whether to go on.
+    pub(super) fn absorb(
+        &mut self,
+        other: &Self,
+        go_on: &mut impl FnMut() -> ControlFlow<()>,
+    ) -> Result<(), TrainError> {
+        for (i, slot) in other.slots.iter().enumerate() {
+            if i.is_multiple_of(ASK_WORDS) {
+                ask(go_on)?;
+            }
+            self.add(slot.hash, other.word(slot), slot.count)?;
+        }
+        Ok(())
     }
 }

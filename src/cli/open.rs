@@ -1,0 +1,40 @@
+//! Opening what commands work on: the store and its registry.
+
+use super::Failure;
+use crate::config::Config;
+use crate::registry::{Embedded, Registry, RegistrySettings, VocabRef};
+use crate::store::Store;
+use bytes::Bytes;
+use std::sync::Arc;
+
+/// The vocabulary that comes with the program (see config/vocabs/README.md).
+const EMBEDDED: &[u8] = include_bytes!("../../config/vocabs/default.vocabd");
+
+/// Its name.
+const EMBEDDED_NAME: &str = "default";
+
+/// The registry over the data directory.
+pub(super) async fn registry(config: &Config) -> Result<Registry, Failure> {
+    open(config, Arc::new(Store::open_local(&config.data_dir).await?)).await
+}
+
+/// The same for commands that only read: a data directory that is not there is not made for them.
+pub(super) async fn registry_to_read(config: &Config) -> Result<Registry, Failure> {
+    if config.data_dir.is_dir() {
+        registry(config).await
+    } else {
+        open(config, Arc::new(Store::memory())).await
+    }
+}
+
+async fn open(config: &Config, store: Arc<Store>) -> Result<Registry, Failure> {
+    let default_vocab: VocabRef =
+        config.default_vocab.parse().map_err(|e| Failure(format!("setting default_vocab: {e}")))?;
+    let settings = RegistrySettings {
+        default_vocab,
+        max_resident_bytes: config.max_resident_bytes,
+        keep_versions: config.keep_versions(),
+    };
+    let embedded = Embedded { name: EMBEDDED_NAME.parse()?, native: Bytes::from_static(EMBEDDED) };
+    Ok(Registry::open(store, settings, Some(embedded)).await?)
+}

@@ -1,0 +1,131 @@
+//! `serve` and `health`.
+
+use super::{Failure, Outcome, open};
+use crate::config::Config;
+use crate::http::{self, App, Cpu, listen};
+use crate::jobs::{JobQueue, JobsSettings, Uploads};
+use crate::registry::Registry;
+use crate::telemetry::{self, Metrics};
+use crate::{fetch, shutdown};
+use clap::Args;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc::Receiver;
+
+/// Runs the server until a signal ends it.
+pub(super) async fn serve(config: Config) -> Outcome {
+    let started = std::time::Instant::now();
+    telemetry::init_logging(&config.log_level, config.log_json());
+    let signals = shutdown::install()?;
+    let registry = open::registry(&config).await?;
+    // Bound before anything is acknowledged, so that a port in use ends the start at once.
+    let listener = TcpListener::bind(config.listen_addr())
+        .await
+        .map_err(|e| Failure(format!("cannot listen on {}: {e}", config.listen)))?;
+    let app = app(config, registry, signals.shutdown.clone()).await?;
+    tokio::spawn(reload(Arc::clone(&app), signals.reload));
+
+    let address = listener.local_addr()?;
+    let ms = started.elapsed().as_millis() as u64;
+    tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), ready_ms = ms, "listening");
+    let config = &app.config;
+    let settings = listen::ListenSettings {
+        header_timeout: config.header_timeout(),
+        body_timeout: config.body_timeout(),
+        idle_timeout: config.idle_timeout(),
+        drain: config.drain(),
+        max_connections: config.max_connections,
+    };
+    let router = http::router(Arc::clone(&app));
+    listen::serve(listener, router, settings, Arc::clone(&app.connections), signals.shutdown).await?;
+    app.jobs.close().await;
+    tracing::info!("ended");
+    Ok(())
+}
+
+async fn app(
+    config: Config,
+    registry: Registry,
+    shutdown: tokio_util::sync::CancellationToken,
+) -> Result<Arc<App>, Failure> {
+    let uploads = Uploads::new(
+        config.data_dir.join("uploads"),
+        config.max_upload_bytes,
+        config.min_free_bytes,
+        config.upload_ttl(),
+    );
+    let settings = JobsSettings {
+        max_running: config.max_running_jobs,
+        max_queued: config.max_queued_jobs,
+        threads: config.train_threads(),
+        max_records: config.max_job_records,
+        min_free_bytes: config.min_free_bytes,
+        corpus_root: config.corpus_root().map(Arc::from),
+    };
+    let jobs = JobQueue::open(registry.clone(), uploads, settings).await?;
+    Ok(Arc::new(App {
+        cpu: Cpu::new(config.inline_bytes, config.encode_threads(), config.max_waiting_encodes),
+        metrics: Metrics::new(env!("CARGO_PKG_VERSION")),
+        connections: Arc::new(AtomicU64::new(0)),
+        config,
+        registry,
+        jobs,
+        shutdown,
+    }))
+}
+
+/// Reads the store again at each SIGHUP, and every `watch_seconds` where that is set.
+async fn reload(app: Arc<App>, mut asked: Receiver<()>) {
+    loop {
+        let timer = async {
+            match app.config.watch() {
+                Some(period) => tokio::time::sleep(period).await,
+                None => std::future::pending().await,
+            }
+        };
+        let watched = tokio::select! {
+            () = app.shutdown.cancelled() => return,
+            message = asked.recv() => if message.is_none() { return } else { false },
+            () = timer => true,
+        };
+        let report = app.registry.reload().await;
+        app.metrics.reloaded(report.failed.is_empty());
+        let (loaded, unchanged, failed) = (report.loaded.len(), report.unchanged, report.failed.len());
+        if !watched || loaded > 0 || !report.removed.is_empty() {
+            tracing::info!(loaded, unchanged, removed = report.removed.len(), failed, "reloaded");
+        }
+        for failure in &report.failed {
+            tracing::warn!(what = failure.what, problem = failure.problem, "not loaded");
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct HealthArgs {
+    /// The server [default: this machine, at the port of the setting listen].
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+}
+
+/// The longest answer of a probe.
+const MAX_PROBE_BYTES: usize = 1 << 16;
+
+pub(super) async fn health(config: &Config, args: HealthArgs) -> Outcome {
+    let url = args.url.unwrap_or_else(|| {
+        let address = config.listen_addr();
+        let host = if address.is_ipv6() { "[::1]" } else { "127.0.0.1" };
+        let host = if address.ip().is_unspecified() { host.to_owned() } else { host_of(address.ip()) };
+        format!("http://{host}:{}", address.port())
+    });
+    let url = format!("{}/readyz", url.trim_end_matches('/'));
+    fetch::download(&url, MAX_PROBE_BYTES, |_, _| {}).await?;
+    super::print_line("ok")
+}
+
+fn host_of(ip: std::net::IpAddr) -> String {
+    match ip {
+        std::net::IpAddr::V4(ip) => ip.to_string(),
+        std::net::IpAddr::V6(ip) => format!("[{ip}]"),
+    }
+}
