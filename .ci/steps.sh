@@ -16,15 +16,16 @@ step() {
     fi
 }
 
-# need PACKAGE COMMAND : installs the Debian package if the command is not there; fails with the reason if it can't.
+# need PACKAGE COMMAND : installs the Debian package if the command (or the file, by its path) is not there; fails with
+# the reason if it can't.
 need() {
-    command -v "$2" >/dev/null && return
+    { command -v "$2" >/dev/null || [ -f "$2" ]; } && return
     if ! command -v apt-get >/dev/null || [ "$(id -u)" != 0 ]; then
         echo "$2 is missing and can't be installed here (wants apt-get and root): install the package $1" >&2
         return 1
     fi
     { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$1"; } >/dev/null
-    command -v "$2" >/dev/null || { echo "$1 was installed but brings no $2" >&2; return 1; }
+    command -v "$2" >/dev/null || [ -f "$2" ] || { echo "$1 was installed but brings no $2" >&2; return 1; }
 }
 
 # need_cargo COMMAND : a part of the toolchain, such as fmt; never downloads one.
