@@ -85,7 +85,7 @@ const FORBIDDEN: [[&str; 2]; 12] = [
 
 #[test]
 fn modules_name_only_what_the_arrows_allow() {
-    check("arrows", rust_files("src").iter().flat_map(|file| arrow_breaches(file)));
+    check("arrows", rust_files("src").iter().flat_map(arrow_breaches));
 }
 
 #[test]
