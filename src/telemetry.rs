@@ -31,6 +31,16 @@ fn log_filter(level: &str) -> EnvFilter {
     EnvFilter::new(format!("{libraries},vocabd={level}"))
 }
 
+/// Logs where a thread panics, and not what the panic says: slicing a string, for one, quotes it, and texts must never
+/// be in a log. Replaces the default hook, which prints the message.
+pub fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let at = panic.location().map_or_else(String::new, |at| format!("{}:{}", at.file(), at.line()));
+        let thread = std::thread::current();
+        tracing::error!(at, thread = thread.name().unwrap_or("unnamed"), "panic");
+    }));
+}
+
 /// The media type of [`Metrics::render`].
 pub const METRICS_CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 

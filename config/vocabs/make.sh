@@ -9,6 +9,6 @@ vocabd=${VOCABD:-"cargo run --release --quiet --manifest-path $here/../../Cargo.
 $vocabd train default \
   "$corpora/en.txt" "$corpora/zh.txt" "$corpora/ja.txt" "$corpora/ko.txt" \
   "$corpora/mixed.txt" "$corpora/code.txt" "$corpora/json.txt" \
-  --vocab-size 32000 --split cl100k --records whole --tie-break hf --min-frequency 2 \
+  --vocab-size 32000 --split cl100k --records whole --tie-break hf --min-frequency 2 --max-token-bytes 64 \
   --special-token '<|endoftext|>' --special-token '<|im_start|>' --special-token '<|im_end|>' \
   --output "$output"

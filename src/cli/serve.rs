@@ -17,6 +17,7 @@ use tokio::sync::mpsc::Receiver;
 pub(super) async fn serve(config: Config) -> Outcome {
     let started = std::time::Instant::now();
     telemetry::init_logging(&config.log_level, config.log_json());
+    telemetry::log_panics();
     let signals = shutdown::install()?;
     let registry = open::registry(&config).await?;
     // Bound before anything is acknowledged, so that a port in use ends the start at once.

@@ -106,7 +106,7 @@ impl Cpu {
             work()
         });
         done.await.map_err(|error| {
-            tracing::error!(%error, "work on a text failed");
+            tracing::error!(panicked = error.is_panic(), "work on a text failed");
             Problem::internal()
         })
     }

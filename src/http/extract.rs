@@ -21,7 +21,10 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<AppState> for Payload<T> 
     type Rejection = Problem;
 
     async fn from_request(request: Request, app: &AppState) -> Result<Self, Problem> {
-        check_json(request.headers())?;
+        if let Err(problem) = check_json(request.headers()).and_then(|()| check_encoding(request.headers())) {
+            discard(request.into_body()).await;
+            return Err(problem);
+        }
         let body = read_body(request, app.config.max_body_bytes as u64).await?;
         app.cpu.run(body.len(), move || parse(&body)).await?.map(Payload)
     }
@@ -70,12 +73,40 @@ impl<T: DeserializeOwned + Send> FromRequestParts<AppState> for Path<T> {
 /// 413, 408 when it comes too slowly, 400 when it is cut off, 415 when it is compressed.
 pub(super) async fn read_body(request: Request<Body>, limit: u64) -> Result<Bytes, Problem> {
     check_encoding(request.headers())?;
-    if announced_length(request.headers()).is_some_and(|n| n > limit) {
+    let announced = announced_length(request.headers());
+    let mut body = request.into_body();
+    if announced.is_some_and(|n| n > limit) {
+        discard(body).await;
         return Err(Problem::body_too_large(limit));
     }
     let most = usize::try_from(limit).unwrap_or(usize::MAX);
-    let collected = Limited::new(request.into_body(), most).collect().await;
-    collected.map(|body| body.to_bytes()).map_err(|error| body_error(&*error, limit))
+    let collected = Limited::new(&mut body, most).collect().await;
+    match collected {
+        Ok(whole) => Ok(whole.to_bytes()),
+        Err(error) => {
+            let problem = body_error(&*error, limit);
+            discard(body).await;
+            Err(problem)
+        }
+    }
+}
+
+/// The most of a refused body that is still read.
+const DISCARD_BYTES: usize = 64 << 20;
+
+/// Reads on for a moment, keeping nothing: a client that sends its whole body before it reads would otherwise see a
+/// reset connection in place of the answer that says what was wrong.
+pub(super) async fn discard(mut body: Body) {
+    let mut left = DISCARD_BYTES;
+    let read = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(std::time::Duration::from_secs(2), read).await;
 }
 
 /// What an error of reading a body means.
@@ -112,8 +143,13 @@ pub(super) fn check_encoding(headers: &HeaderMap) -> Result<(), Problem> {
 /// foreign servers without asking, but a Host or Origin that is not ours was refused before this.)
 fn check_json(headers: &HeaderMap) -> Result<(), Problem> {
     let Some(kind) = headers.get(header::CONTENT_TYPE) else { return Ok(()) };
-    let kind = kind.to_str().unwrap_or_default();
-    let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let kind = kind.to_str().unwrap_or_default().to_ascii_lowercase();
+    let (kind, parameters) = kind.split_once(';').unwrap_or((&kind, ""));
+    let kind = kind.trim();
+    let charset = parameters.split(';').find_map(|p| p.trim().strip_prefix("charset="));
+    if charset.is_some_and(|c| !matches!(c.trim_matches('"'), "utf-8" | "utf8")) {
+        return Err(Problem::unsupported_media_type("Content-Type", "UTF-8"));
+    }
     let json = kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"));
     if json || kind == "application/x-www-form-urlencoded" {
         Ok(())
@@ -190,13 +226,25 @@ fn expectation(message: &str) -> String {
     }
     let lead = if message.starts_with("unknown field") { "is not a field here; it " } else { "" };
     match message.rfind(", expected ") {
-        Some(at) => format!("{lead}must be {}", &message[at + ", expected ".len()..]),
+        Some(at) => format!("{lead}must be {}", in_words(&message[at + ", expected ".len()..])),
         None if !lead.is_empty() => "is not a field here".to_owned(),
         // Errors of our own types (names, refs, digests) state their rule and hold no value.
         None if ["a ", "an ", "the "].iter().any(|article| message.starts_with(article)) => {
             message.to_owned()
         }
         None => "is not what it must be".to_owned(),
+    }
+}
+
+/// Rust's names of types in words that a client knows.
+fn in_words(expected: &str) -> &str {
+    match expected {
+        "u32" => "a whole number from 0 to 4294967295",
+        "u64" | "usize" => "a whole number from 0 to 18446744073709551615",
+        "a sequence" => "an array",
+        "a map" => "an object",
+        _ if expected.starts_with("struct ") => "an object",
+        _ => expected,
     }
 }
 
@@ -236,7 +284,11 @@ mod tests {
     #[test]
     fn faults_are_told_by_field_and_never_by_value() {
         check(r#"{"text":5}"#, 422, r#"detail: "must be a string", pointer: Some("/text")"#);
-        check(r#"{"text":"a","ids":[1,"SECRET"]}"#, 422, r#"detail: "must be u32", pointer: Some("/ids/1")"#);
+        check(
+            r#"{"text":"a","ids":[1,"SECRET"]}"#,
+            422,
+            r#"detail: "must be a whole number from 0 to 4294967295", pointer: Some("/ids/1")"#,
+        );
         check(r#"{"text":"a","ids":[1,-1]}"#, 422, r#"pointer: Some("/ids/1")"#);
         check(r#"{"text":"a","ids":[5000000000]}"#, 422, r#"pointer: Some("/ids/0")"#);
         check(r#"{"ids":[]}"#, 422, r#"detail: "is required", pointer: Some("/text")"#);
@@ -244,7 +296,7 @@ mod tests {
         check(r#"{"text":"a","SECRET, expected x":1}"#, 422, "is not a field here");
         check(r#"{"text":"a","text":"b"}"#, 422, r#"detail: "is given twice", pointer: Some("/text")"#);
         check(r#"{"text":"a","kind":"SECRET"}"#, 422, "must be `one` or `two`");
-        check(r#""SECRET, expected y""#, 422, "must be struct Thing");
+        check(r#""SECRET, expected y""#, 422, "must be an object");
     }
 
     #[test]

@@ -61,7 +61,13 @@ fn log(
     request_id: &str,
     probe: bool,
 ) {
-    let method = method.as_str();
+    // A method of the client's own making may be anybody's text.
+    let method = match *method {
+        Method::GET | Method::HEAD | Method::POST | Method::PUT | Method::DELETE | Method::OPTIONS => {
+            method.as_str()
+        }
+        _ => "other",
+    };
     match status {
         500.. => tracing::error!(method, route, status, code, ms, request_id, "request"),
         400.. => tracing::info!(method, route, status, code, ms, request_id, "request"),
@@ -105,11 +111,8 @@ fn is_loopback(authority: &Authority) -> bool {
         || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-/// A panic in a handler is an answer; what it said goes to the log only.
-pub(super) fn panicked(panic: Box<dyn Any + Send>) -> Response {
-    let text =
-        panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    tracing::error!(panic = text.unwrap_or("no message"), "a handler panicked");
+/// A panic in a handler is an answer. The hook of `telemetry` has logged where it was; what it said may quote a text.
+pub(super) fn panicked(_: Box<dyn Any + Send>) -> Response {
     Problem::internal().into_response()
 }
 

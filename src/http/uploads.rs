@@ -1,10 +1,11 @@
 //! `/uploads`: corpora sent ahead of the job that reads them.
 
-use super::extract::{Path, announced_length, body_error, check_encoding};
+use super::extract::{Path, announced_length, body_error, check_encoding, discard};
 use super::problem::{Problem, ProblemBody};
 use super::reply::Json;
 use super::state::AppState;
 use crate::jobs::{UploadFacts, UploadId};
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use http_body_util::BodyExt;
@@ -30,15 +31,30 @@ pub(super) async fn put(
     let id = upload_id(&id)?;
     check_encoding(request.headers())?;
     let announced = announced_length(request.headers());
-    let mut writer = app.jobs.uploads().begin(id, announced).await?;
     let mut body = request.into_body();
+    match receive(&app, id, announced, &mut body).await {
+        Ok(facts) => Ok(Json(StatusCode::CREATED, facts)),
+        Err(problem) => {
+            discard(body).await;
+            Err(problem)
+        }
+    }
+}
+
+async fn receive(
+    app: &AppState,
+    id: UploadId,
+    announced: Option<u64>,
+    body: &mut Body,
+) -> Result<UploadFacts, Problem> {
+    let mut writer = app.jobs.uploads().begin(id, announced).await?;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| body_error(&error, app.config.max_upload_bytes))?;
         if let Ok(bytes) = frame.into_data() {
             writer.write(&bytes).await?;
         }
     }
-    Ok(Json(StatusCode::CREATED, writer.finish().await?))
+    Ok(writer.finish().await?)
 }
 
 /// Facts of an upload.

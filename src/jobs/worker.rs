@@ -59,8 +59,9 @@ pub(super) enum RunError {
     Tokenizer(#[from] TokenizerError),
     #[error(transparent)]
     Publish(#[from] PublishError),
-    #[error("the job ended by a fault of the program: {0}")]
-    Panicked(String),
+    /// Where, is in the log; what the panic said may quote a text.
+    #[error("the job ended by a fault of the program; its log has more")]
+    Panicked,
 }
 
 impl RunError {
@@ -78,7 +79,7 @@ impl RunError {
             Self::Tokenizer(_) => "internal",
             Self::Publish(PublishError::Store(_)) => "storage_failed",
             Self::Publish(_) => "publish_failed",
-            Self::Panicked(_) => "internal",
+            Self::Panicked => "internal",
         };
         JobFailure { code: code.to_owned(), detail: self.to_string() }
     }
@@ -114,10 +115,9 @@ async fn learn_and_publish(
     let (blocking_request, blocking_progress) = (Arc::clone(&request), Arc::clone(progress));
     let learned = tokio::task::spawn_blocking(move || {
         let learn = || learn(&setting, &blocking_request, &blocking_progress);
-        std::panic::catch_unwind(std::panic::AssertUnwindSafe(learn))
-            .unwrap_or_else(|panic| Err(RunError::Panicked(panic_text(&*panic))))
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(learn)).unwrap_or(Err(RunError::Panicked))
     });
-    let learned = learned.await.map_err(|e| RunError::Panicked(e.to_string()))??;
+    let learned = learned.await.map_err(|_| RunError::Panicked)??;
     progress.enter(JobStage::Publishing);
     let mut result = learned.result();
     let stop_reason = learned.stop_reason;
@@ -337,10 +337,4 @@ fn learned(
         text_bytes: trained.total_bytes,
         replaced,
     })
-}
-
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text =
-        panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("no message").to_owned()
 }
