@@ -5,10 +5,13 @@ FROM rust:1.95-slim-bookworm AS build
 WORKDIR /src
 COPY . .
 # A static glibc binary for the architecture that builds it; --target keeps the flag away from build scripts and macros.
-# It stays free of line tables, which would triple it, but keeps the names that a backtrace prints.
-ENV RUSTFLAGS="-C target-feature=+crt-static" CARGO_PROFILE_RELEASE_DEBUG=false CARGO_PROFILE_RELEASE_STRIP=debuginfo
+# Whole-program optimisation and no symbols make it a third smaller (a panic still logs its file and line).
+ENV RUSTFLAGS="-C target-feature=+crt-static" CARGO_PROFILE_RELEASE_LTO=fat CARGO_PROFILE_RELEASE_CODEGEN_UNITS=1 \
+    CARGO_PROFILE_RELEASE_DEBUG=false CARGO_PROFILE_RELEASE_STRIP=symbols
+# The cached build must not take these sources for its own because they are older than it.
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target \
-    target=$(rustc -vV | sed -n 's/^host: //p') \
+    touch src/lib.rs src/main.rs \
+    && target=$(rustc -vV | sed -n 's/^host: //p') \
     && cargo build --release --locked --bin vocabd --target "$target" \
     && mkdir -p /image/data /image/etc/ssl/certs \
     && cp "target/$target/release/vocabd" /image/vocabd \

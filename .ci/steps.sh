@@ -4,15 +4,15 @@ failed=()
 
 # step NAME COMMAND... : the command's output, then its outcome and time.
 step() {
-    local name=$1 begin=$SECONDS
+    local step_name=$1 step_begin=$SECONDS # names of their own: the command sees them
     shift
-    printf '\n== %s: %s\n' "$name" "$*"
+    printf '\n== %s: %s\n' "$step_name" "$*"
     if ("$@"); then
-        passed+=("$name")
-        printf -- '-- %s: ok, %d s\n' "$name" $((SECONDS - begin))
+        passed+=("$step_name")
+        printf -- '-- %s: ok, %d s\n' "$step_name" $((SECONDS - step_begin))
     else
-        failed+=("$name")
-        printf -- '-- %s: FAILED, %d s\n' "$name" $((SECONDS - begin))
+        failed+=("$step_name")
+        printf -- '-- %s: FAILED, %d s\n' "$step_name" $((SECONDS - step_begin))
     fi
 }
 
