@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "what cannot be read or made fails the test")]
 
 mod data;
+mod house;
 mod parity;
 mod registry;
 mod train_golden;
