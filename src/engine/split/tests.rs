@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use proptest::test_runner::{Config, TestRunner};
 
-mod free;
+mod regexes;
 
 use super::oracle::oracle_pieces;
 use super::*;
