@@ -15,7 +15,11 @@ const EMBEDDED_NAME: &str = "default";
 
 /// The registry over the data directory.
 pub(super) async fn registry(config: &Config) -> Result<Registry, Failure> {
-    open(config, Arc::new(Store::open_local(&config.data_dir).await?)).await
+    let settings = settings(config)?;
+    let dir = &config.data_dir;
+    let store = Store::open_local(dir).await;
+    let store = store.map_err(Failure::of(format!("data directory {}", dir.display())))?;
+    open(settings, Arc::new(store)).await
 }
 
 /// The same for commands that only read: a data directory that is not there is not made for them.
@@ -23,18 +27,21 @@ pub(super) async fn registry_to_read(config: &Config) -> Result<Registry, Failur
     if config.data_dir.is_dir() {
         registry(config).await
     } else {
-        open(config, Arc::new(Store::memory())).await
+        open(settings(config)?, Arc::new(Store::memory())).await
     }
 }
 
-async fn open(config: &Config, store: Arc<Store>) -> Result<Registry, Failure> {
+fn settings(config: &Config) -> Result<RegistrySettings, Failure> {
     let default_vocab: VocabRef =
-        config.default_vocab.parse().map_err(|e| Failure(format!("setting default_vocab: {e}")))?;
-    let settings = RegistrySettings {
+        config.default_vocab.parse().map_err(Failure::of("setting default_vocab"))?;
+    Ok(RegistrySettings {
         default_vocab,
         max_resident_bytes: config.max_resident_bytes,
         keep_versions: config.keep_versions(),
-    };
+    })
+}
+
+async fn open(settings: RegistrySettings, store: Arc<Store>) -> Result<Registry, Failure> {
     let embedded = Embedded { name: EMBEDDED_NAME.parse()?, native: Bytes::from_static(EMBEDDED) };
     Ok(Registry::open(store, settings, Some(embedded)).await?)
 }
