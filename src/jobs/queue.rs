@@ -456,7 +456,7 @@ impl Shared {
         let (record, request, progress) = started;
         // A record that cannot be written now says `queued`; after a crash that means the same: run it again.
         if let Err(error) = self.save(&record).await {
-            tracing::warn!(job = id.as_str(), %error, "start of the job is not recorded");
+            tracing::warn!(job = id.as_str(), ?error, "start of the job is not recorded");
         }
         tracing::info!(job = id.as_str(), vocab = %record.name, "job started");
         let outcome = worker::run(self.setting.clone(), request, id.as_str(), progress).await;
@@ -512,7 +512,11 @@ impl Shared {
             None => tracing::info!(job = id.as_str(), state = record.state.name(), "job ended"),
         }
         if let Err(error) = self.save(&record).await {
-            tracing::error!(job = id.as_str(), %error, "end of the job is not recorded; a restart runs it again");
+            tracing::error!(
+                job = id.as_str(),
+                ?error,
+                "end of the job is not recorded; a restart runs it again"
+            );
             return;
         }
         let _ = self.store.delete(&Key::job_request(&id.segment())).await;
