@@ -139,13 +139,13 @@ impl From<&Failure> for FailureReply {
     }
 }
 
-/// How to take a file. `special` may be repeated: `special=NAME=ID`.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
+/// How to take a file.
+#[derive(Debug, Default, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ImportQuery {
     /// The vocabulary that gets the new version.
-    name: String,
+    #[param(required = true)]
+    name: Option<String>,
     /// `native` or `tiktoken`; told by the content where it is left out.
     format: Option<String>,
     /// The split pattern, for a file that does not hold it: a family name or a regex.
@@ -154,10 +154,58 @@ pub(super) struct ImportQuery {
     digits: Option<String>,
     /// `none`, `nfc`, `nfd`, `nfkc` or `nfkd`.
     normalizer: Option<String>,
-    /// Special tokens as a JSON object of names and ids.
-    special: Option<String>,
-    /// An alias to move to the version.
-    alias: Option<String>,
+    /// A special token as `NAME=ID`; may be repeated.
+    #[param(example = json!(["<|endoftext|>=50256"]))]
+    special: Vec<String>,
+    /// An alias to move to the version; may be repeated.
+    alias: Vec<String>,
+}
+
+impl ImportQuery {
+    fn read(pairs: Vec<(String, String)>) -> Result<Self, Problem> {
+        let mut query = Self::default();
+        for (key, value) in pairs {
+            let slot = match key.as_str() {
+                "name" => &mut query.name,
+                "format" => &mut query.format,
+                "split" => &mut query.split,
+                "digits" => &mut query.digits,
+                "normalizer" => &mut query.normalizer,
+                "special" => {
+                    query.special.push(value);
+                    continue;
+                }
+                "alias" => {
+                    query.alias.push(value);
+                    continue;
+                }
+                _ => {
+                    let known = "name, format, split, digits, normalizer, special, alias";
+                    return Err(Problem::invalid(
+                        "/query",
+                        format!("holds an unknown option; it takes {known}"),
+                    ));
+                }
+            };
+            if slot.replace(value).is_some() {
+                return Err(Problem::invalid(format!("/query/{key}"), "is given twice"));
+            }
+        }
+        Ok(query)
+    }
+
+    fn specials(&self) -> Result<BTreeMap<String, u32>, Problem> {
+        let mut specials = BTreeMap::new();
+        for special in &self.special {
+            let parsed =
+                special.rsplit_once('=').and_then(|(name, id)| Some((name.to_owned(), id.parse().ok()?)));
+            let (name, id) = parsed.ok_or_else(|| Problem::invalid("/query/special", "must be NAME=ID"))?;
+            if specials.insert(name, id).is_some() {
+                return Err(Problem::invalid("/query/special", "names a token twice"));
+            }
+        }
+        Ok(specials)
+    }
 }
 
 /// What to write.
@@ -280,19 +328,16 @@ pub(super) async fn download(
         (status = "5XX", description = "Not stored", body = ProblemBody, content_type = "application/problem+json")))]
 pub(super) async fn create(
     State(app): State<AppState>,
-    Query(query): Query<ImportQuery>,
+    Query(pairs): Query<Vec<(String, String)>>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let name = VocabName::from_str(&query.name).map_err(|e| Problem::name("/query/name", &e))?;
-    let alias = query.alias.as_deref().map(AliasName::from_str).transpose();
-    let aliases: Vec<AliasName> = alias.map_err(|e| Problem::name("/query/alias", &e))?.into_iter().collect();
+    let query = ImportQuery::read(pairs)?;
+    let name = query.name.as_deref().ok_or_else(|| Problem::invalid("/query/name", "is required"))?;
+    let name = VocabName::from_str(name).map_err(|e| Problem::name("/query/name", &e))?;
+    let aliases = query.alias.iter().map(|alias| AliasName::from_str(alias)).collect::<Result<Vec<_>, _>>();
+    let aliases = aliases.map_err(|e| Problem::name("/query/alias", &e))?;
     let format = format(query.format.as_deref())?;
-    let special = match &query.special {
-        None => BTreeMap::new(),
-        Some(json) => serde_json::from_str(json).map_err(|_| {
-            Problem::invalid("/query/special", "must be a JSON object of names and token ids")
-        })?,
-    };
+    let special = query.specials()?;
     let options =
         ImportOptions { split: query.split, digits: query.digits, normalizer: query.normalizer, special };
     let body = read_body(request, app.config.max_vocab_bytes as u64).await?;
