@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "what cannot be read or made fails the test")]
 
 mod data;
+mod http_encode;
 mod parity;
 mod registry;
+mod support;
 mod train_golden;
