@@ -1,6 +1,6 @@
 //! `/vocabs` and `/reload`: list, import, export, aliases, removal.
 
-use super::extract::{Path, Query, read_body};
+use super::extract::{Path, Query, query, read_body};
 use super::problem::{Problem, ProblemBody};
 use super::reply::{Json, name_version, tag};
 use super::state::AppState;
@@ -139,7 +139,7 @@ impl From<&Failure> for FailureReply {
     }
 }
 
-/// How to take a file. `special` may be repeated: `special=NAME=ID`.
+/// How to take a file.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -154,8 +154,9 @@ pub(super) struct ImportQuery {
     digits: Option<String>,
     /// `none`, `nfc`, `nfd`, `nfkc` or `nfkd`.
     normalizer: Option<String>,
-    /// Special tokens as a JSON object of names and ids.
-    special: Option<String>,
+    /// A special token as `NAME=ID`; may be repeated. Or all of them as one JSON object of names and ids.
+    #[serde(default)]
+    special: Vec<String>,
     /// An alias to move to the version.
     alias: Option<String>,
 }
@@ -167,6 +168,40 @@ pub(super) struct ImportQuery {
 pub(super) struct ExportQuery {
     /// `native` (when left out) or `tiktoken`.
     format: Option<String>,
+}
+
+impl ImportQuery {
+    /// Reads a query. Its parser knows no repeated options, so those are taken out first.
+    fn read(text: &str) -> Result<Self, Problem> {
+        let is_special = |option: &&str| *option == "special" || option.starts_with("special=");
+        let (special, others): (Vec<&str>, Vec<&str>) = text.split('&').partition(is_special);
+        let special: Vec<(String, String)> = query(&special.join("&"))?;
+        let special = special.into_iter().map(|(_, value)| value).collect();
+        Ok(Self { special, ..query(&others.join("&"))? })
+    }
+
+    fn specials(&self) -> Result<BTreeMap<String, u32>, Problem> {
+        let mut specials = BTreeMap::new();
+        for text in &self.special {
+            let invalid = |rule| Problem::invalid("/query/special", rule);
+            let pairs: BTreeMap<String, u32> = if text.starts_with('{') {
+                serde_json::from_str(text)
+                    .map_err(|_| invalid("must be a JSON object of names and token ids, or NAME=ID"))?
+            } else {
+                let pair = text.rsplit_once('=').and_then(|(name, id)| Some((name.to_owned(), id.parse().ok()?)));
+                pair.into_iter().collect()
+            };
+            if pairs.is_empty() {
+                return Err(invalid("must be NAME=ID, or a JSON object of names and token ids"));
+            }
+            for (name, id) in pairs {
+                if specials.insert(name, id).is_some() {
+                    return Err(invalid("gives a name twice"));
+                }
+            }
+        }
+        Ok(specials)
+    }
 }
 
 fn version_reply(facts: &VersionFacts, aliases: &BTreeMap<AliasName, u32>) -> VersionReply {
@@ -280,19 +315,14 @@ pub(super) async fn download(
         (status = "5XX", description = "Not stored", body = ProblemBody, content_type = "application/problem+json")))]
 pub(super) async fn create(
     State(app): State<AppState>,
-    Query(query): Query<ImportQuery>,
     request: Request,
 ) -> Result<Response, Problem> {
+    let query = ImportQuery::read(request.uri().query().unwrap_or_default())?;
     let name = VocabName::from_str(&query.name).map_err(|e| Problem::name("/query/name", &e))?;
     let alias = query.alias.as_deref().map(AliasName::from_str).transpose();
     let aliases: Vec<AliasName> = alias.map_err(|e| Problem::name("/query/alias", &e))?.into_iter().collect();
     let format = format(query.format.as_deref())?;
-    let special = match &query.special {
-        None => BTreeMap::new(),
-        Some(json) => serde_json::from_str(json).map_err(|_| {
-            Problem::invalid("/query/special", "must be a JSON object of names and token ids")
-        })?,
-    };
+    let special = query.specials()?;
     let options =
         ImportOptions { split: query.split, digits: query.digits, normalizer: query.normalizer, special };
     let body = read_body(request, app.config.max_vocab_bytes as u64).await?;
