@@ -124,7 +124,9 @@ pub enum SplitError {
     #[error("split pattern is not usable: {0}")]
     Invalid(String),
     /// A plain word that is no family name: as a regex it would match only itself, so it is a name misspelt.
-    #[error("split pattern is neither a family name (gpt2, cl100k, o200k, qwen2, llama3, deepseek) nor a regex")]
+    #[error(
+        "split pattern is neither a family name (gpt2, cl100k, o200k, qwen2, llama3, deepseek) nor a regex"
+    )]
     UnknownFamily,
     /// A pattern with look-around used up its steps on this text.
     #[error("split pattern needs more than {limit} steps on this text")]

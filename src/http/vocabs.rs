@@ -188,7 +188,8 @@ impl ImportQuery {
                 serde_json::from_str(text)
                     .map_err(|_| invalid("must be a JSON object of names and token ids, or NAME=ID"))?
             } else {
-                let pair = text.rsplit_once('=').and_then(|(name, id)| Some((name.to_owned(), id.parse().ok()?)));
+                let pair =
+                    text.rsplit_once('=').and_then(|(name, id)| Some((name.to_owned(), id.parse().ok()?)));
                 pair.into_iter().collect()
             };
             if pairs.is_empty() {
@@ -313,10 +314,7 @@ pub(super) async fn download(
         (status = 200, description = "A version with this content was there", body = ImportReply),
         (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
         (status = "5XX", description = "Not stored", body = ProblemBody, content_type = "application/problem+json")))]
-pub(super) async fn create(
-    State(app): State<AppState>,
-    request: Request,
-) -> Result<Response, Problem> {
+pub(super) async fn create(State(app): State<AppState>, request: Request) -> Result<Response, Problem> {
     let query = ImportQuery::read(request.uri().query().unwrap_or_default())?;
     let name = VocabName::from_str(&query.name).map_err(|e| Problem::name("/query/name", &e))?;
     let alias = query.alias.as_deref().map(AliasName::from_str).transpose();

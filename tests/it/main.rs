@@ -2,7 +2,11 @@
 #![expect(clippy::unwrap_used, reason = "what cannot be read or made fails the test")]
 
 mod data;
+mod http_bad_input;
 mod http_encode;
+mod http_train;
+mod http_vocabs;
+mod openapi;
 mod parity;
 mod registry;
 mod support;
