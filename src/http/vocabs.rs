@@ -1,6 +1,6 @@
 //! `/vocabs` and `/reload`: list, import, export, aliases, removal.
 
-use super::extract::{Path, Query, read_body};
+use super::extract::{Path, Query, query, read_body};
 use super::problem::{Problem, ProblemBody};
 use super::reply::{Json, name_version, tag};
 use super::state::AppState;
@@ -140,12 +140,12 @@ impl From<&Failure> for FailureReply {
 }
 
 /// How to take a file.
-#[derive(Debug, Default, IntoParams)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ImportQuery {
     /// The vocabulary that gets the new version.
-    #[param(required = true)]
-    name: Option<String>,
+    name: String,
     /// `native` or `tiktoken`; told by the content where it is left out.
     format: Option<String>,
     /// The split pattern, for a file that does not hold it: a family name or a regex.
@@ -154,58 +154,11 @@ pub(super) struct ImportQuery {
     digits: Option<String>,
     /// `none`, `nfc`, `nfd`, `nfkc` or `nfkd`.
     normalizer: Option<String>,
-    /// A special token as `NAME=ID`; may be repeated.
-    #[param(example = json!(["<|endoftext|>=50256"]))]
+    /// A special token as `NAME=ID`; may be repeated. Or all of them as one JSON object of names and ids.
+    #[serde(default)]
     special: Vec<String>,
-    /// An alias to move to the version; may be repeated.
-    alias: Vec<String>,
-}
-
-impl ImportQuery {
-    fn read(pairs: Vec<(String, String)>) -> Result<Self, Problem> {
-        let mut query = Self::default();
-        for (key, value) in pairs {
-            let slot = match key.as_str() {
-                "name" => &mut query.name,
-                "format" => &mut query.format,
-                "split" => &mut query.split,
-                "digits" => &mut query.digits,
-                "normalizer" => &mut query.normalizer,
-                "special" => {
-                    query.special.push(value);
-                    continue;
-                }
-                "alias" => {
-                    query.alias.push(value);
-                    continue;
-                }
-                _ => {
-                    let known = "name, format, split, digits, normalizer, special, alias";
-                    return Err(Problem::invalid(
-                        "/query",
-                        format!("holds an unknown option; it takes {known}"),
-                    ));
-                }
-            };
-            if slot.replace(value).is_some() {
-                return Err(Problem::invalid(format!("/query/{key}"), "is given twice"));
-            }
-        }
-        Ok(query)
-    }
-
-    fn specials(&self) -> Result<BTreeMap<String, u32>, Problem> {
-        let mut specials = BTreeMap::new();
-        for special in &self.special {
-            let parsed =
-                special.rsplit_once('=').and_then(|(name, id)| Some((name.to_owned(), id.parse().ok()?)));
-            let (name, id) = parsed.ok_or_else(|| Problem::invalid("/query/special", "must be NAME=ID"))?;
-            if specials.insert(name, id).is_some() {
-                return Err(Problem::invalid("/query/special", "names a token twice"));
-            }
-        }
-        Ok(specials)
-    }
+    /// An alias to move to the version.
+    alias: Option<String>,
 }
 
 /// What to write.
@@ -215,6 +168,41 @@ impl ImportQuery {
 pub(super) struct ExportQuery {
     /// `native` (when left out) or `tiktoken`.
     format: Option<String>,
+}
+
+impl ImportQuery {
+    /// Reads a query. Its parser knows no repeated options, so those are taken out first.
+    fn read(text: &str) -> Result<Self, Problem> {
+        let is_special = |option: &&str| *option == "special" || option.starts_with("special=");
+        let (special, others): (Vec<&str>, Vec<&str>) = text.split('&').partition(is_special);
+        let special: Vec<(String, String)> = query(&special.join("&"))?;
+        let special = special.into_iter().map(|(_, value)| value).collect();
+        Ok(Self { special, ..query(&others.join("&"))? })
+    }
+
+    fn specials(&self) -> Result<BTreeMap<String, u32>, Problem> {
+        let mut specials = BTreeMap::new();
+        for text in &self.special {
+            let invalid = |rule| Problem::invalid("/query/special", rule);
+            let pairs: BTreeMap<String, u32> = if text.starts_with('{') {
+                serde_json::from_str(text)
+                    .map_err(|_| invalid("must be a JSON object of names and token ids, or NAME=ID"))?
+            } else {
+                let pair =
+                    text.rsplit_once('=').and_then(|(name, id)| Some((name.to_owned(), id.parse().ok()?)));
+                pair.into_iter().collect()
+            };
+            if pairs.is_empty() {
+                return Err(invalid("must be NAME=ID, or a JSON object of names and token ids"));
+            }
+            for (name, id) in pairs {
+                if specials.insert(name, id).is_some() {
+                    return Err(invalid("gives a name twice"));
+                }
+            }
+        }
+        Ok(specials)
+    }
 }
 
 fn version_reply(facts: &VersionFacts, aliases: &BTreeMap<AliasName, u32>) -> VersionReply {
@@ -326,16 +314,11 @@ pub(super) async fn download(
         (status = 200, description = "A version with this content was there", body = ImportReply),
         (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
         (status = "5XX", description = "Not stored", body = ProblemBody, content_type = "application/problem+json")))]
-pub(super) async fn create(
-    State(app): State<AppState>,
-    Query(pairs): Query<Vec<(String, String)>>,
-    request: Request,
-) -> Result<Response, Problem> {
-    let query = ImportQuery::read(pairs)?;
-    let name = query.name.as_deref().ok_or_else(|| Problem::invalid("/query/name", "is required"))?;
-    let name = VocabName::from_str(name).map_err(|e| Problem::name("/query/name", &e))?;
-    let aliases = query.alias.iter().map(|alias| AliasName::from_str(alias)).collect::<Result<Vec<_>, _>>();
-    let aliases = aliases.map_err(|e| Problem::name("/query/alias", &e))?;
+pub(super) async fn create(State(app): State<AppState>, request: Request) -> Result<Response, Problem> {
+    let query = ImportQuery::read(request.uri().query().unwrap_or_default())?;
+    let name = VocabName::from_str(&query.name).map_err(|e| Problem::name("/query/name", &e))?;
+    let alias = query.alias.as_deref().map(AliasName::from_str).transpose();
+    let aliases: Vec<AliasName> = alias.map_err(|e| Problem::name("/query/alias", &e))?.into_iter().collect();
     let format = format(query.format.as_deref())?;
     let special = query.specials()?;
     let options =

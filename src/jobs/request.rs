@@ -3,7 +3,11 @@
 use super::JobError;
 use crate::engine::{Digits, Normalizer, Pattern, TieBreak, TrainConfig, TrainError};
 use crate::registry::{AliasName, VocabName};
-use serde::{Deserialize, Serialize};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use std::fmt;
+use std::marker::PhantomData;
 use utoipa::ToSchema;
 
 /// A training request. One of `vocab_size` and `num_merges` is required; with both the first reached stops.
@@ -14,6 +18,7 @@ pub struct TrainRequest {
     #[schema(value_type = String, example = "zh")]
     pub name: VocabName,
     /// What to train on.
+    #[serde(deserialize_with = "object")]
     pub corpus: CorpusRequest,
     /// Stop at this many tokens: special tokens, 256 bytes and merges together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -152,6 +157,23 @@ pub enum TieBreakName {
     Hf,
     /// Bytes by value, then merges, then special tokens; as rustbpe.
     Bytes,
+}
+
+/// Takes an object only: serde reads an array as the fields in their order, and that order is no part of the contract.
+fn object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+    struct Object<T>(PhantomData<T>);
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Object<T> {
+        type Value = T;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+            T::deserialize(MapAccessDeserializer::new(map))
+        }
+    }
+    deserializer.deserialize_map(Object(PhantomData))
 }
 
 fn default_min_frequency() -> u64 {

@@ -3,7 +3,11 @@
 
 mod data;
 mod house;
+mod http_bad_input;
 mod http_encode;
+mod http_train;
+mod http_vocabs;
+mod openapi;
 mod parity;
 mod registry;
 mod support;
