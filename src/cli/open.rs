@@ -15,7 +15,7 @@ const EMBEDDED_NAME: &str = "default";
 
 /// The registry over the data directory.
 pub(super) async fn registry(config: &Config) -> Result<Registry, Failure> {
-    open(config, Arc::new(Store::open_local(&config.data_dir).await?)).await
+    registry_over(config, Arc::new(Store::open_local(&config.data_dir).await?)).await
 }
 
 /// The same for commands that only read: a data directory that is not there is not made for them.
@@ -23,11 +23,15 @@ pub(super) async fn registry_to_read(config: &Config) -> Result<Registry, Failur
     if config.data_dir.is_dir() {
         registry(config).await
     } else {
-        open(config, Arc::new(Store::memory())).await
+        registry_over(config, Arc::new(Store::memory())).await
     }
 }
 
-async fn open(config: &Config, store: Arc<Store>) -> Result<Registry, Failure> {
+/// The registry over any store, with the default vocabulary of the settings and the one that comes with the program.
+///
+/// # Errors
+/// The setting `default_vocab` is no ref, or the store cannot be read.
+pub async fn registry_over(config: &Config, store: Arc<Store>) -> Result<Registry, Failure> {
     let default_vocab: VocabRef =
         config.default_vocab.parse().map_err(|e| Failure(format!("setting default_vocab: {e}")))?;
     let settings = RegistrySettings {

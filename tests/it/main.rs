@@ -3,6 +3,8 @@
 
 mod data;
 mod house;
+mod http_encode;
 mod parity;
 mod registry;
+mod support;
 mod train_golden;
