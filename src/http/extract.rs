@@ -180,9 +180,16 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
 /// Parses again, slower, to learn where the fault lies.
 fn explain<T: DeserializeOwned>(text: &str, error: &serde_json::Error) -> Problem {
     use serde_json::error::Category;
+    // A number where one of several words belongs is reported in the same way as what is no value at all.
+    let is_json = || {
+        error.to_string().starts_with("expected value")
+            && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
+    };
     match error.classify() {
-        Category::Syntax | Category::Eof | Category::Io => Problem::bad_json(error.line(), error.column()),
-        Category::Data => {
+        Category::Syntax | Category::Eof | Category::Io if !is_json() => {
+            Problem::bad_json(error.line(), error.column())
+        }
+        _ => {
             let mut parser = serde_json::Deserializer::from_str(text);
             let Err(located) = serde_path_to_error::deserialize::<_, T>(&mut parser) else {
                 return Problem::internal();
@@ -310,6 +317,7 @@ mod tests {
         check(r#"{"text":"a","SECRET, expected x":1}"#, 422, "is not a field here");
         check(r#"{"text":"a","text":"b"}"#, 422, r#"detail: "is given twice", pointer: Some("/text")"#);
         check(r#"{"text":"a","kind":"SECRET"}"#, 422, "must be `one` or `two`");
+        check(r#"{"text":"SECRET","kind":1}"#, 422, r#"pointer: Some("/kind")"#);
         check(r#""SECRET, expected y""#, 422, "must be an object");
         check(r#" ["SECRET",[1],"one"]"#, 422, "must be an object");
     }

@@ -44,7 +44,7 @@ pub(super) struct VersionReply {
     /// Number of special and added tokens.
     special_tokens: u64,
     /// The split pattern: a family name, or its regexes.
-    #[schema(value_type = Object)]
+    #[schema(value_type = SplitReply)]
     split: SplitFacts,
     /// The normalizer.
     normalizer: String,
@@ -54,8 +54,20 @@ pub(super) struct VersionReply {
     native_bytes: u64,
     /// Figures of the training run that made it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Object, required = false)]
     training: Option<serde_json::Value>,
+}
+
+/// A split pattern: the name of a family, or regexes.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[schema(as = Split)]
+#[expect(dead_code, reason = "only described")]
+enum SplitReply {
+    /// A family.
+    Family(String),
+    /// Regexes, in order.
+    Regexes(Vec<String>),
 }
 
 /// One vocabulary.
@@ -246,7 +258,7 @@ fn segment<T: FromStr<Err = crate::registry::NameError>>(what: &str, text: &str)
 }
 
 /// List all vocabularies.
-#[utoipa::path(get, path = "/vocabs", tag = "vocabs", responses(
+#[utoipa::path(get, path = "/vocabs", operation_id = "list_vocabs", tag = "vocabs", responses(
     (status = 200, description = "All vocabularies", body = VocabsReply)))]
 pub(super) async fn list(State(app): State<AppState>) -> Json<VocabsReply> {
     let vocabs = app.registry.list().iter().map(vocab_reply).collect();
@@ -257,7 +269,7 @@ pub(super) async fn list(State(app): State<AppState>) -> Json<VocabsReply> {
 }
 
 /// Facts of one version.
-#[utoipa::path(get, path = "/vocabs/{ref}", tag = "vocabs",
+#[utoipa::path(get, path = "/vocabs/{ref}", operation_id = "get_vocab", tag = "vocabs",
     params(("ref" = String, Path, description = "`name`, `name@3` or `name@alias`")),
     responses(
         (status = 200, description = "Its facts", body = VersionReply),
@@ -276,7 +288,7 @@ pub(super) async fn facts(
 }
 
 /// Download a version as a file.
-#[utoipa::path(get, path = "/vocabs/{ref}/export", tag = "vocabs",
+#[utoipa::path(get, path = "/vocabs/{ref}/export", operation_id = "export_vocab", tag = "vocabs",
     params(("ref" = String, Path, description = "`name`, `name@3` or `name@alias`"), ExportQuery),
     responses(
         (status = 200, description = "The file", content_type = "application/octet-stream"),
@@ -307,8 +319,8 @@ pub(super) async fn download(
 }
 
 /// Import a file as a new version. It is checked before it is visible.
-#[utoipa::path(post, path = "/vocabs", tag = "vocabs", params(ImportQuery),
-    request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "The file"),
+#[utoipa::path(post, path = "/vocabs", operation_id = "import_vocab", tag = "vocabs", params(ImportQuery),
+    request_body(content_type = "application/octet-stream", description = "The file"),
     responses(
         (status = 201, description = "A new version", body = ImportReply),
         (status = 200, description = "A version with this content was there", body = ImportReply),
@@ -353,8 +365,8 @@ fn format(name: Option<&str>) -> Result<Option<Format>, Problem> {
 }
 
 /// Remove a version that no alias names.
-#[utoipa::path(delete, path = "/vocabs/{name}/versions/{version}", tag = "vocabs",
-    params(("name" = String, Path), ("version" = u32, Path)),
+#[utoipa::path(delete, path = "/vocabs/{name}/versions/{version}", operation_id = "delete_version", tag = "vocabs",
+    params(("name" = String, Path, description = "The vocabulary"), ("version" = u32, Path, description = "The number of the version")),
     responses(
         (status = 204, description = "Removed; its number is never used again"),
         (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
@@ -372,7 +384,7 @@ pub(super) async fn remove_version(
 
 /// Move an alias, or make it.
 #[utoipa::path(put, path = "/vocabs/{name}/aliases/{alias}", tag = "vocabs",
-    params(("name" = String, Path), ("alias" = String, Path),
+    params(("name" = String, Path, description = "The vocabulary"), ("alias" = String, Path, description = "The alias: neither all digits nor `latest`"),
         ("If-Match" = Option<String>, Header, description = "The digest that the alias must be at now, or `*`"),
         ("If-None-Match" = Option<String>, Header, description = "`*`: only make, never move")),
     request_body = AliasRequest,
@@ -402,8 +414,8 @@ pub(super) async fn put_alias(
 }
 
 /// Remove an alias.
-#[utoipa::path(delete, path = "/vocabs/{name}/aliases/{alias}", tag = "vocabs",
-    params(("name" = String, Path), ("alias" = String, Path),
+#[utoipa::path(delete, path = "/vocabs/{name}/aliases/{alias}", operation_id = "delete_alias", tag = "vocabs",
+    params(("name" = String, Path, description = "The vocabulary"), ("alias" = String, Path, description = "The alias: neither all digits nor `latest`"),
         ("If-Match" = Option<String>, Header, description = "The digest that the alias must be at now, or `*`")),
     responses(
         (status = 204, description = "Removed"),

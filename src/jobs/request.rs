@@ -43,12 +43,14 @@ pub struct TrainRequest {
     pub digits: Option<DigitsName>,
     /// Unicode normalization before the cut.
     #[serde(default)]
+    #[schema(default = json!("none"))]
     pub normalizer: NormalizerName,
     /// Names that get an id, end the record where they occur in a text, and are never counted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub special_tokens: Vec<String>,
     /// How ids are numbered, and so which of several equally frequent pairs is merged first.
     #[serde(default)]
+    #[schema(default = json!("hf"))]
     pub tie_break: TieBreakName,
     /// Aliases to move to the new version when the job succeeds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -71,16 +73,19 @@ pub struct CorpusRequest {
     pub upload: Option<String>,
     /// What files and uploads hold. gzip and zstd are told by their first bytes.
     #[serde(default)]
+    #[schema(default = json!("text"))]
     pub format: CorpusFormat,
     /// The JSONL field that holds the text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(default = "text")]
     pub field: Option<String>,
-    /// How a text file is parted into records; no pretoken crosses from one into the next.
+    /// How a text file is parted into records (the file, its lines with their line feeds, its paragraphs); no pretoken crosses from one into the next.
     #[serde(default)]
+    #[schema(default = json!("whole"))]
     pub records: Records,
-    /// What happens to bytes that are not UTF-8.
+    /// What happens to bytes that are not UTF-8: the job fails and names their place, or they become U+FFFD.
     #[serde(default)]
+    #[schema(default = json!("error"))]
     pub invalid_utf8: InvalidUtf8,
 }
 
@@ -119,7 +124,7 @@ pub enum InvalidUtf8 {
     Replace,
 }
 
-/// See [`Digits`].
+/// How digits are cut: one by one, in groups of one to three, or whole runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DigitsName {
@@ -131,7 +136,7 @@ pub enum DigitsName {
     Run,
 }
 
-/// See [`Normalizer`].
+/// A Unicode normalization form.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum NormalizerName {
@@ -148,7 +153,8 @@ pub enum NormalizerName {
     Nfkd,
 }
 
-/// See [`TieBreak`].
+/// `hf`: special tokens, then the bytes by GPT-2 code point, then merges. `bytes`: bytes by value, merges, special
+/// tokens.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum TieBreakName {

@@ -36,7 +36,7 @@ async fn texts_of_every_kind_are_taken() {
     let server = TestServer::new().await;
     let empty = server.post_json("/encode", json!({"text": ""})).await.ok(200);
     assert_eq!((&empty["count"], &empty["ids"]), (&json!(0), &json!([])));
-    for character in ["a", " ", "\n", "7", "世", "😀", "\u{301}"] {
+    for character in ["a", "\n", "世", "\u{301}"] {
         let text = character.repeat(1_000_000 / character.len());
         let from = Instant::now();
         let reply = server.post_json("/encode", json!({"text": text})).await.ok(200);
