@@ -1,7 +1,7 @@
 //! The command line: the same calls as over HTTP, without a server.
 
 mod local;
-mod open;
+pub mod open;
 mod serve;
 mod train;
 
@@ -67,7 +67,7 @@ struct ServeArgs {
 
 /// What goes wrong on the command line, as a line for a person.
 #[derive(Debug)]
-struct Failure(String);
+pub struct Failure(String);
 
 /// With the causes that the message does not tell itself.
 impl<E: std::error::Error> From<E> for Failure {

@@ -15,11 +15,12 @@ const EMBEDDED_NAME: &str = "default";
 
 /// The registry over the data directory.
 pub(super) async fn registry(config: &Config) -> Result<Registry, Failure> {
-    let settings = settings(config)?;
+    // A setting at fault is told before a directory is made.
+    settings(config)?;
     let dir = &config.data_dir;
     let store = Store::open_local(dir).await;
     let store = store.map_err(Failure::of(format!("data directory {}", dir.display())))?;
-    open(settings, Arc::new(store)).await
+    registry_over(config, Arc::new(store)).await
 }
 
 /// The same for commands that only read: a data directory that is not there is not made for them.
@@ -27,8 +28,17 @@ pub(super) async fn registry_to_read(config: &Config) -> Result<Registry, Failur
     if config.data_dir.is_dir() {
         registry(config).await
     } else {
-        open(settings(config)?, Arc::new(Store::memory())).await
+        registry_over(config, Arc::new(Store::memory())).await
     }
+}
+
+/// The registry over any store, with the default vocabulary of the settings and the one that comes with the program.
+///
+/// # Errors
+/// The setting `default_vocab` is no ref, or the store cannot be read.
+pub async fn registry_over(config: &Config, store: Arc<Store>) -> Result<Registry, Failure> {
+    let embedded = Embedded { name: EMBEDDED_NAME.parse()?, native: Bytes::from_static(EMBEDDED) };
+    Ok(Registry::open(store, settings(config)?, Some(embedded)).await?)
 }
 
 fn settings(config: &Config) -> Result<RegistrySettings, Failure> {
@@ -39,9 +49,4 @@ fn settings(config: &Config) -> Result<RegistrySettings, Failure> {
         max_resident_bytes: config.max_resident_bytes,
         keep_versions: config.keep_versions(),
     })
-}
-
-async fn open(settings: RegistrySettings, store: Arc<Store>) -> Result<Registry, Failure> {
-    let embedded = Embedded { name: EMBEDDED_NAME.parse()?, native: Bytes::from_static(EMBEDDED) };
-    Ok(Registry::open(store, settings, Some(embedded)).await?)
 }

@@ -2,14 +2,10 @@
 
 use super::{Failure, Outcome, open};
 use crate::config::Config;
-use crate::http::{self, App, Cpu, listen};
-use crate::jobs::{JobQueue, JobsSettings, Uploads};
-use crate::registry::Registry;
-use crate::telemetry::{self, Metrics};
-use crate::{fetch, shutdown};
+use crate::http::{self, App, listen};
+use crate::{fetch, shutdown, telemetry};
 use clap::Args;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::Receiver;
 
@@ -24,7 +20,7 @@ pub(super) async fn serve(config: Config) -> Outcome {
     let listener = TcpListener::bind(config.listen_addr())
         .await
         .map_err(Failure::of(format!("cannot listen on {}", config.listen)))?;
-    let app = app(config, registry, signals.shutdown.clone()).await?;
+    let app = App::open(config, registry, signals.shutdown.clone()).await?;
     tokio::spawn(reload(Arc::clone(&app), signals.reload));
 
     let address = listener.local_addr()?;
@@ -43,37 +39,6 @@ pub(super) async fn serve(config: Config) -> Outcome {
     app.jobs.close().await;
     tracing::info!("ended");
     Ok(())
-}
-
-async fn app(
-    config: Config,
-    registry: Registry,
-    shutdown: tokio_util::sync::CancellationToken,
-) -> Result<Arc<App>, Failure> {
-    let uploads = Uploads::new(
-        config.data_dir.join("uploads"),
-        config.max_upload_bytes,
-        config.min_free_bytes,
-        config.upload_ttl(),
-    );
-    let settings = JobsSettings {
-        max_running: config.max_running_jobs,
-        max_queued: config.max_queued_jobs,
-        threads: config.train_threads(),
-        max_records: config.max_job_records,
-        min_free_bytes: config.min_free_bytes,
-        corpus_root: config.corpus_root().map(Arc::from),
-    };
-    let jobs = JobQueue::open(registry.clone(), uploads, settings).await?;
-    Ok(Arc::new(App {
-        cpu: Cpu::new(config.inline_bytes, config.encode_threads(), config.max_waiting_encodes),
-        metrics: Metrics::new(env!("CARGO_PKG_VERSION")),
-        connections: Arc::new(AtomicU64::new(0)),
-        config,
-        registry,
-        jobs,
-        shutdown,
-    }))
 }
 
 /// Reads the store again at each SIGHUP, and every `watch_seconds` where that is set.

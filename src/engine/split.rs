@@ -123,6 +123,11 @@ pub enum SplitError {
     /// Neither a family name nor a regex that can run here.
     #[error("split pattern is not usable: {0}")]
     Invalid(String),
+    /// A plain word that is no family name: as a regex it would match only itself, so it is a name misspelt.
+    #[error(
+        "split pattern is neither a family name (gpt2, cl100k, o200k, qwen2, llama3, deepseek) nor a regex"
+    )]
+    UnknownFamily,
     /// A pattern with look-around used up its steps on this text.
     #[error("split pattern needs more than {limit} steps on this text")]
     TooCostly {
@@ -175,6 +180,9 @@ impl Pattern {
         match (Family::from_name(spec), spec) {
             (Some(family), _) => Ok(Self::of(family)),
             (None, "none" | "whole") => Ok(Self::whole()),
+            (None, word) if word.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-')) => {
+                Err(SplitError::UnknownFamily)
+            }
             (None, regex) => Self::from_regexes(&[regex]),
         }
     }

@@ -19,7 +19,7 @@ use utoipa::ToSchema;
 #[serde(deny_unknown_fields)]
 pub(super) struct DecodeRequest {
     /// The ids.
-    #[schema(example = json!([72, 101]))]
+    #[schema(value_type = Vec<u32>, example = json!([72, 101]))]
     ids: Vec<TokenId>,
     /// The vocabulary: `name`, `name@3` or `name@alias`. Without it the default one.
     vocab: Option<String>,
@@ -27,9 +27,11 @@ pub(super) struct DecodeRequest {
     model: Option<String>,
     /// Leave special tokens out.
     #[serde(default)]
+    #[schema(default = false)]
     skip_special_tokens: bool,
-    /// What happens where the bytes are not UTF-8.
+    /// What happens where the bytes are not UTF-8: U+FFFD in their place, a refusal, or `bytes_b64` instead of text.
     #[serde(default)]
+    #[schema(default = json!("replace"))]
     errors: OnInvalid,
 }
 
@@ -38,7 +40,7 @@ pub(super) struct DecodeRequest {
 #[serde(deny_unknown_fields)]
 pub(super) struct DecodeBatchRequest {
     /// The sequences.
-    #[schema(example = json!([[72, 101], [72]]))]
+    #[schema(value_type = Vec<Vec<u32>>, example = json!([[72, 101], [72]]))]
     ids: Vec<Vec<TokenId>>,
     /// The vocabulary: `name`, `name@3` or `name@alias`. Without it the default one.
     vocab: Option<String>,
@@ -46,9 +48,11 @@ pub(super) struct DecodeBatchRequest {
     model: Option<String>,
     /// Leave special tokens out.
     #[serde(default)]
+    #[schema(default = false)]
     skip_special_tokens: bool,
-    /// What happens where the bytes are not UTF-8.
+    /// What happens where the bytes are not UTF-8: U+FFFD in their place, a refusal, or `bytes_b64` instead of text.
     #[serde(default)]
+    #[schema(default = json!("replace"))]
     errors: OnInvalid,
 }
 
@@ -72,12 +76,15 @@ pub(super) struct DecodeReply {
     vocab: VocabTriple,
     /// The text.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     text: Option<String>,
     /// Whether the bytes were UTF-8, so that nothing was replaced.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     valid_utf8: Option<bool>,
     /// The bytes in base64, with `errors` = `bytes`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     bytes_b64: Option<String>,
 }
 
@@ -88,12 +95,15 @@ pub(super) struct DecodeBatchReply {
     vocab: VocabTriple,
     /// The texts.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     texts: Option<Vec<String>>,
     /// Whether the bytes of each were UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     valid_utf8: Option<Vec<bool>>,
     /// The bytes of each in base64, with `errors` = `bytes`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     bytes_b64: Option<Vec<String>>,
 }
 
@@ -101,8 +111,13 @@ pub(super) struct DecodeBatchReply {
 const BYTES_PER_ID: usize = 4;
 
 /// Decode ids.
-#[utoipa::path(post, path = "/decode", tag = "encode", request_body = DecodeRequest, responses(
-    (status = 200, description = "The text", body = DecodeReply),
+#[utoipa::path(post, path = "/decode", tag = "encode", request_body = DecodeRequest,
+    params(("If-Match" = Option<String>, Header,
+        description = "Digests, in quotes: refused with 412 unless the vocabulary is at one of them")),
+    responses(
+    (status = 200, description = "The text", body = DecodeReply,
+        headers(("Vocab" = String, description = "`name@version` of what made this"),
+            ("ETag" = String, description = "Its digest, in quotes"))),
     (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
     (status = "5XX", description = "Overloaded", body = ProblemBody, content_type = "application/problem+json")))]
 pub(super) async fn decode(
@@ -131,8 +146,13 @@ pub(super) async fn decode(
 }
 
 /// Decode several sequences with one version.
-#[utoipa::path(post, path = "/decode/batch", tag = "encode", request_body = DecodeBatchRequest, responses(
-    (status = 200, description = "The texts", body = DecodeBatchReply),
+#[utoipa::path(post, path = "/decode/batch", tag = "encode", request_body = DecodeBatchRequest,
+    params(("If-Match" = Option<String>, Header,
+        description = "Digests, in quotes: refused with 412 unless the vocabulary is at one of them")),
+    responses(
+    (status = 200, description = "The texts", body = DecodeBatchReply,
+        headers(("Vocab" = String, description = "`name@version` of what made this"),
+            ("ETag" = String, description = "Its digest, in quotes"))),
     (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
     (status = "5XX", description = "Overloaded", body = ProblemBody, content_type = "application/problem+json")))]
 pub(super) async fn decode_batch(

@@ -31,25 +31,31 @@ pub(super) struct EncodeRequest {
     model: Option<String>,
     /// Add the tokens that the vocabulary puts around a text (such as BOS).
     #[serde(default)]
+    #[schema(default = false)]
     #[expect(dead_code, reason = "no format that is read so far says that there are such tokens")]
     add_special_tokens: bool,
-    /// What the names of special tokens inside the text mean.
+    /// What the names of special tokens inside the text mean: plain text, the tokens, or an error.
     #[serde(default)]
+    #[schema(default = json!("text"))]
     special: SpecialName,
     /// Names that are parsed whatever `special` is.
     #[serde(default)]
+    #[schema(default = json!([]))]
     allowed_special: Vec<String>,
-    /// What to answer beside `count`.
+    /// What to answer beside `count`: ids, tokens as text, their bytes in base64, offsets.
     #[serde(default = "default_return", rename = "return")]
     #[schema(default = json!(["ids"]))]
     wanted: Vec<Return>,
-    /// The unit of offsets.
+    /// The unit of offsets: UTF-8 bytes, Unicode scalar values, or UTF-16 code units.
     #[serde(default)]
+    #[schema(default = json!("byte"))]
     offset_unit: OffsetUnitName,
     /// At most so many tokens, at least 1.
+    #[schema(minimum = 1)]
     max_tokens: Option<u64>,
-    /// Where to cut when there are more.
+    /// The end that is cut off when there are more.
     #[serde(default)]
+    #[schema(default = json!("right"))]
     truncation_side: Side,
 }
 
@@ -66,18 +72,23 @@ pub(super) struct EncodeBatchRequest {
     model: Option<String>,
     /// Add the tokens that the vocabulary puts around a text (such as BOS).
     #[serde(default)]
+    #[schema(default = false)]
     #[expect(dead_code, reason = "no format that is read so far says that there are such tokens")]
     add_special_tokens: bool,
-    /// What the names of special tokens inside the texts mean.
+    /// What the names of special tokens inside the texts mean: plain text, the tokens, or an error.
     #[serde(default)]
+    #[schema(default = json!("text"))]
     special: SpecialName,
     /// Names that are parsed whatever `special` is.
     #[serde(default)]
+    #[schema(default = json!([]))]
     allowed_special: Vec<String>,
     /// At most so many tokens of each text, at least 1.
+    #[schema(minimum = 1)]
     max_tokens: Option<u64>,
-    /// Where to cut when there are more.
+    /// The end that is cut off when there are more.
     #[serde(default)]
+    #[schema(default = json!("right"))]
     truncation_side: Side,
 }
 
@@ -96,15 +107,19 @@ pub(super) struct CountRequest {
     model: Option<String>,
     /// Count the tokens that the vocabulary puts around a text (such as BOS).
     #[serde(default)]
+    #[schema(default = false)]
     #[expect(dead_code, reason = "no format that is read so far says that there are such tokens")]
     add_special_tokens: bool,
-    /// What the names of special tokens inside the text mean.
+    /// What the names of special tokens inside the text mean: plain text, the tokens, or an error.
     #[serde(default)]
+    #[schema(default = json!("text"))]
     special: SpecialName,
     /// Names that are parsed whatever `special` is.
     #[serde(default)]
+    #[schema(default = json!([]))]
     allowed_special: Vec<String>,
     /// Stop counting once there are more tokens than this in all, at least 1.
+    #[schema(minimum = 1)]
     limit: Option<u64>,
 }
 
@@ -172,15 +187,19 @@ pub(super) struct EncodeReply {
     count: usize,
     /// Token ids.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Vec<u32>, required = false)]
     ids: Option<Vec<TokenId>>,
     /// Tokens as text.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     tokens: Option<Vec<String>>,
     /// Tokens as base64 of their bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     bytes_b64: Option<Vec<String>>,
     /// Start and end of each token in the text.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     offsets: Option<Vec<[usize; 2]>>,
     /// Whether `max_tokens` cut something off.
     truncated: bool,
@@ -194,6 +213,7 @@ pub(super) struct EncodeBatchReply {
     /// Number of tokens of each text.
     counts: Vec<usize>,
     /// Token ids of each text.
+    #[schema(value_type = Vec<Vec<u32>>)]
     ids: Vec<Vec<TokenId>>,
     /// Whether `max_tokens` cut something off, for each text.
     truncated: Vec<bool>,
@@ -206,15 +226,19 @@ pub(super) struct CountReply {
     vocab: VocabTriple,
     /// Tokens of `text`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     count: Option<usize>,
     /// Tokens of each of `texts` (only of those looked at, when `limit` was exceeded).
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     counts: Option<Vec<usize>>,
     /// Tokens of all `texts`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     total: Option<usize>,
     /// With `limit`: whether there are more tokens. The numbers are lower bounds then.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     exceeded: Option<bool>,
 }
 
@@ -228,8 +252,13 @@ fn with_scratch<T>(work: impl FnOnce(&mut Scratch) -> T) -> T {
 }
 
 /// Encode a text.
-#[utoipa::path(post, path = "/encode", tag = "encode", request_body = EncodeRequest, responses(
-    (status = 200, description = "The ids", body = EncodeReply),
+#[utoipa::path(post, path = "/encode", tag = "encode", request_body = EncodeRequest,
+    params(("If-Match" = Option<String>, Header,
+        description = "Digests, in quotes: refused with 412 unless the vocabulary is at one of them")),
+    responses(
+    (status = 200, description = "The ids", body = EncodeReply,
+        headers(("Vocab" = String, description = "`name@version` of what made this"),
+            ("ETag" = String, description = "Its digest, in quotes"))),
     (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
     (status = "5XX", description = "Overloaded", body = ProblemBody, content_type = "application/problem+json")))]
 pub(super) async fn encode(
@@ -265,8 +294,13 @@ pub(super) async fn encode(
 }
 
 /// Encode several texts with one version.
-#[utoipa::path(post, path = "/encode/batch", tag = "encode", request_body = EncodeBatchRequest, responses(
-    (status = 200, description = "The ids of each text", body = EncodeBatchReply),
+#[utoipa::path(post, path = "/encode/batch", tag = "encode", request_body = EncodeBatchRequest,
+    params(("If-Match" = Option<String>, Header,
+        description = "Digests, in quotes: refused with 412 unless the vocabulary is at one of them")),
+    responses(
+    (status = 200, description = "The ids of each text", body = EncodeBatchReply,
+        headers(("Vocab" = String, description = "`name@version` of what made this"),
+            ("ETag" = String, description = "Its digest, in quotes"))),
     (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
     (status = "5XX", description = "Overloaded", body = ProblemBody, content_type = "application/problem+json")))]
 pub(super) async fn encode_batch(
@@ -311,8 +345,13 @@ pub(super) async fn encode_batch(
 }
 
 /// Count tokens.
-#[utoipa::path(post, path = "/count", tag = "encode", request_body = CountRequest, responses(
-    (status = 200, description = "The number of tokens", body = CountReply),
+#[utoipa::path(post, path = "/count", tag = "encode", request_body = CountRequest,
+    params(("If-Match" = Option<String>, Header,
+        description = "Digests, in quotes: refused with 412 unless the vocabulary is at one of them")),
+    responses(
+    (status = 200, description = "The number of tokens", body = CountReply,
+        headers(("Vocab" = String, description = "`name@version` of what made this"),
+            ("ETag" = String, description = "Its digest, in quotes"))),
     (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
     (status = "5XX", description = "Overloaded", body = ProblemBody, content_type = "application/problem+json")))]
 pub(super) async fn count(

@@ -38,18 +38,28 @@ impl<T: DeserializeOwned> FromRequestParts<AppState> for Query<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, Problem> {
-        let options = axum::extract::Query::try_from_uri(&parts.uri);
-        options.map(|axum::extract::Query(options)| Self(options)).map_err(|error| {
-            let message = error.source().map_or_else(|| error.to_string(), ToString::to_string);
-            // Errors of the query's own parser lead with `NAME: `.
-            let (key, message) = match message.split_once(": ") {
-                Some((key, rest)) if tellable(key).is_some() => (Some(key.to_owned()), rest.to_owned()),
-                _ => (None, message),
-            };
-            let field = named_field(&message).map(str::to_owned).or(key).unwrap_or_default();
-            Problem::invalid(format!("/query/{field}"), expectation(&message))
-        })
+        query(parts.uri.query().unwrap_or_default()).map(Self)
     }
+}
+
+/// Reads query options.
+///
+/// # Errors
+/// 422 that names the option at fault.
+pub(super) fn query<T: DeserializeOwned>(query: &str) -> Result<T, Problem> {
+    let uri = axum::http::Uri::try_from(format!("/?{query}"))
+        .map_err(|_| Problem::invalid("/query", "is not a query"))?;
+    let options = axum::extract::Query::try_from_uri(&uri);
+    options.map(|axum::extract::Query(options)| options).map_err(|error| {
+        let message = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+        // Errors of the query's own parser lead with `NAME: `.
+        let (key, message) = match message.split_once(": ") {
+            Some((key, rest)) if tellable(key).is_some() => (Some(key.to_owned()), rest.to_owned()),
+            _ => (None, message),
+        };
+        let field = named_field(&message).map(str::to_owned).or(key).unwrap_or_default();
+        Problem::invalid(format!("/query/{field}"), expectation(&message))
+    })
 }
 
 /// Path segments of type `T`.
@@ -160,15 +170,26 @@ fn check_json(headers: &HeaderMap) -> Result<(), Problem> {
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     let text = std::str::from_utf8(body).map_err(|e| Problem::invalid_utf8(e.valid_up_to()))?;
+    // serde reads an array as the fields in their order: that order is no part of the contract.
+    if text.trim_start_matches([' ', '\t', '\n', '\r']).starts_with('[') {
+        return Err(Problem::invalid("", "must be an object"));
+    }
     serde_json::from_str(text).map_err(|error| explain::<T>(text, &error))
 }
 
 /// Parses again, slower, to learn where the fault lies.
 fn explain<T: DeserializeOwned>(text: &str, error: &serde_json::Error) -> Problem {
     use serde_json::error::Category;
+    // A number where one of several words belongs is reported in the same way as what is no value at all.
+    let is_json = || {
+        error.to_string().starts_with("expected value")
+            && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
+    };
     match error.classify() {
-        Category::Syntax | Category::Eof | Category::Io => Problem::bad_json(error.line(), error.column()),
-        Category::Data => {
+        Category::Syntax | Category::Eof | Category::Io if !is_json() => {
+            Problem::bad_json(error.line(), error.column())
+        }
+        _ => {
             let mut parser = serde_json::Deserializer::from_str(text);
             let Err(located) = serde_path_to_error::deserialize::<_, T>(&mut parser) else {
                 return Problem::internal();
@@ -296,7 +317,9 @@ mod tests {
         check(r#"{"text":"a","SECRET, expected x":1}"#, 422, "is not a field here");
         check(r#"{"text":"a","text":"b"}"#, 422, r#"detail: "is given twice", pointer: Some("/text")"#);
         check(r#"{"text":"a","kind":"SECRET"}"#, 422, "must be `one` or `two`");
+        check(r#"{"text":"SECRET","kind":1}"#, 422, r#"pointer: Some("/kind")"#);
         check(r#""SECRET, expected y""#, 422, "must be an object");
+        check(r#" ["SECRET",[1],"one"]"#, 422, "must be an object");
     }
 
     #[test]

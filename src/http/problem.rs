@@ -43,9 +43,9 @@ pub struct ProblemBody {
     /// The same for people.
     #[schema(example = "must be at least 1")]
     detail: String,
-    /// JSON pointer to the field at fault (for options in the query: `/query/NAME`).
+    /// JSON pointer to the field at fault; for what is not in the body `/query/NAME`, `/path/NAME`, `/header/NAME`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = "/max_tokens")]
+    #[schema(nullable = false, example = "/max_tokens")]
     pointer: Option<String>,
     /// The id of this request, as in the `x-request-id` header and the logs.
     request_id: String,

@@ -2,8 +2,9 @@
 
 use super::cpu::Cpu;
 use crate::config::Config;
-use crate::jobs::JobQueue;
+use crate::jobs::{JobQueue, JobsSettings, Uploads};
 use crate::registry::Registry;
+use crate::store::StoreError;
 use crate::telemetry::Metrics;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -26,6 +27,44 @@ pub struct App {
     pub connections: Arc<AtomicU64>,
     /// Cancelled when the server goes down.
     pub shutdown: CancellationToken,
+}
+
+impl App {
+    /// Puts a server together from its settings and an open registry, and starts the workers of its jobs on the
+    /// current runtime. Cancelling `shutdown` refuses new jobs, ends event streams and makes `/readyz` say no.
+    ///
+    /// # Errors
+    /// The records of jobs cannot be listed.
+    pub async fn open(
+        config: Config,
+        registry: Registry,
+        shutdown: CancellationToken,
+    ) -> Result<AppState, StoreError> {
+        let uploads = Uploads::new(
+            config.data_dir.join("uploads"),
+            config.max_upload_bytes,
+            config.min_free_bytes,
+            config.upload_ttl(),
+        );
+        let settings = JobsSettings {
+            max_running: config.max_running_jobs,
+            max_queued: config.max_queued_jobs,
+            threads: config.train_threads(),
+            max_records: config.max_job_records,
+            min_free_bytes: config.min_free_bytes,
+            corpus_root: config.corpus_root().map(Arc::from),
+        };
+        let jobs = JobQueue::open(registry.clone(), uploads, settings).await?;
+        Ok(Arc::new(Self {
+            cpu: Cpu::new(config.inline_bytes, config.encode_threads(), config.max_waiting_encodes),
+            metrics: Metrics::new(env!("CARGO_PKG_VERSION")),
+            connections: Arc::new(AtomicU64::new(0)),
+            config,
+            registry,
+            jobs,
+            shutdown,
+        }))
+    }
 }
 
 /// The state of the router: one reference.

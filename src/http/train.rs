@@ -29,11 +29,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 const MAX_KEY_BYTES: usize = 200;
 
 /// Start a training job.
-#[utoipa::path(post, path = "/train", tag = "train", request_body = TrainRequest,
+#[utoipa::path(post, path = "/train", operation_id = "train", tag = "train", request_body = TrainRequest,
     params(("Idempotency-Key" = Option<String>, Header,
         description = "A repeated request with the same key and body answers the same job")),
     responses(
-        (status = 202, description = "Accepted; Location names the job", body = JobView),
+        (status = 202, description = "Accepted", body = JobView,
+            headers(("Location" = String, description = "Path of the job"))),
         (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
         (status = "5XX", description = "Not stored", body = ProblemBody, content_type = "application/problem+json")))]
 pub(super) async fn create(
@@ -63,7 +64,7 @@ pub(super) async fn create(
 }
 
 /// List jobs.
-#[utoipa::path(get, path = "/train", tag = "train", responses(
+#[utoipa::path(get, path = "/train", operation_id = "list_jobs", tag = "train", responses(
     (status = 200, description = "All jobs, newest first", body = JobsReply)))]
 pub(super) async fn list(State(app): State<AppState>) -> Json<JobsReply> {
     Json(StatusCode::OK, JobsReply { jobs: app.jobs.list() })
@@ -74,7 +75,7 @@ fn job(jobs: &JobQueue, id: &str) -> Result<JobView, Problem> {
 }
 
 /// One job.
-#[utoipa::path(get, path = "/train/{id}", tag = "train", params(("id" = String, Path)), responses(
+#[utoipa::path(get, path = "/train/{id}", operation_id = "get_job", tag = "train", params(("id" = String, Path, description = "The id that the answer to POST /train names")), responses(
     (status = 200, description = "The job", body = JobView),
     (status = 404, description = "There is none", body = ProblemBody, content_type = "application/problem+json")))]
 pub(super) async fn get(
@@ -85,7 +86,7 @@ pub(super) async fn get(
 }
 
 /// Cancel a job. One that runs ends within a second.
-#[utoipa::path(post, path = "/train/{id}/cancel", tag = "train", params(("id" = String, Path)), responses(
+#[utoipa::path(post, path = "/train/{id}/cancel", operation_id = "cancel_job", tag = "train", params(("id" = String, Path, description = "The id that the answer to POST /train names")), responses(
     (status = 202, description = "It will end, or has", body = JobView),
     (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json")))]
 pub(super) async fn cancel(
@@ -97,7 +98,7 @@ pub(super) async fn cancel(
 }
 
 /// Follow a job: server-sent events. `progress` carries the job whenever it moved, `end` the job at its end.
-#[utoipa::path(get, path = "/train/{id}/events", tag = "train", params(("id" = String, Path)), responses(
+#[utoipa::path(get, path = "/train/{id}/events", operation_id = "follow_job", tag = "train", params(("id" = String, Path, description = "The id that the answer to POST /train names")), responses(
     (status = 200, description = "Events until the job has ended", content_type = "text/event-stream", body = String),
     (status = 404, description = "There is none", body = ProblemBody, content_type = "application/problem+json")))]
 pub(super) async fn events(State(app): State<AppState>, Path(id): Path<String>) -> Result<Response, Problem> {

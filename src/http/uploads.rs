@@ -17,8 +17,9 @@ fn upload_id(text: &str) -> Result<UploadId, Problem> {
 }
 
 /// Upload a corpus: raw bytes, plain or compressed (.gz, .zst), to disk as they come.
-#[utoipa::path(put, path = "/uploads/{id}", tag = "train", params(("id" = String, Path)),
-    request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "The corpus"),
+#[utoipa::path(put, path = "/uploads/{id}", operation_id = "put_upload", tag = "train", params(("id" = String, Path,
+        description = "Chosen by the client: 1 to 64 of A-Z a-z 0-9 . _ -, beginning with a letter or digit")),
+    request_body(content_type = "application/octet-stream", description = "The corpus"),
     responses(
         (status = 201, description = "Stored", body = UploadFacts),
         (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
@@ -58,7 +59,8 @@ async fn receive(
 }
 
 /// Facts of an upload.
-#[utoipa::path(get, path = "/uploads/{id}", tag = "train", params(("id" = String, Path)), responses(
+#[utoipa::path(get, path = "/uploads/{id}", operation_id = "get_upload", tag = "train", params(("id" = String, Path,
+        description = "Chosen by the client: 1 to 64 of A-Z a-z 0-9 . _ -, beginning with a letter or digit")), responses(
     (status = 200, description = "Its facts", body = UploadFacts),
     (status = 404, description = "There is none", body = ProblemBody, content_type = "application/problem+json")))]
 pub(super) async fn get(
@@ -69,7 +71,8 @@ pub(super) async fn get(
 }
 
 /// Remove an upload.
-#[utoipa::path(delete, path = "/uploads/{id}", tag = "train", params(("id" = String, Path)), responses(
+#[utoipa::path(delete, path = "/uploads/{id}", operation_id = "delete_upload", tag = "train", params(("id" = String, Path,
+        description = "Chosen by the client: 1 to 64 of A-Z a-z 0-9 . _ -, beginning with a letter or digit")), responses(
     (status = 204, description = "Removed"),
     (status = 404, description = "There is none", body = ProblemBody, content_type = "application/problem+json"),
     (status = 409, description = "A job needs it", body = ProblemBody, content_type = "application/problem+json")))]

@@ -1,6 +1,6 @@
 //! `/vocabs` and `/reload`: list, import, export, aliases, removal.
 
-use super::extract::{Path, Query, read_body};
+use super::extract::{Path, Query, query, read_body};
 use super::problem::{Problem, ProblemBody};
 use super::reply::{Json, name_version, tag};
 use super::state::AppState;
@@ -44,7 +44,7 @@ pub(super) struct VersionReply {
     /// Number of special and added tokens.
     special_tokens: u64,
     /// The split pattern: a family name, or its regexes.
-    #[schema(value_type = Object)]
+    #[schema(value_type = SplitReply)]
     split: SplitFacts,
     /// The normalizer.
     normalizer: String,
@@ -54,8 +54,20 @@ pub(super) struct VersionReply {
     native_bytes: u64,
     /// Figures of the training run that made it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Object, required = false)]
     training: Option<serde_json::Value>,
+}
+
+/// A split pattern: the name of a family, or regexes.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[schema(as = Split)]
+#[expect(dead_code, reason = "only described")]
+enum SplitReply {
+    /// A family.
+    Family(String),
+    /// Regexes, in order.
+    Regexes(Vec<String>),
 }
 
 /// One vocabulary.
@@ -140,12 +152,12 @@ impl From<&Failure> for FailureReply {
 }
 
 /// How to take a file.
-#[derive(Debug, Default, IntoParams)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ImportQuery {
     /// The vocabulary that gets the new version.
-    #[param(required = true)]
-    name: Option<String>,
+    name: String,
     /// `native` or `tiktoken`; told by the content where it is left out.
     format: Option<String>,
     /// The split pattern, for a file that does not hold it: a family name or a regex.
@@ -154,58 +166,11 @@ pub(super) struct ImportQuery {
     digits: Option<String>,
     /// `none`, `nfc`, `nfd`, `nfkc` or `nfkd`.
     normalizer: Option<String>,
-    /// A special token as `NAME=ID`; may be repeated.
-    #[param(example = json!(["<|endoftext|>=50256"]))]
+    /// A special token as `NAME=ID`; may be repeated. Or all of them as one JSON object of names and ids.
+    #[serde(default)]
     special: Vec<String>,
-    /// An alias to move to the version; may be repeated.
-    alias: Vec<String>,
-}
-
-impl ImportQuery {
-    fn read(pairs: Vec<(String, String)>) -> Result<Self, Problem> {
-        let mut query = Self::default();
-        for (key, value) in pairs {
-            let slot = match key.as_str() {
-                "name" => &mut query.name,
-                "format" => &mut query.format,
-                "split" => &mut query.split,
-                "digits" => &mut query.digits,
-                "normalizer" => &mut query.normalizer,
-                "special" => {
-                    query.special.push(value);
-                    continue;
-                }
-                "alias" => {
-                    query.alias.push(value);
-                    continue;
-                }
-                _ => {
-                    let known = "name, format, split, digits, normalizer, special, alias";
-                    return Err(Problem::invalid(
-                        "/query",
-                        format!("holds an unknown option; it takes {known}"),
-                    ));
-                }
-            };
-            if slot.replace(value).is_some() {
-                return Err(Problem::invalid(format!("/query/{key}"), "is given twice"));
-            }
-        }
-        Ok(query)
-    }
-
-    fn specials(&self) -> Result<BTreeMap<String, u32>, Problem> {
-        let mut specials = BTreeMap::new();
-        for special in &self.special {
-            let parsed =
-                special.rsplit_once('=').and_then(|(name, id)| Some((name.to_owned(), id.parse().ok()?)));
-            let (name, id) = parsed.ok_or_else(|| Problem::invalid("/query/special", "must be NAME=ID"))?;
-            if specials.insert(name, id).is_some() {
-                return Err(Problem::invalid("/query/special", "names a token twice"));
-            }
-        }
-        Ok(specials)
-    }
+    /// An alias to move to the version.
+    alias: Option<String>,
 }
 
 /// What to write.
@@ -215,6 +180,41 @@ impl ImportQuery {
 pub(super) struct ExportQuery {
     /// `native` (when left out) or `tiktoken`.
     format: Option<String>,
+}
+
+impl ImportQuery {
+    /// Reads a query. Its parser knows no repeated options, so those are taken out first.
+    fn read(text: &str) -> Result<Self, Problem> {
+        let is_special = |option: &&str| *option == "special" || option.starts_with("special=");
+        let (special, others): (Vec<&str>, Vec<&str>) = text.split('&').partition(is_special);
+        let special: Vec<(String, String)> = query(&special.join("&"))?;
+        let special = special.into_iter().map(|(_, value)| value).collect();
+        Ok(Self { special, ..query(&others.join("&"))? })
+    }
+
+    fn specials(&self) -> Result<BTreeMap<String, u32>, Problem> {
+        let mut specials = BTreeMap::new();
+        for text in &self.special {
+            let invalid = |rule| Problem::invalid("/query/special", rule);
+            let pairs: BTreeMap<String, u32> = if text.starts_with('{') {
+                serde_json::from_str(text)
+                    .map_err(|_| invalid("must be a JSON object of names and token ids, or NAME=ID"))?
+            } else {
+                let pair =
+                    text.rsplit_once('=').and_then(|(name, id)| Some((name.to_owned(), id.parse().ok()?)));
+                pair.into_iter().collect()
+            };
+            if pairs.is_empty() {
+                return Err(invalid("must be NAME=ID, or a JSON object of names and token ids"));
+            }
+            for (name, id) in pairs {
+                if specials.insert(name, id).is_some() {
+                    return Err(invalid("gives a name twice"));
+                }
+            }
+        }
+        Ok(specials)
+    }
 }
 
 fn version_reply(facts: &VersionFacts, aliases: &BTreeMap<AliasName, u32>) -> VersionReply {
@@ -258,7 +258,7 @@ fn segment<T: FromStr<Err = crate::registry::NameError>>(what: &str, text: &str)
 }
 
 /// List all vocabularies.
-#[utoipa::path(get, path = "/vocabs", tag = "vocabs", responses(
+#[utoipa::path(get, path = "/vocabs", operation_id = "list_vocabs", tag = "vocabs", responses(
     (status = 200, description = "All vocabularies", body = VocabsReply)))]
 pub(super) async fn list(State(app): State<AppState>) -> Json<VocabsReply> {
     let vocabs = app.registry.list().iter().map(vocab_reply).collect();
@@ -269,7 +269,7 @@ pub(super) async fn list(State(app): State<AppState>) -> Json<VocabsReply> {
 }
 
 /// Facts of one version.
-#[utoipa::path(get, path = "/vocabs/{ref}", tag = "vocabs",
+#[utoipa::path(get, path = "/vocabs/{ref}", operation_id = "get_vocab", tag = "vocabs",
     params(("ref" = String, Path, description = "`name`, `name@3` or `name@alias`")),
     responses(
         (status = 200, description = "Its facts", body = VersionReply),
@@ -288,7 +288,7 @@ pub(super) async fn facts(
 }
 
 /// Download a version as a file.
-#[utoipa::path(get, path = "/vocabs/{ref}/export", tag = "vocabs",
+#[utoipa::path(get, path = "/vocabs/{ref}/export", operation_id = "export_vocab", tag = "vocabs",
     params(("ref" = String, Path, description = "`name`, `name@3` or `name@alias`"), ExportQuery),
     responses(
         (status = 200, description = "The file", content_type = "application/octet-stream"),
@@ -319,23 +319,18 @@ pub(super) async fn download(
 }
 
 /// Import a file as a new version. It is checked before it is visible.
-#[utoipa::path(post, path = "/vocabs", tag = "vocabs", params(ImportQuery),
-    request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "The file"),
+#[utoipa::path(post, path = "/vocabs", operation_id = "import_vocab", tag = "vocabs", params(ImportQuery),
+    request_body(content_type = "application/octet-stream", description = "The file"),
     responses(
         (status = 201, description = "A new version", body = ImportReply),
         (status = 200, description = "A version with this content was there", body = ImportReply),
         (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
         (status = "5XX", description = "Not stored", body = ProblemBody, content_type = "application/problem+json")))]
-pub(super) async fn create(
-    State(app): State<AppState>,
-    Query(pairs): Query<Vec<(String, String)>>,
-    request: Request,
-) -> Result<Response, Problem> {
-    let query = ImportQuery::read(pairs)?;
-    let name = query.name.as_deref().ok_or_else(|| Problem::invalid("/query/name", "is required"))?;
-    let name = VocabName::from_str(name).map_err(|e| Problem::name("/query/name", &e))?;
-    let aliases = query.alias.iter().map(|alias| AliasName::from_str(alias)).collect::<Result<Vec<_>, _>>();
-    let aliases = aliases.map_err(|e| Problem::name("/query/alias", &e))?;
+pub(super) async fn create(State(app): State<AppState>, request: Request) -> Result<Response, Problem> {
+    let query = ImportQuery::read(request.uri().query().unwrap_or_default())?;
+    let name = VocabName::from_str(&query.name).map_err(|e| Problem::name("/query/name", &e))?;
+    let alias = query.alias.as_deref().map(AliasName::from_str).transpose();
+    let aliases: Vec<AliasName> = alias.map_err(|e| Problem::name("/query/alias", &e))?.into_iter().collect();
     let format = format(query.format.as_deref())?;
     let special = query.specials()?;
     let options =
@@ -370,8 +365,8 @@ fn format(name: Option<&str>) -> Result<Option<Format>, Problem> {
 }
 
 /// Remove a version that no alias names.
-#[utoipa::path(delete, path = "/vocabs/{name}/versions/{version}", tag = "vocabs",
-    params(("name" = String, Path), ("version" = u32, Path)),
+#[utoipa::path(delete, path = "/vocabs/{name}/versions/{version}", operation_id = "delete_version", tag = "vocabs",
+    params(("name" = String, Path, description = "The vocabulary"), ("version" = u32, Path, description = "The number of the version")),
     responses(
         (status = 204, description = "Removed; its number is never used again"),
         (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
@@ -389,7 +384,7 @@ pub(super) async fn remove_version(
 
 /// Move an alias, or make it.
 #[utoipa::path(put, path = "/vocabs/{name}/aliases/{alias}", tag = "vocabs",
-    params(("name" = String, Path), ("alias" = String, Path),
+    params(("name" = String, Path, description = "The vocabulary"), ("alias" = String, Path, description = "The alias: neither all digits nor `latest`"),
         ("If-Match" = Option<String>, Header, description = "The digest that the alias must be at now, or `*`"),
         ("If-None-Match" = Option<String>, Header, description = "`*`: only make, never move")),
     request_body = AliasRequest,
@@ -419,8 +414,8 @@ pub(super) async fn put_alias(
 }
 
 /// Remove an alias.
-#[utoipa::path(delete, path = "/vocabs/{name}/aliases/{alias}", tag = "vocabs",
-    params(("name" = String, Path), ("alias" = String, Path),
+#[utoipa::path(delete, path = "/vocabs/{name}/aliases/{alias}", operation_id = "delete_alias", tag = "vocabs",
+    params(("name" = String, Path, description = "The vocabulary"), ("alias" = String, Path, description = "The alias: neither all digits nor `latest`"),
         ("If-Match" = Option<String>, Header, description = "The digest that the alias must be at now, or `*`")),
     responses(
         (status = 204, description = "Removed"),

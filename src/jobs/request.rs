@@ -3,7 +3,11 @@
 use super::JobError;
 use crate::engine::{Digits, Normalizer, Pattern, TieBreak, TrainConfig, TrainError};
 use crate::registry::{AliasName, VocabName};
-use serde::{Deserialize, Serialize};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use std::fmt;
+use std::marker::PhantomData;
 use utoipa::ToSchema;
 
 /// A training request. One of `vocab_size` and `num_merges` is required; with both the first reached stops.
@@ -14,6 +18,7 @@ pub struct TrainRequest {
     #[schema(value_type = String, example = "zh")]
     pub name: VocabName,
     /// What to train on.
+    #[serde(deserialize_with = "object")]
     pub corpus: CorpusRequest,
     /// Stop at this many tokens: special tokens, 256 bytes and merges together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -38,12 +43,14 @@ pub struct TrainRequest {
     pub digits: Option<DigitsName>,
     /// Unicode normalization before the cut.
     #[serde(default)]
+    #[schema(default = json!("none"))]
     pub normalizer: NormalizerName,
     /// Names that get an id, end the record where they occur in a text, and are never counted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub special_tokens: Vec<String>,
     /// How ids are numbered, and so which of several equally frequent pairs is merged first.
     #[serde(default)]
+    #[schema(default = json!("hf"))]
     pub tie_break: TieBreakName,
     /// Aliases to move to the new version when the job succeeds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -66,16 +73,19 @@ pub struct CorpusRequest {
     pub upload: Option<String>,
     /// What files and uploads hold. gzip and zstd are told by their first bytes.
     #[serde(default)]
+    #[schema(default = json!("text"))]
     pub format: CorpusFormat,
     /// The JSONL field that holds the text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(default = "text")]
     pub field: Option<String>,
-    /// How a text file is parted into records; no pretoken crosses from one into the next.
+    /// How a text file is parted into records (the file, its lines with their line feeds, its paragraphs); no pretoken crosses from one into the next.
     #[serde(default)]
+    #[schema(default = json!("whole"))]
     pub records: Records,
-    /// What happens to bytes that are not UTF-8.
+    /// What happens to bytes that are not UTF-8: the job fails and names their place, or they become U+FFFD.
     #[serde(default)]
+    #[schema(default = json!("error"))]
     pub invalid_utf8: InvalidUtf8,
 }
 
@@ -114,7 +124,7 @@ pub enum InvalidUtf8 {
     Replace,
 }
 
-/// See [`Digits`].
+/// How digits are cut: one by one, in groups of one to three, or whole runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DigitsName {
@@ -126,7 +136,7 @@ pub enum DigitsName {
     Run,
 }
 
-/// See [`Normalizer`].
+/// A Unicode normalization form.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum NormalizerName {
@@ -143,7 +153,8 @@ pub enum NormalizerName {
     Nfkd,
 }
 
-/// See [`TieBreak`].
+/// `hf`: special tokens, then the bytes by GPT-2 code point, then merges. `bytes`: bytes by value, merges, special
+/// tokens.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum TieBreakName {
@@ -152,6 +163,23 @@ pub enum TieBreakName {
     Hf,
     /// Bytes by value, then merges, then special tokens; as rustbpe.
     Bytes,
+}
+
+/// Takes an object only: serde reads an array as the fields in their order, and that order is no part of the contract.
+fn object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+    struct Object<T>(PhantomData<T>);
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Object<T> {
+        type Value = T;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+            T::deserialize(MapAccessDeserializer::new(map))
+        }
+    }
+    deserializer.deserialize_map(Object(PhantomData))
 }
 
 fn default_min_frequency() -> u64 {

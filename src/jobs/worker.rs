@@ -96,8 +96,10 @@ pub(super) async fn run(
     job: &str,
     progress: Arc<Progress>,
 ) -> Outcome {
-    let started = Instant::now();
-    match learn_and_publish(setting, request, job, &progress, started).await {
+    // On a task of its own: a panic of the registry or the storage reaches whoever awaits them, and the worker that
+    // awaits this has other jobs to run.
+    let run = tokio::spawn(learn_and_publish(setting, request, job.to_owned(), progress, Instant::now()));
+    match run.await.unwrap_or(Err(RunError::Panicked)) {
         Ok((result, stop_reason)) => Outcome::Succeeded(result, stop_reason),
         Err(error) if error.is_stop() => Outcome::Stopped,
         Err(error) => Outcome::Failed(error.failure()),
@@ -107,12 +109,12 @@ pub(super) async fn run(
 async fn learn_and_publish(
     setting: Setting,
     request: Arc<TrainRequest>,
-    job: &str,
-    progress: &Arc<Progress>,
+    job: String,
+    progress: Arc<Progress>,
     started: Instant,
 ) -> Result<(JobResult, &'static str), RunError> {
     let registry = setting.registry.clone();
-    let (blocking_request, blocking_progress) = (Arc::clone(&request), Arc::clone(progress));
+    let (blocking_request, blocking_progress) = (Arc::clone(&request), Arc::clone(&progress));
     let learned = tokio::task::spawn_blocking(move || {
         let learn = || learn(&setting, &blocking_request, &blocking_progress);
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(learn)).unwrap_or(Err(RunError::Panicked))

@@ -4,7 +4,13 @@
 mod cli;
 mod data;
 mod house;
+mod http_bad_input;
+mod http_encode;
+mod http_train;
+mod http_vocabs;
+mod openapi;
 mod parity;
 mod process;
 mod registry;
+mod support;
 mod train_golden;

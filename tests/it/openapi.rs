@@ -1,0 +1,86 @@
+//! The contract: the committed file is what the code says, and every route in it exists.
+
+use crate::support::{TestServer, request};
+use axum::http::Method;
+use std::path::Path;
+
+#[test]
+fn the_committed_contract_is_what_the_code_says() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("openapi.yaml");
+    let yaml = vocabd::http::openapi_yaml();
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(&path, &yaml).unwrap();
+    }
+    let committed = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        committed == yaml,
+        "openapi.yaml is out of step; UPDATE=1 cargo test --test it openapi rewrites it"
+    );
+    assert!(yaml.starts_with("openapi: 3.1."));
+}
+
+/// Method and path of every operation, from the lines of the YAML.
+fn operations() -> Vec<(Method, String)> {
+    let yaml = vocabd::http::openapi_yaml();
+    let paths = yaml.split_once("\npaths:\n").unwrap().1.split("\ncomponents:\n").next().unwrap();
+    let (mut path, mut operations) = (String::new(), Vec::new());
+    for line in paths.lines() {
+        let depth = line.len() - line.trim_start().len();
+        let Some(key) = line.trim().strip_suffix(':') else { continue };
+        match depth {
+            2 => path = key.to_owned(),
+            4 => operations.push((key.to_uppercase().parse().unwrap(), path.clone())),
+            _ => {}
+        }
+    }
+    operations
+}
+
+#[tokio::test]
+async fn every_documented_operation_exists() {
+    let server = TestServer::new().await;
+    let operations = operations();
+    assert!(operations.len() >= 27, "{operations:?}");
+    for (method, path) in operations {
+        let filled = path
+            .replace("{ref}", "default")
+            .replace("{name}", "default")
+            .replace("{version}", "9")
+            .replace("{alias}", "none")
+            .replace("{id}", "none");
+        assert!(!filled.contains('{'), "{path}");
+        let answer = server.send(request(method.clone(), &filled)).await;
+        assert_ne!(answer.status, 405, "{method} {path}");
+        if answer.status >= 400 {
+            let code = answer.json()["code"].clone();
+            assert!(answer.status < 500 && code != "unknown_route", "{method} {path}: {code}");
+        }
+    }
+    server.goes_on().await;
+}
+
+#[tokio::test]
+async fn the_server_hands_out_the_same_contract() {
+    let server = TestServer::new().await;
+    let answer = server.get("/openapi.yaml").await;
+    assert_eq!((answer.status, answer.header("content-type")), (200, "application/yaml"));
+    assert_eq!(answer.bytes, vocabd::http::openapi_yaml());
+}
+
+#[test]
+fn everything_is_described() {
+    let yaml = vocabd::http::openapi_yaml();
+    let operations = operations().len();
+    assert_eq!(yaml.matches("\n      summary: ").count(), operations, "each operation says what it does");
+    let mut ids: Vec<&str> =
+        yaml.split("\n      operationId: ").skip(1).filter_map(|at| at.lines().next()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), operations, "each has a name of its own");
+    assert!(!yaml.contains("[`"), "a link of the code's own documentation");
+    let lines: Vec<&str> = yaml.lines().collect();
+    for (at, line) in lines.iter().enumerate().filter(|(_, line)| line.starts_with("      - name: ")) {
+        let own = lines[at + 1..].iter().take_while(|next| next.starts_with("        "));
+        assert!(own.clone().any(|next| next.starts_with("        description:")), "line {}: {line}", at + 1);
+    }
+}
