@@ -171,7 +171,7 @@ fn replace_file(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     // Through links, so that it is the file behind them that changes.
     let path = &path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let mut part = path.as_os_str().to_owned();
-    part.push(format!(".{}.part", std::process::id()));
+    part.push(format!(".{}.part", uuid::Uuid::new_v4().simple()));
     let written = std::fs::File::create_new(&part)
         .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
         .and_then(|()| std::fs::rename(&part, path));
