@@ -15,7 +15,7 @@ const EMBEDDED_NAME: &str = "default";
 
 /// The registry over the data directory.
 pub(super) async fn registry(config: &Config) -> Result<Registry, Failure> {
-    // A setting at fault is told before a directory is made.
+    // Settings first: a bad one must not leave a directory behind.
     settings(config)?;
     let dir = &config.data_dir;
     let store = Store::open_local(dir).await;
