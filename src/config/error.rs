@@ -108,7 +108,7 @@ pub enum ConfigError {
     /// A variable that is not UTF-8.
     #[error("environment variable {0} is not valid UTF-8")]
     NotUnicode(String),
-    /// The defaults file and [`Config`] disagree: a fault of the build.
+    /// The defaults file and `Config` disagree: a fault of the build.
     #[error("the settings do not fit together: {0}")]
     Mismatch(String),
 }

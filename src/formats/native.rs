@@ -5,7 +5,7 @@
 //! | part | content |
 //! |---|---|
 //! | magic | 8 bytes `VOCABD\x00\x01` (the last is the format's version) |
-//! | header | u32 length, then JSON: [`Header`] |
+//! | header | u32 length, then JSON: `Header` |
 //! | tokens | u32 count, then ids (u32 each, ascending), then lengths (u32 each), then all bytes joined |
 //! | merges | u32 count, then left, right, result (u32 each) in order of priority |
 //!

@@ -1,7 +1,7 @@
 //! tiktoken files: a line a token, `base64(bytes) rank`.
 //!
 //! The rank is the id and the merge priority at once, and any two neighbours merge whose bytes joined are a token.
-//! The engine wants merges by pair, so they are derived here ([`derive_merges`]). Split pattern, special tokens and
+//! The engine wants merges by pair, so they are derived here (`derive_merges`). Split pattern, special tokens and
 //! normalizer are not in the file: published files are known by their digest, for others the caller says them.
 
 use super::{FormatError, ImportOptions, native};

@@ -4,7 +4,7 @@
 //! `axum::serve` leaves a silent client connected for ever, and a stuck one holds up its shutdown, so the loop is
 //! our own. hyper's timeouts are not used for HTTP/1 either: they do not cover the first byte (hyper issue 3756)
 //! and cannot tell "no next request yet" from "half a head". Instead the socket and the exchanges of a connection
-//! write down when they last moved ([`pace`]), and one watch per connection judges:
+//! write down when they last moved (`pace`), and one watch per connection judges:
 //!
 //! | the client                                      | limit            | then                                   |
 //! |-------------------------------------------------|------------------|----------------------------------------|

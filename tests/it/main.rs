@@ -1,13 +1,16 @@
 //! The integration tests: one binary, a module per subject.
 #![expect(clippy::unwrap_used, reason = "what cannot be read or made fails the test")]
 
+mod cli;
 mod data;
+mod house;
 mod http_bad_input;
 mod http_encode;
 mod http_train;
 mod http_vocabs;
 mod openapi;
 mod parity;
+mod process;
 mod registry;
 mod support;
 mod train_golden;

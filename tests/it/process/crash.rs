@@ -1,0 +1,204 @@
+//! kill -9 at any moment: what was acknowledged is there, nothing is torn, what was running runs again.
+
+use super::{Random, Server, events, litter, numbered, random_words};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Mutex;
+use std::time::{Duration, SystemTime};
+
+const ROUNDS: u64 = 10;
+
+/// What the server said it had kept.
+#[derive(Default)]
+struct Acknowledged {
+    /// Digests by version.
+    versions: BTreeMap<u64, String>,
+    /// Where the alias is, and where it may be: a change that was sent but not answered.
+    alias: Option<u64>,
+    alias_asked: Option<u64>,
+    jobs: Vec<String>,
+    uploads: BTreeMap<String, u64>,
+    sent: u32,
+}
+
+fn job_request() -> Value {
+    json!({"name": "trained", "corpus": {"files": ["words.txt"]}, "vocab_size": 3000, "aliases": ["live"]})
+}
+
+/// The digest of a run that nobody interrupts.
+fn undisturbed(root: &Path) -> String {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start_with(data.path(), &[("corpus_root", root.to_str().unwrap())]);
+    let job = server.post("/train", &job_request()).expect(202)["id"].as_str().unwrap().to_owned();
+    let done = server.ended(&job);
+    assert_eq!(events(&server, &job).last().unwrap().0, "end");
+    done["result"]["vocab"]["digest"].as_str().unwrap().to_owned()
+}
+
+/// Works on the server until it is gone.
+fn work(server: &Server, kept: &Mutex<Acknowledged>, seed: u64) {
+    std::thread::scope(|scope| {
+        scope.spawn(|| publish(server, kept));
+        scope.spawn(|| move_alias(server, kept, seed));
+        scope.spawn(|| upload(server, kept, seed));
+    });
+}
+
+fn publish(server: &Server, kept: &Mutex<Acknowledged>) {
+    let mut client = server.client();
+    loop {
+        let number = {
+            let mut kept = kept.lock().unwrap();
+            kept.sent += 1;
+            kept.sent
+        };
+        let (query, file) = numbered(number);
+        let Ok(answer) = client.try_ask("POST", &format!("/vocabs?name=many&{query}"), "", &file) else {
+            return;
+        };
+        let reply = answer.expect(201);
+        let version = reply["vocab"]["version"].as_u64().unwrap();
+        let digest = reply["vocab"]["digest"].as_str().unwrap().to_owned();
+        let before = kept.lock().unwrap().versions.insert(version, digest);
+        assert_eq!(before, None, "the number {version} was given twice");
+    }
+}
+
+fn move_alias(server: &Server, kept: &Mutex<Acknowledged>, seed: u64) {
+    let (mut client, mut random) = (server.client(), Random(seed | 1));
+    loop {
+        let version = {
+            let mut kept = kept.lock().unwrap();
+            let known: Vec<u64> = kept.versions.keys().copied().collect();
+            if known.is_empty() {
+                drop(kept);
+                std::thread::sleep(Duration::from_millis(1));
+                // The publisher may have found the server gone.
+                if client.try_ask("GET", "/livez", "", b"").is_err() {
+                    return;
+                }
+                continue;
+            }
+            let version = known[random.below(known.len() as u64) as usize];
+            kept.alias_asked = Some(version);
+            version
+        };
+        let body = json!({"version": version}).to_string();
+        let Ok(answer) = client.try_ask("PUT", "/vocabs/many/aliases/live", "", body.as_bytes()) else {
+            return;
+        };
+        assert!(matches!(answer.status, 200 | 201), "{}", answer.text());
+        kept.lock().unwrap().alias = Some(version);
+    }
+}
+
+fn upload(server: &Server, kept: &Mutex<Acknowledged>, seed: u64) {
+    let (mut client, mut random) = (server.client(), Random(seed ^ 0x5bd1_e995));
+    for number in 0.. {
+        let bytes = vec![b'x'; random.below(3_000_000) as usize + 1];
+        let id = format!("{seed:x}-{number}");
+        let Ok(answer) = client.try_ask("PUT", &format!("/uploads/{id}"), "", &bytes) else { return };
+        answer.expect(201);
+        kept.lock().unwrap().uploads.insert(id, bytes.len() as u64);
+    }
+}
+
+/// Everything acknowledged is there as it was.
+fn check(server: &Server, kept: &mut Acknowledged) {
+    let health = server.get("/health");
+    assert_eq!(health["failed"], json!([]));
+    if !kept.versions.is_empty() {
+        let vocabs = server.get("/vocabs");
+        let many = vocabs["vocabs"].as_array().unwrap().iter().find(|vocab| vocab["name"] == "many").unwrap();
+        let found: BTreeMap<u64, String> = many["versions"].as_array().unwrap().iter().map(version).collect();
+        for (version, digest) in &kept.versions {
+            assert_eq!(found.get(version), Some(digest), "version {version}");
+        }
+        // One that was published but not acknowledged is whole as well, and keeps its number.
+        assert!(found.len() <= kept.versions.len() + 1 + (found.len() - kept.versions.len()), "{found:?}");
+        kept.versions.extend(found);
+        let at = many["aliases"]["live"].as_u64();
+        assert!(
+            at == kept.alias || at == kept.alias_asked,
+            "{at:?}: {:?}, {:?}",
+            kept.alias,
+            kept.alias_asked
+        );
+        (kept.alias, kept.alias_asked) = (at, at);
+    }
+    for (id, bytes) in &kept.uploads {
+        assert_eq!(server.get(&format!("/uploads/{id}"))["bytes"], *bytes);
+    }
+    let jobs: Vec<String> = server.get("/train")["jobs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|job| {
+            assert!(matches!(job["state"].as_str().unwrap(), "queued" | "running" | "succeeded"), "{job}");
+            job["id"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    assert!(kept.jobs.iter().all(|job| jobs.contains(job)), "{:?} in {jobs:?}", kept.jobs);
+}
+
+fn version(facts: &Value) -> (u64, String) {
+    (facts["version"].as_u64().unwrap(), facts["digest"].as_str().unwrap().to_owned())
+}
+
+#[test]
+fn killed_at_any_moment_nothing_acknowledged_is_lost_or_torn() {
+    let (data, root) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    std::fs::write(root.path().join("words.txt"), random_words(7, 400_000)).unwrap();
+    let digest = undisturbed(root.path());
+    let settings = [("corpus_root", root.path().to_str().unwrap())];
+
+    let seed = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
+    println!("seed {seed}");
+    let mut random = Random(seed | 1);
+    let kept = Mutex::new(Acknowledged::default());
+    for round in 0..ROUNDS {
+        let server = Server::start_with(data.path(), &settings);
+        assert_eq!(litter(data.path()), Vec::<String>::new(), "round {round}");
+        check(&server, &mut kept.lock().unwrap());
+        if round % 2 == 0 {
+            let job = server.post("/train", &job_request()).expect(202);
+            kept.lock().unwrap().jobs.push(job["id"].as_str().unwrap().to_owned());
+        }
+        let pause = Duration::from_millis(random.below(600));
+        let seed = random.below(u64::MAX);
+        std::thread::scope(|scope| {
+            let working = scope.spawn(|| work(&server, &kept, seed));
+            std::thread::sleep(pause);
+            server.signal(rustix::process::Signal::KILL);
+            working.join().unwrap();
+        });
+        server.kill();
+    }
+
+    let server = Server::start_with(data.path(), &settings);
+    let kept = &mut kept.lock().unwrap();
+    check(&server, kept);
+    assert!(!kept.versions.is_empty() && !kept.uploads.is_empty(), "nothing was acknowledged in all rounds");
+    for job in &kept.jobs {
+        let done = server.ended(job);
+        assert_eq!(done["state"], "succeeded", "{done}");
+        assert_eq!(done["result"]["vocab"], json!({"name": "trained", "version": 1, "digest": digest}));
+    }
+    assert_eq!(server.get("/vocabs/trained@live")["digest"], digest);
+    // Read from the disk and not from what is remembered: whole, each of them.
+    for (version, digest) in &kept.versions {
+        let encoded = server.encode(&format!("many@{version}"), "abc");
+        assert_eq!((&encoded["ids"], &encoded["vocab"]["digest"]), (&json!([97, 98, 99]), &json!(digest)));
+    }
+    let report = server.ask("POST", "/reload", b"").expect(200);
+    assert_eq!((&report["loaded"], &report["failed"]), (&json!([]), &json!([])));
+    assert_eq!(litter(data.path()), Vec::<String>::new());
+    println!(
+        "{} versions, {} uploads, {} jobs survived",
+        kept.versions.len(),
+        kept.uploads.len(),
+        kept.jobs.len()
+    );
+    server.stop();
+}

@@ -1,0 +1,111 @@
+//! Starts that must not succeed, and what they say.
+
+use super::{Server, finish, vocabd};
+use std::process::Command;
+
+/// It ends with code 1 and one line on standard error that has all of `names`.
+#[track_caller]
+pub(crate) fn refused(command: Command, names: &[&str]) {
+    let shown = format!("{command:?}");
+    let (code, out, err) = finish(command);
+    assert_eq!(code, Some(1), "{shown}: {err}");
+    assert_eq!(out, "", "{shown}");
+    assert_eq!(err.trim_end().lines().count(), 1, "{shown}: {err}");
+    assert!(err.starts_with("vocabd: "), "{shown}: {err}");
+    for name in names {
+        assert!(err.contains(name), "{shown}: {name} is not in: {err}");
+    }
+}
+
+fn serve(args: &[&str]) -> Command {
+    let mut command = vocabd();
+    // By variable, so that a test can put another address in its place.
+    command
+        .env("VOCABD_LISTEN", "127.0.0.1:0")
+        .args(["serve", "--data-dir", "/proc/no-such-folder"])
+        .args(args);
+    command
+}
+
+#[test]
+fn an_address_that_others_reach_needs_a_word_of_consent() {
+    let data = tempfile::tempdir().unwrap();
+    let open = |consent: Option<&str>| {
+        let mut command = vocabd();
+        command.args(["serve", "--listen", "0.0.0.0:0", "--data-dir"]).arg(data.path());
+        command.envs(consent.map(|value| ("VOCABD_ALLOW_UNAUTHENTICATED", value)));
+        command
+    };
+    refused(open(None), &["0.0.0.0:0", "--listen", "VOCABD_ALLOW_UNAUTHENTICATED"]);
+    refused(open(Some("false")), &["VOCABD_ALLOW_UNAUTHENTICATED"]);
+    Server::run(open(Some("true"))).stop();
+}
+
+#[test]
+fn settings_that_are_none_are_named() {
+    let variable = |name: &str, value: &str| {
+        let mut command = serve(&[]);
+        command.env(name, value);
+        command
+    };
+    refused(
+        variable("VOCABD_MAX_BODY_BYTE", "1"),
+        &["VOCABD_MAX_BODY_BYTE", "did you mean", "VOCABD_MAX_BODY_BYTES"],
+    );
+    refused(variable("VOCABD_MAX_BODY_BYTES", "many"), &["max_body_bytes", "VOCABD_MAX_BODY_BYTES"]);
+    refused(variable("VOCABD_LOG_LEVEL", "loud"), &["log_level", "loud", "VOCABD_LOG_LEVEL", "trace"]);
+    refused(variable("VOCABD_DRAIN_SECONDS", "-1"), &["drain_seconds", "-1", "VOCABD_DRAIN_SECONDS"]);
+    refused(variable("VOCABD_LISTEN", "here"), &["listen", "here", "VOCABD_LISTEN"]);
+    refused(variable("VOCABD_DEFAULT_VOCAB", "a b"), &["default_vocab"]);
+
+    let dir = tempfile::tempdir().unwrap();
+    let file = |text: &str| {
+        let path = dir.path().join("settings.toml");
+        std::fs::write(&path, text).unwrap();
+        let mut command = serve(&["--config"]);
+        command.arg(path);
+        command
+    };
+    refused(file("max_bodybytes = 5\n"), &["max_bodybytes", "settings.toml", "max_body_bytes"]);
+    refused(file("log_level = 5\n"), &["log_level", "settings.toml"]);
+    refused(serve(&["--config", "no-such-file.toml"]), &["no-such-file.toml"]);
+    refused_lines(file("listen = \n"), "settings.toml");
+}
+
+/// A TOML error shows the place in the file, on lines of its own.
+#[track_caller]
+fn refused_lines(command: Command, name: &str) {
+    let (code, _, err) = finish(command);
+    assert_eq!(code, Some(1), "{err}");
+    assert!(err.contains(name) && err.contains("line 1"), "{err}");
+}
+
+#[test]
+fn a_port_in_use_is_named() {
+    let data = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let mut command = vocabd();
+    command.env("VOCABD_LOG_LEVEL", "off");
+    command.args(["serve", "--listen", &address, "--data-dir"]).arg(data.path());
+    refused(command, &[&address, "in use"]);
+}
+
+#[test]
+fn a_data_directory_that_cannot_be_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    std::fs::write(&file, "x").unwrap();
+    for data in [file.clone(), file.join("below")] {
+        let mut command = vocabd();
+        command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(&data);
+        refused(command, &[data.to_str().unwrap()]);
+    }
+    // Nobody, not even root, makes a directory there.
+    #[cfg(target_os = "linux")]
+    {
+        let mut command = vocabd();
+        command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir", "/proc/no-such-folder"]);
+        refused(command, &["/proc/no-such-folder"]);
+    }
+}

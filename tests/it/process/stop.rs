@@ -1,0 +1,140 @@
+//! Orderly ends: what is open finishes, what is running is kept for the next start.
+
+use super::{PATIENCE, Server, http, random_words, wait_for};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use std::io::{BufReader, ErrorKind, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+/// A connection whose request lacks the last part of its body, and that part.
+fn half_a_request(server: &Server) -> (TcpStream, Vec<u8>) {
+    let body = json!({"text": "the end of it comes later"}).to_string().into_bytes();
+    let head = format!("POST /encode HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", body.len());
+    let (sent, rest) = body.split_at(5);
+    let stream = http::connect(server.address, &[head.as_bytes(), sent].concat());
+    // So that the server has seen it before the signal comes.
+    wait_for("the open request", || {
+        let metrics = server.ask("GET", "/metrics", b"").text();
+        metrics.contains("vocabd_http_requests_in_flight 2").then_some(())
+    });
+    (stream, rest.to_vec())
+}
+
+/// Nobody is let in, or told that nobody should be sent here.
+fn turned_away(server: &Server) -> bool {
+    match server.client().try_ask("GET", "/readyz", "", b"") {
+        Ok(answer) => answer.status == 503,
+        Err(error) => {
+            let kind = error.kind();
+            assert!(
+                matches!(
+                    kind,
+                    ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof
+                ),
+                "{error}"
+            );
+            true
+        }
+    }
+}
+
+#[test]
+fn an_open_request_is_answered_before_the_end() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let data = tempfile::tempdir().unwrap();
+        let mut server = Server::start(data.path());
+        let (mut open, rest) = half_a_request(&server);
+        let mut kept = server.client();
+        kept.ask("GET", "/livez", b"").expect(200);
+
+        server.signal(signal);
+        wait_for("the refusal of new requests", || turned_away(&server).then_some(()));
+        std::thread::sleep(Duration::from_millis(300));
+        open.write_all(&rest).unwrap();
+        let answer = http::read_answer(&mut BufReader::new(open)).unwrap();
+        assert!(answer.expect(200)["count"].as_u64().unwrap() > 0);
+        assert_eq!(answer.header("connection"), Some("close"));
+        let (status, log) = server.wait();
+        assert_eq!(status.code(), Some(0), "{log}");
+    }
+}
+
+#[test]
+fn a_request_that_never_ends_is_cut_when_its_time_is_over() {
+    let data = tempfile::tempdir().unwrap();
+    let mut server = Server::start_with(data.path(), &[("drain_seconds", "1")]);
+    let (_open, _) = half_a_request(&server);
+    let begun = Instant::now();
+    server.signal(Signal::TERM);
+    let (status, log) = server.wait();
+    assert_eq!(status.code(), Some(0), "{log}");
+    let took = begun.elapsed();
+    assert!(took >= Duration::from_millis(900) && took < Duration::from_secs(10), "{took:?}");
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    let data = tempfile::tempdir().unwrap();
+    let mut server = Server::start_with(data.path(), &[("drain_seconds", "100")]);
+    let (_open, _) = half_a_request(&server);
+    server.signal(Signal::TERM);
+    wait_for("the first signal", || server.log().contains("shutting down").then_some(()));
+    let begun = Instant::now();
+    server.signal(Signal::TERM);
+    let (status, log) = server.wait();
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(begun.elapsed() < Duration::from_secs(5), "{log}");
+}
+
+#[test]
+fn a_running_job_waits_for_the_next_start() {
+    let (data, root) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    std::fs::write(root.path().join("words.txt"), random_words(1, 6_000_000)).unwrap();
+    let settings = [("corpus_root", root.path().to_str().unwrap()), ("train_threads", "1")];
+    let mut server = Server::start_with(data.path(), &settings);
+    let request =
+        |name: &str| json!({"name": name, "corpus": {"files": ["words.txt"]}, "vocab_size": 60_000});
+    let ids: Vec<String> = ["running", "waiting"]
+        .map(|name| server.post("/train", &request(name)).expect(202)["id"].as_str().unwrap().to_owned())
+        .into();
+    let follower = http::connect(
+        server.address,
+        format!("GET /train/{}/events HTTP/1.1\r\nHost: localhost\r\n\r\n", ids[0]).as_bytes(),
+    );
+    wait_for("merges", || {
+        let job = server.get(&format!("/train/{}", ids[0]));
+        assert!(matches!(job["state"].as_str().unwrap(), "queued" | "running"), "ended too soon: {job}");
+        (job["progress"]["merges_done"].as_u64().unwrap() > 0).then_some(())
+    });
+
+    let begun = Instant::now();
+    server.signal(Signal::TERM);
+    let (status, log) = server.wait();
+    assert_eq!(status.code(), Some(0), "{log}");
+    // Neither the job nor who watches it holds up the end.
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    drop(follower);
+    let record = |id: &str| -> Value {
+        let path = data.path().join(format!("jobs/{id}.json"));
+        serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+    };
+    assert_eq!(record(&ids[0])["state"], "running");
+    assert_eq!(record(&ids[1])["state"], "queued");
+
+    let server = Server::start_with(data.path(), &settings);
+    wait_for("the second run", || {
+        let job = server.get(&format!("/train/{}", ids[0]));
+        assert_ne!(job["state"], "failed", "{job}");
+        (job["state"] == "running").then_some(())
+    });
+    let jobs = server.get("/train");
+    assert_eq!(jobs["jobs"].as_array().unwrap().len(), 2);
+    for id in ids.iter().rev() {
+        let asked = Instant::now();
+        server.ask("POST", &format!("/train/{id}/cancel"), b"").expect(202);
+        assert_eq!(server.ended(id)["state"], "cancelled");
+        assert!(asked.elapsed() < Duration::from_secs(2).min(PATIENCE), "{:?}", asked.elapsed());
+    }
+    server.stop();
+}
