@@ -66,9 +66,26 @@ struct ServeArgs {
 #[derive(Debug)]
 pub struct Failure(String);
 
+/// With the causes that the message does not tell itself.
 impl<E: std::error::Error> From<E> for Failure {
     fn from(error: E) -> Self {
-        Self(error.to_string())
+        let mut message = error.to_string();
+        let mut cause = error.source();
+        while let Some(inner) = cause {
+            let told = inner.to_string();
+            if !message.contains(&told) {
+                message = format!("{message}: {told}");
+            }
+            cause = inner.source();
+        }
+        Self(message)
+    }
+}
+
+impl Failure {
+    /// The error of something that the caller named: its name comes first.
+    fn of<E: std::error::Error>(what: impl std::fmt::Display) -> impl FnOnce(E) -> Self {
+        move |error| Self(format!("{what}: {}", Self::from(error).0))
     }
 }
 

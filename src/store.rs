@@ -175,7 +175,8 @@ fn make_root(root: &Path) -> Result<(), StoreError> {
     }
     let root = std::path::absolute(root)?;
     let missing: Vec<&Path> = root.ancestors().take_while(|folder| !folder.exists()).collect();
-    std::fs::create_dir_all(&root)?;
+    // Not as an object that is missing or there already: the cause is what helps.
+    std::fs::create_dir_all(&root).map_err(|e| StoreError::from_source(Box::new(e)))?;
     for parent in missing.iter().filter_map(|folder| folder.parent()) {
         File::open(parent)?.sync_all()?;
     }

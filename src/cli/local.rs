@@ -3,7 +3,7 @@
 use super::{Failure, Outcome, open, print, print_line};
 use crate::config::Config;
 use crate::engine::{EncodeOptions, OnSpecial, Scratch, SpecialPolicy, TokenId};
-use crate::fetch;
+use crate::fetch::{self, FetchError};
 use crate::formats::{Format, ImportOptions};
 use crate::registry::{AliasName, Provenance, Registry, VocabName, VocabRef};
 use clap::{Args, ValueEnum};
@@ -84,12 +84,11 @@ pub(super) struct ImportArgs {
 }
 
 pub(super) async fn import(config: &Config, args: ImportArgs) -> Outcome {
-    let name: VocabName = args.name.parse().map_err(|e| Failure(format!("{}: {e}", args.name)))?;
+    let name: VocabName = args.name.parse().map_err(Failure::of(&args.name))?;
     let aliases = aliases(&args.alias)?;
     let (format, options) = args.options.read()?;
     let bytes = read_source(&args.source, config.max_vocab_bytes).await?;
-    let tokenizer = crate::formats::import(&bytes, format, &options)
-        .map_err(|e| Failure(format!("{}: {e}", args.source)))?;
+    let tokenizer = crate::formats::import(&bytes, format, &options).map_err(Failure::of(&args.source))?;
     let format = format.or_else(|| Format::detect(&bytes)).map_or("unknown", Format::name);
     let source = args.source.rsplit('/').next().unwrap_or_default().to_owned();
     let from = Provenance { format: format.to_owned(), source, ..Provenance::default() };
@@ -103,7 +102,7 @@ pub(super) async fn import(config: &Config, args: ImportArgs) -> Outcome {
 }
 
 pub(super) fn aliases(names: &[String]) -> Result<Vec<AliasName>, Failure> {
-    names.iter().map(|a| a.parse().map_err(|e| Failure(format!("--alias {a}: {e}")))).collect()
+    names.iter().map(|a| a.parse().map_err(Failure::of(format!("--alias {a}")))).collect()
 }
 
 /// A file's bytes, or what a URL gives, with a bar on a terminal.
@@ -116,7 +115,10 @@ async fn read_source(source: &str, limit: usize) -> Result<Vec<u8>, Failure> {
         bar.set_length(total.unwrap_or(so_far));
         bar.set_position(so_far);
     });
-    let bytes = bytes.await.map_err(|e| Failure(format!("{source}: {e}")))?;
+    let bytes = bytes.await.map_err(|e| match e {
+        FetchError::TooLarge { limit } => too_large(source, limit),
+        e => Failure::of(source)(e),
+    })?;
     bar.finish_and_clear();
     Ok(bytes.to_vec())
 }
@@ -132,9 +134,13 @@ fn read_file(path: &Path, limit: usize) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     file.take(limit as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() > limit {
-        return Err(Failure(format!("{}: has over {limit} bytes (setting max_vocab_bytes)", path.display())));
+        return Err(too_large(path.display(), limit));
     }
     Ok(bytes)
+}
+
+fn too_large(source: impl std::fmt::Display, limit: usize) -> Failure {
+    Failure(format!("{source}: has over {limit} bytes (setting max_vocab_bytes)"))
 }
 
 #[derive(Debug, Args)]
@@ -152,8 +158,7 @@ pub(super) struct ExportArgs {
 }
 
 pub(super) async fn export(config: &Config, args: ExportArgs) -> Outcome {
-    let wanted: VocabRef = args.vocab.parse().map_err(|e| Failure(format!("{}: {e}", args.vocab)))?;
-    let loaded = open::registry_to_read(config).await?.resolve(Some(&wanted)).await?;
+    let loaded = resolve(&open::registry_to_read(config).await?, Some(&args.vocab)).await?;
     let format = Format::from(args.format);
     let bytes = crate::formats::export(&loaded.tokenizer, format)?;
     let Some(path) = args.output else { return print(&bytes) };
@@ -203,6 +208,7 @@ pub(super) async fn encode(config: &Config, args: EncodeArgs) -> Outcome {
 #[derive(Debug, Args)]
 pub(super) struct DecodeArgs {
     /// The ids [default: standard input, with spaces, commas or as a JSON array].
+    #[arg(allow_negative_numbers = true)]
     ids: Vec<String>,
     /// `name`, `name@3` or `name@alias` [default: setting default_vocab].
     #[arg(long, value_name = "REF")]
@@ -218,7 +224,7 @@ pub(super) async fn decode(config: &Config, args: DecodeArgs) -> Outcome {
         text.split(|c: char| c.is_whitespace() || matches!(c, ',' | '[' | ']')).filter(|w| !w.is_empty());
     let ids = words.enumerate().map(|(index, word)| {
         word.parse::<TokenId>()
-            .map_err(|_| Failure(format!("id number {index} is not a whole number below 4294967296")))
+            .map_err(|_| Failure(format!("{word} (id {index}) is not a whole number below 4294967296")))
     });
     let ids = ids.collect::<Result<Vec<_>, _>>()?;
     let loaded = resolve(&open::registry_to_read(config).await?, args.vocab.as_deref()).await?;
@@ -244,7 +250,7 @@ pub(super) async fn count(config: &Config, args: CountArgs) -> Outcome {
     let mut total = 0;
     for path in &args.files {
         let text = std::fs::read_to_string(path).map_err(|e| Failure(format!("{}: {e}", path.display())))?;
-        let tokens = count(&text)?.tokens;
+        let tokens = count(&text).map_err(Failure::of(path.display()))?.tokens;
         total += tokens;
         print_line(&format!("{tokens}\t{}", path.display()))?;
     }
@@ -265,7 +271,7 @@ pub(super) async fn inspect(config: &Config, args: InspectArgs) -> Outcome {
     if Path::new(&args.what).is_file() {
         let (format, options) = args.options.read()?;
         let bytes = read_file(Path::new(&args.what), config.max_vocab_bytes)?;
-        let tokenizer = crate::formats::import(&bytes, format, &options)?;
+        let tokenizer = crate::formats::import(&bytes, format, &options).map_err(Failure::of(&args.what))?;
         // The facts of a file are those that it would be published with.
         let scratch =
             Registry::open(Arc::new(crate::store::Store::memory()), registry.settings().clone(), None)
@@ -275,15 +281,15 @@ pub(super) async fn inspect(config: &Config, args: InspectArgs) -> Outcome {
         let facts = scratch.publish(&"file".parse()?, tokenizer, from, &[]).await?.facts;
         return print_line(&serde_json::to_string_pretty(&*facts)?);
     }
-    let wanted: VocabRef =
-        args.what.parse().map_err(|e| Failure(format!("{}: no file, and {e}", args.what)))?;
-    print_line(&serde_json::to_string_pretty(&*registry.facts(Some(&wanted))?)?)
+    let wanted: VocabRef = args.what.parse().map_err(Failure::of(format!("{}: no file, and", args.what)))?;
+    let facts = registry.facts(Some(&wanted)).map_err(Failure::of(&args.what))?;
+    print_line(&serde_json::to_string_pretty(&*facts)?)
 }
 
 async fn resolve(registry: &Registry, vocab: Option<&str>) -> Result<Arc<crate::registry::Loaded>, Failure> {
-    let wanted: Option<VocabRef> =
-        vocab.map(|v| v.parse().map_err(|e| Failure(format!("--vocab {v}: {e}")))).transpose()?;
-    Ok(registry.resolve(wanted.as_ref()).await?)
+    let shown = vocab.map_or_else(|| registry.settings().default_vocab.to_string(), str::to_owned);
+    let wanted: Option<VocabRef> = vocab.map(|v| v.parse().map_err(Failure::of(&shown))).transpose()?;
+    registry.resolve(wanted.as_ref()).await.map_err(Failure::of(shown))
 }
 
 fn read_stdin() -> Result<String, Failure> {

@@ -15,7 +15,12 @@ const EMBEDDED_NAME: &str = "default";
 
 /// The registry over the data directory.
 pub(super) async fn registry(config: &Config) -> Result<Registry, Failure> {
-    registry_over(config, Arc::new(Store::open_local(&config.data_dir).await?)).await
+    // Settings first: a bad one must not leave a directory behind.
+    settings(config)?;
+    let dir = &config.data_dir;
+    let store = Store::open_local(dir).await;
+    let store = store.map_err(Failure::of(format!("data directory {}", dir.display())))?;
+    registry_over(config, Arc::new(store)).await
 }
 
 /// The same for commands that only read: a data directory that is not there is not made for them.
@@ -32,13 +37,16 @@ pub(super) async fn registry_to_read(config: &Config) -> Result<Registry, Failur
 /// # Errors
 /// The setting `default_vocab` is no ref, or the store cannot be read.
 pub async fn registry_over(config: &Config, store: Arc<Store>) -> Result<Registry, Failure> {
+    let embedded = Embedded { name: EMBEDDED_NAME.parse()?, native: Bytes::from_static(EMBEDDED) };
+    Ok(Registry::open(store, settings(config)?, Some(embedded)).await?)
+}
+
+fn settings(config: &Config) -> Result<RegistrySettings, Failure> {
     let default_vocab: VocabRef =
-        config.default_vocab.parse().map_err(|e| Failure(format!("setting default_vocab: {e}")))?;
-    let settings = RegistrySettings {
+        config.default_vocab.parse().map_err(Failure::of("setting default_vocab"))?;
+    Ok(RegistrySettings {
         default_vocab,
         max_resident_bytes: config.max_resident_bytes,
         keep_versions: config.keep_versions(),
-    };
-    let embedded = Embedded { name: EMBEDDED_NAME.parse()?, native: Bytes::from_static(EMBEDDED) };
-    Ok(Registry::open(store, settings, Some(embedded)).await?)
+    })
 }

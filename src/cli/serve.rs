@@ -19,7 +19,7 @@ pub(super) async fn serve(config: Config) -> Outcome {
     // Bound before anything is acknowledged, so that a port in use ends the start at once.
     let listener = TcpListener::bind(config.listen_addr())
         .await
-        .map_err(|e| Failure(format!("cannot listen on {}: {e}", config.listen)))?;
+        .map_err(Failure::of(format!("cannot listen on {}", config.listen)))?;
     let app = App::open(config, registry, signals.shutdown.clone()).await?;
     tokio::spawn(reload(Arc::clone(&app), signals.reload));
 
@@ -85,7 +85,7 @@ pub(super) async fn health(config: &Config, args: HealthArgs) -> Outcome {
         format!("http://{host}:{}", address.port())
     });
     let url = format!("{}/readyz", url.trim_end_matches('/'));
-    fetch::download(&url, MAX_PROBE_BYTES, |_, _| {}).await?;
+    fetch::download(&url, MAX_PROBE_BYTES, |_, _| {}).await.map_err(Failure::of(&url))?;
     super::print_line("ok")
 }
 

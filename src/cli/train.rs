@@ -79,7 +79,7 @@ fn word<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, String> {
 }
 
 pub(super) async fn train(config: &Config, args: TrainArgs) -> Outcome {
-    let name = args.name.parse().map_err(|e| Failure(format!("{}: {e}", args.name)))?;
+    let name = args.name.parse().map_err(Failure::of(&args.name))?;
     let corpus = CorpusRequest {
         format: args.format,
         field: args.field,
@@ -110,7 +110,7 @@ pub(super) async fn train(config: &Config, args: TrainArgs) -> Outcome {
     match args.output {
         Some(path) => {
             let bytes = crate::formats::native::write(learned.tokenizer());
-            std::fs::write(&path, bytes).map_err(|e| Failure(format!("{}: {e}", path.display())))?;
+            std::fs::write(&path, bytes).map_err(Failure::of(path.display()))?;
             print_line(&format!(
                 "{} tokens, stopped by {}",
                 learned.tokenizer().vocab().len(),

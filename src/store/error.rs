@@ -54,7 +54,7 @@ impl From<rustix::io::Errno> for StoreError {
 
 impl StoreError {
     /// The kind is that of the first `io::Error` in the chain of sources, however deep a backend wraps it.
-    fn from_source(source: Source) -> Self {
+    pub(super) fn from_source(source: Source) -> Self {
         let mut link: Option<&(dyn Error + 'static)> = Some(source.as_ref());
         let mut kind = None;
         while let (Some(error), None) = (link, kind) {

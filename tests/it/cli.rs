@@ -234,7 +234,7 @@ fn faults_are_one_line_that_names_the_thing() {
     refused(data, &["decode", "4000000000"], &["4000000000"]);
     refused(data, &["decode", "1", "x7"], &["x7"]);
     refused(data, &["decode", "4294967296"], &["4294967296"]);
-    refused(data, &["decode", "--", "-1"], &["-1"]);
+    refused(data, &["decode", "-1"], &["-1"]);
     refused(data, &["count", "no-such-file.txt"], &["no-such-file.txt"]);
     refused(data, &["import", "x", "no-such-file.tiktoken"], &["no-such-file.tiktoken"]);
     refused(data, &["import", "../x", "f"], &["../x", "name"]);

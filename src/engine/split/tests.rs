@@ -482,7 +482,7 @@ fn whole_is_one_piece_and_the_empty_text_none() {
     check("none", "a b", &["a b"]);
     check("none", "", &[]);
     check("cl100k", "", &[]);
-    check("a", "", &[]);
+    check("[a]", "", &[]);
     assert!(Pattern::whole().regexes().is_empty());
     assert_eq!(Pattern::from_regexes(&[]).unwrap(), Pattern::whole());
 }

@@ -1,6 +1,6 @@
 //! kill -9 at any moment: what was acknowledged is there, nothing is torn, what was running runs again.
 
-use super::{Random, Server, events, litter, numbered, random_words};
+use super::{Random, Server, events, litter, numbered, random_words, wait_for};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -115,8 +115,8 @@ fn check(server: &Server, kept: &mut Acknowledged) {
         for (version, digest) in &kept.versions {
             assert_eq!(found.get(version), Some(digest), "version {version}");
         }
-        // One that was published but not acknowledged is whole as well, and keeps its number.
-        assert!(found.len() <= kept.versions.len() + 1 + (found.len() - kept.versions.len()), "{found:?}");
+        // In each life of the server one at most is published and not acknowledged. It is whole as well.
+        assert!(found.len() <= kept.versions.len() + 1, "{found:?}");
         kept.versions.extend(found);
         let at = many["aliases"]["live"].as_u64();
         assert!(
@@ -159,7 +159,8 @@ fn killed_at_any_moment_nothing_acknowledged_is_lost_or_torn() {
     let kept = Mutex::new(Acknowledged::default());
     for round in 0..ROUNDS {
         let server = Server::start_with(data.path(), &settings);
-        assert_eq!(litter(data.path()), Vec::<String>::new(), "round {round}");
+        // Jobs that begin again write their records: what stays is litter.
+        wait_for("the end of the litter", || litter(data.path()).is_empty().then_some(()));
         check(&server, &mut kept.lock().unwrap());
         if round % 2 == 0 {
             let job = server.post("/train", &job_request()).expect(202);

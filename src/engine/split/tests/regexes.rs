@@ -7,7 +7,7 @@ fn stretches_between_matches_are_pieces_and_empty_matches_cut() {
     check("b+", "abbac", &["a", "bb", "ac"]);
     check("b*", "abbac", &["a", "bb", "a", "c"]);
     check("(?=[A-Z])", "oneTwoThree", &["one", "Two", "Three"]);
-    check("", "aé中", &["a", "é", "中"]);
+    check("(?:)", "aé中", &["a", "é", "中"]);
     // Such a match claims to start behind its end; it counts as empty at its end.
     check(r"(?=a+\K)", "aaab", &["a", "a", "ab"]);
     check(r"\b", "ab, cd", &["ab", ", ", "cd"]);
@@ -76,7 +76,7 @@ fn unusable_patterns_are_refused_with_a_short_reason() {
         assert_eq!(Pattern::parse(name).err(), Some(SplitError::UnknownFamily), "{name}");
     }
     let nested = "(".repeat(2_000) + "(?!x)" + &")".repeat(2_000);
-    let long = "a".repeat(5_000);
+    let long = "a?".repeat(2_500);
     for regex in [r"[", r"(a", r"\p{Nope}", r"a{99999}{99999}", r"(?!", &nested, &long] {
         match Pattern::parse(regex) {
             Err(SplitError::Invalid(reason)) => {

@@ -1,0 +1,71 @@
+//! What the operating system knows of a process, and processes that measure.
+
+use crate::Failure;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::process::{Command, Stdio};
+
+/// A field of `/proc/self/status` that is given in kB, in MB (10^6 bytes).
+pub fn status_mb(field: &str) -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    let kb = line.and_then(|rest| rest.split_whitespace().next()?.parse::<f64>().ok());
+    kb.unwrap_or(f64::NAN) * 1024.0 / 1e6
+}
+
+/// Seconds of processor time that this process has used, in steps of 10 ms.
+pub fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The second field is a name in brackets that may hold spaces.
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |at: usize| fields.get(at).and_then(|f| f.parse::<f64>().ok()).unwrap_or(f64::NAN);
+    (ticks(11) + ticks(12)) / 100.0
+}
+
+/// Runs this program with other arguments and reads the JSON that it prints.
+pub fn ask<T: DeserializeOwned>(args: &[String]) -> Result<T, Failure> {
+    let output = Command::new(std::env::current_exe()?)
+        .args(args)
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()?;
+    if !output.status.success() {
+        return Err(format!("`compare {}` ended with {}", args.join(" "), output.status).into());
+    }
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+/// Prints what [`ask`] reads.
+pub fn answer(value: &impl Serialize) -> Result<(), Failure> {
+    println!("{}", serde_json::to_string(value)?);
+    Ok(())
+}
+
+/// Says on standard error on what it runs.
+pub fn describe_machine() {
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    let after = |text: &str, field| {
+        let line = text.lines().find(|line| line.starts_with(field)).unwrap_or_default();
+        line.split_once(':').map_or(String::new(), |(_, value)| value.trim().to_owned())
+    };
+    eprintln!(
+        "machine: {}, {} cores, pinned to {}, load {}",
+        after(&read("/proc/cpuinfo"), "model name"),
+        read("/proc/cpuinfo").matches("processor\t").count(),
+        after(&read("/proc/self/status"), "Cpus_allowed_list"),
+        read("/proc/loadavg").split(' ').next().unwrap_or_default(),
+    );
+}
+
+/// The middle value; of an even number of them the lower one of the two.
+pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len().saturating_sub(1) / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// With so many digits behind the point.
+pub fn rounded(value: f64, digits: i32) -> f64 {
+    let scale = 10f64.powi(digits);
+    (value * scale).round() / scale
+}
