@@ -139,6 +139,12 @@ pub enum SplitError {
     DigitsInRegex,
 }
 
+/// Whether a text looks like the name of a family rather than like a regex.
+fn is_word(spec: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');
+    (2..=32).contains(&spec.len()) && spec.bytes().all(plain)
+}
+
 /// A split pattern, ready to run. A clone shares everything with its original; two are equal when their regexes
 /// have the same text.
 #[derive(Clone)]
@@ -180,9 +186,7 @@ impl Pattern {
         match (Family::from_name(spec), spec) {
             (Some(family), _) => Ok(Self::of(family)),
             (None, "none" | "whole") => Ok(Self::whole()),
-            (None, word) if word.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-')) => {
-                Err(SplitError::UnknownFamily)
-            }
+            (None, word) if is_word(word) => Err(SplitError::UnknownFamily),
             (None, regex) => Self::from_regexes(&[regex]),
         }
     }

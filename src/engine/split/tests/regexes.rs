@@ -72,6 +72,9 @@ fn a_costly_match_is_an_error_and_a_sparse_one_is_not() {
 
 #[test]
 fn unusable_patterns_are_refused_with_a_short_reason() {
+    for name in ["cl10k", "qwen3", "o200k-base", "ab"] {
+        assert_eq!(Pattern::parse(name).err(), Some(SplitError::UnknownFamily), "{name}");
+    }
     let nested = "(".repeat(2_000) + "(?!x)" + &")".repeat(2_000);
     let long = "a?".repeat(2_500);
     for regex in [r"[", r"(a", r"\p{Nope}", r"a{99999}{99999}", r"(?!", &nested, &long] {
