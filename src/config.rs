@@ -48,6 +48,8 @@ pub struct Config {
     pub max_vocab_bytes: usize,
     /// Most texts in one batch request.
     pub max_batch_texts: usize,
+    /// Most bytes that the ids of one decode request may stand for.
+    pub max_decoded_bytes: u64,
     /// Memory for loaded vocabularies, in bytes.
     pub max_resident_bytes: u64,
     /// Versions of a vocabulary to keep, 0 for all; see [`Config::keep_versions`].
@@ -150,7 +152,8 @@ impl Config {
     /// Threads of one training job, at least 1.
     #[must_use]
     pub fn train_threads(&self) -> usize {
-        threads_or_cores(self.train_threads)
+        // As many as the trainer takes.
+        threads_or_cores(self.train_threads).min(256)
     }
 
     /// Encode threads, at least 1.

@@ -7,7 +7,7 @@ pub mod native;
 pub mod tiktoken;
 
 use crate::engine::{
-    Digits, EncodeError, Normalizer, Pattern, Special, SplitError, Tokenizer, TokenizerError,
+    Digits, EncodeError, Family, Normalizer, Pattern, Special, SplitError, Tokenizer, TokenizerError,
 };
 use serde::{Deserialize, Serialize};
 
@@ -83,7 +83,7 @@ impl ImportOptions {
             None => default,
         };
         let Some(digits) = &self.digits else { return Ok(pattern) };
-        let digits = digits_from_name(digits)
+        let digits = Digits::from_name(digits)
             .ok_or_else(|| option("digits", "is not one of single, group3, run".to_owned()))?;
         pattern.map(|p| p.with_digits(digits).map_err(|e| option("digits", e.to_string()))).transpose()
     }
@@ -99,15 +99,6 @@ impl ImportOptions {
     fn specials(&self) -> Vec<Special> {
         let special = |(name, id): (&String, &u32)| Special { name: name.clone(), id: *id, special: true };
         self.special.iter().map(special).collect()
-    }
-}
-
-fn digits_from_name(name: &str) -> Option<Digits> {
-    match name {
-        "single" => Some(Digits::Single),
-        "group3" => Some(Digits::Group3),
-        "run" => Some(Digits::Run),
-        _ => None,
     }
 }
 
@@ -186,15 +177,41 @@ pub fn export(tokenizer: &Tokenizer, format: Format) -> Result<Vec<u8>, FormatEr
 }
 
 /// What a tiktoken file of this tokenizer does not say: with it as options an import gives the tokenizer back.
-pub fn sidecar(tokenizer: &Tokenizer) -> ImportOptions {
+///
+/// # Errors
+/// [`FormatError::Inexpressible`] where options cannot say it.
+pub fn sidecar(tokenizer: &Tokenizer) -> Result<ImportOptions, FormatError> {
+    let inexpressible =
+        |reason: &str| FormatError::Inexpressible { format: "tiktoken", reason: reason.to_owned() };
     let pattern = tokenizer.pattern();
-    let specials = tokenizer.specials().list().iter();
-    ImportOptions {
-        split: pattern.family().map(|f| f.name().to_owned()).or_else(|| pattern.regexes().first().cloned()),
-        digits: None,
-        normalizer: Some(tokenizer.normalizer().name().to_owned()),
-        special: specials.map(|t| (t.name.clone(), t.id)).collect(),
+    let (split, digits) = match (named(pattern), pattern.regexes()) {
+        (Some((family, digits)), _) => (family.name().to_owned(), digits.map(|d| d.name().to_owned())),
+        (None, []) => ("none".to_owned(), None),
+        (None, [regex]) => (regex.clone(), None),
+        (None, _) => return Err(inexpressible("its split is a sequence of patterns")),
+    };
+    let specials = tokenizer.specials().list();
+    if specials.iter().any(|token| !token.special) {
+        return Err(inexpressible("it has added tokens that are not special"));
     }
+    Ok(ImportOptions {
+        split: Some(split),
+        digits,
+        normalizer: Some(tokenizer.normalizer().name().to_owned()),
+        special: specials.iter().map(|t| (t.name.clone(), t.id)).collect(),
+    })
+}
+
+/// The family that a pattern is, perhaps with its number rule replaced.
+fn named(pattern: &Pattern) -> Option<(Family, Option<Digits>)> {
+    let plain = Family::ALL.into_iter().find(|&family| Pattern::of(family) == *pattern);
+    plain.map(|family| (family, None)).or_else(|| {
+        let variants = Family::ALL.into_iter().flat_map(|family| Digits::ALL.map(|digits| (family, digits)));
+        let same = |&(family, digits): &(Family, Digits)| {
+            Pattern::of(family).with_digits(digits).as_ref() == Ok(pattern)
+        };
+        variants.into_iter().find(same).map(|(family, digits)| (family, Some(digits)))
+    })
 }
 
 /// Texts of the kinds that go wrong first: a vocabulary that does not give them back is not served.

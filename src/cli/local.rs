@@ -67,7 +67,24 @@ impl FileOptions {
         }
         Ok((self.format.map(Format::from), options))
     }
+
+    /// The same for a file that may have a sidecar, which an export wrote beside it: taken where no flag is given.
+    fn read_for(&self, source: &str) -> Result<(Option<Format>, ImportOptions), Failure> {
+        let (format, options) = self.read()?;
+        let sidecar = Path::new(source).with_extension("toml");
+        if format.is_some() || options != ImportOptions::default() || is_url(source) || !sidecar.is_file() {
+            return Ok((format, options));
+        }
+        let text = read_file(&sidecar, MAX_SIDECAR_BYTES)?;
+        let text =
+            String::from_utf8(text).map_err(|_| Failure(format!("{}: is not UTF-8", sidecar.display())))?;
+        let options = toml::from_str(&text).map_err(Failure::of(sidecar.display().to_string()))?;
+        Ok((None, options))
+    }
 }
+
+/// The largest sidecar.
+const MAX_SIDECAR_BYTES: usize = 16 << 20;
 
 #[derive(Debug, Args)]
 pub(super) struct ImportArgs {
@@ -86,7 +103,7 @@ pub(super) struct ImportArgs {
 pub(super) async fn import(config: &Config, args: ImportArgs) -> Outcome {
     let name: VocabName = args.name.parse().map_err(Failure::of(&args.name))?;
     let aliases = aliases(&args.alias)?;
-    let (format, options) = args.options.read()?;
+    let (format, options) = args.options.read_for(&args.source)?;
     let bytes = read_source(&args.source, config.max_vocab_bytes).await?;
     let tokenizer = crate::formats::import(&bytes, format, &options).map_err(Failure::of(&args.source))?;
     let format = format.or_else(|| Format::detect(&bytes)).map_or("unknown", Format::name);
@@ -172,12 +189,19 @@ pub(super) async fn export(config: &Config, args: ExportArgs) -> Outcome {
     let format = Format::from(args.format);
     let bytes = crate::formats::export(&loaded.tokenizer, format)?;
     let Some(path) = args.output else { return print(&bytes) };
-    write_file(&path, &bytes)?;
-    if format == Format::Tiktoken {
-        let options = crate::formats::sidecar(&loaded.tokenizer);
-        write_file(&path.with_extension("toml"), toml::to_string(&options)?.as_bytes())?;
+    if format != Format::Tiktoken {
+        return write_file(&path, &bytes);
     }
-    Ok(())
+    let sidecar = path.with_extension("toml");
+    if sidecar == path {
+        return Err(Failure(format!(
+            "{}: the sidecar would have the same name; name the file .tiktoken",
+            path.display()
+        )));
+    }
+    let options = toml::to_string(&crate::formats::sidecar(&loaded.tokenizer)?)?;
+    write_file(&path, &bytes)?;
+    write_file(&sidecar, options.as_bytes())
 }
 
 #[derive(Debug, Args)]
@@ -278,7 +302,7 @@ pub(super) struct InspectArgs {
 pub(super) async fn inspect(config: &Config, args: InspectArgs) -> Outcome {
     let registry = open::registry_to_read(config).await?;
     if Path::new(&args.what).is_file() {
-        let (format, options) = args.options.read()?;
+        let (format, options) = args.options.read_for(&args.what)?;
         let bytes = read_file(Path::new(&args.what), config.max_vocab_bytes)?;
         let tokenizer = crate::formats::import(&bytes, format, &options).map_err(Failure::of(&args.what))?;
         // The facts of a file are those that it would be published with.

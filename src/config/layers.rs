@@ -20,6 +20,7 @@ pub(super) const LIMITS: &[(&str, i64, i64)] = &[
     ("max_upload_bytes", KIB, 1024 * TIB),
     ("max_vocab_bytes", KIB, 4 * GIB),
     ("max_batch_texts", 1, 10_000_000),
+    ("max_decoded_bytes", 1, 1 << 40),
     ("max_resident_bytes", MIB, 1024 * TIB),
     ("keep_versions", 0, u32::MAX as i64),
     ("min_free_bytes", 0, 1024 * TIB),

@@ -16,6 +16,21 @@ pub struct DecodeError {
 }
 
 impl Tokenizer {
+    /// How many bytes [`Tokenizer::decode_bytes`] gives, without making them.
+    ///
+    /// # Errors
+    /// [`DecodeError`] names the first unknown id.
+    pub fn decoded_len(&self, ids: &[TokenId], skip_special: bool) -> Result<u64, DecodeError> {
+        let mut total = 0;
+        for (index, &id) in ids.iter().enumerate() {
+            let bytes = self.vocab().bytes(id).ok_or(DecodeError { index, id })?;
+            if !(skip_special && self.is_special(id)) {
+                total += bytes.len() as u64;
+            }
+        }
+        Ok(total)
+    }
+
     /// The bytes of a sequence of tokens; with `skip_special` those of special tokens are left out.
     ///
     /// # Errors

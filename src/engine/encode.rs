@@ -23,6 +23,21 @@ pub struct Scratch {
     pub(super) ids: Vec<TokenId>,
 }
 
+/// What a scratch may keep from text to text.
+const KEPT_BYTES: usize = 1 << 20;
+
+impl Scratch {
+    /// Lets go of what an uncommonly long pretoken needed.
+    pub fn trim(&mut self) {
+        let held = self.symbols.capacity() * size_of::<Symbol>()
+            + self.heap.capacity() * 8
+            + self.ids.capacity() * 4;
+        if held > KEPT_BYTES {
+            *self = Self::default();
+        }
+    }
+}
+
 /// A symbol and its merge with the one to the right.
 #[derive(Debug, Clone, Copy)]
 struct Symbol {

@@ -4,6 +4,7 @@
 
 use super::TokenId;
 use aho_corasick::{AhoCorasick, MatchKind};
+use std::collections::HashMap;
 use std::ops::Range;
 
 /// A token that is recognised by its name before the text is split.
@@ -69,6 +70,8 @@ pub enum SpecialError {
 #[derive(Debug, Clone)]
 pub struct SpecialTokens {
     list: Vec<Special>,
+    /// Position in `list` of each name.
+    by_name: HashMap<String, usize>,
     all: Option<AhoCorasick>,
     added: Option<AhoCorasick>,
     /// Position in `list` of each pattern of `added`.
@@ -82,8 +85,8 @@ pub struct Matcher<'t> {
     automaton: Option<std::borrow::Cow<'t, AhoCorasick>>,
     /// Position in `tokens.list` of each pattern, where the automaton is not over the whole list.
     index: Option<std::borrow::Cow<'t, [usize]>>,
-    /// With `OnSpecial::Error`: names outside this list are an error.
-    strict: Option<Vec<usize>>,
+    /// With `OnSpecial::Error`: whether each token of the list is allowed; another one is an error.
+    strict: Option<Vec<bool>>,
 }
 
 /// A special token found in a text.
@@ -101,19 +104,19 @@ impl SpecialTokens {
     /// # Errors
     /// Empty or repeated names.
     pub fn new(list: Vec<Special>) -> Result<Self, SpecialError> {
-        let mut names = std::collections::HashSet::new();
-        for token in &list {
+        let mut by_name = HashMap::with_capacity(list.len());
+        for (position, token) in list.iter().enumerate() {
             if token.name.is_empty() {
                 return Err(SpecialError::EmptyName { id: token.id });
             }
-            if !names.insert(token.name.as_str()) {
+            if by_name.insert(token.name.clone(), position).is_some() {
                 return Err(SpecialError::DuplicateName { id: token.id });
             }
         }
         let added_index: Vec<usize> = (0..list.len()).filter(|&i| !list[i].special).collect();
         let all = automaton(list.iter().map(|t| &t.name))?;
         let added = automaton(added_index.iter().map(|&i| &list[i].name))?;
-        Ok(Self { list, all, added, added_index })
+        Ok(Self { list, by_name, all, added, added_index })
     }
 
     /// The tokens, in the order given.
@@ -123,7 +126,7 @@ impl SpecialTokens {
 
     /// The token of that name.
     pub fn by_name(&self, name: &str) -> Option<&Special> {
-        self.list.iter().find(|t| t.name == name)
+        self.by_name.get(name).map(|&position| &self.list[position])
     }
 
     /// Bytes of heap that names and matchers hold.
@@ -143,9 +146,7 @@ impl SpecialTokens {
             .allowed
             .iter()
             .enumerate()
-            .map(|(index, name)| {
-                self.list.iter().position(|t| t.name == *name).ok_or(SpecialError::UnknownName { index })
-            })
+            .map(|(index, name)| self.by_name.get(name).copied().ok_or(SpecialError::UnknownName { index }))
             .collect::<Result<Vec<_>, _>>()?;
         let whole = |strict| Matcher {
             tokens: self,
@@ -155,7 +156,11 @@ impl SpecialTokens {
         };
         Ok(match policy.others {
             OnSpecial::Parse => whole(None),
-            OnSpecial::Error => whole(Some(allowed)),
+            OnSpecial::Error => {
+                let mut strict = vec![false; self.list.len()];
+                allowed.into_iter().for_each(|position| strict[position] = true);
+                whole(Some(strict))
+            }
             OnSpecial::Text if allowed.is_empty() => Matcher {
                 tokens: self,
                 automaton: self.added.as_ref().map(Cow::Borrowed),
@@ -175,6 +180,11 @@ impl SpecialTokens {
 }
 
 impl Matcher<'_> {
+    /// Whether a name may be an error.
+    pub(super) fn denies(&self) -> bool {
+        self.strict.is_some()
+    }
+
     /// The first special token at or after `from`.
     pub fn next(&self, text: &str, from: usize) -> Option<Found> {
         let input = aho_corasick::Input::new(text).span(from..text.len());
@@ -182,8 +192,7 @@ impl Matcher<'_> {
         let pattern = found.pattern().as_usize();
         let position = self.index.as_ref().map_or(pattern, |index| index[pattern]);
         let token = &self.tokens.list[position];
-        let denied =
-            token.special && self.strict.as_ref().is_some_and(|allowed| !allowed.contains(&position));
+        let denied = token.special && self.strict.as_ref().is_some_and(|allowed| !allowed[position]);
         Some(if denied { Found::Denied(found.range()) } else { Found::Token(found.range(), token.id) })
     }
 }

@@ -5,7 +5,7 @@
 
 use super::encode::merge;
 use super::merges::DuplicatePair;
-use super::special::{Found, Matcher, OnSpecial, SpecialError};
+use super::special::{Found, Matcher, SpecialError};
 use super::{
     Merge, MergeTable, Normalizer, OffsetUnit, Pattern, Scratch, Span, Special, SpecialPolicy, SpecialTokens,
     SplitError, TokenId, Vocab, VocabError, offsets,
@@ -236,6 +236,14 @@ impl Tokenizer {
             + self.special_ids.capacity()
     }
 
+    /// Makes a policy on special tokens ready for many texts; [`Tokenizer::encode`] does so for one.
+    ///
+    /// # Errors
+    /// It names a token that the vocabulary does not have.
+    pub fn matcher(&self, policy: &SpecialPolicy<'_>) -> Result<Matcher<'_>, SpecialError> {
+        self.specials.matcher(policy)
+    }
+
     /// Encodes a text.
     ///
     /// # Errors
@@ -246,14 +254,28 @@ impl Tokenizer {
         options: &EncodeOptions<'_>,
         scratch: &mut Scratch,
     ) -> Result<Encoding, EncodeError> {
+        self.encode_matched(text, &self.matcher(&options.special)?, options, scratch)
+    }
+
+    /// The same with a policy made ready before, which stands in for that of the options.
+    ///
+    /// # Errors
+    /// See [`EncodeError`].
+    pub fn encode_matched(
+        &self,
+        text: &str,
+        matcher: &Matcher<'_>,
+        options: &EncodeOptions<'_>,
+        scratch: &mut Scratch,
+    ) -> Result<Encoding, EncodeError> {
         let mut encoding = Encoding::default();
         let max = options.max_tokens.unwrap_or(usize::MAX);
         // Only what is cut on the right can be left unread.
         let stop = if options.keep == Keep::Start { max } else { usize::MAX };
         match options.offsets {
-            None => self.encode_into(text, &options.special, stop, scratch, &mut encoding.ids)?,
+            None => self.encode_into(text, matcher, stop, scratch, &mut encoding.ids)?,
             Some(unit) => {
-                self.encode_with_spans(text, &options.special, stop, scratch, &mut encoding)?;
+                self.encode_with_spans(text, matcher, stop, scratch, &mut encoding)?;
                 offsets::convert(text, &mut encoding.spans, unit);
             }
         }
@@ -281,13 +303,13 @@ impl Tokenizer {
     pub fn encode_into(
         &self,
         text: &str,
-        special: &SpecialPolicy<'_>,
+        matcher: &Matcher<'_>,
         stop: usize,
         scratch: &mut Scratch,
         out: &mut Vec<TokenId>,
     ) -> Result<(), EncodeError> {
         let start = out.len();
-        self.parts(text, special, |part| {
+        self.parts(text, matcher, |part| {
             match part {
                 Part::Token(id, _) => out.push(id),
                 Part::Text(text, _) => self.pattern.for_each(&self.normalizer.apply(text), |piece| {
@@ -310,10 +332,24 @@ impl Tokenizer {
         limit: Option<usize>,
         scratch: &mut Scratch,
     ) -> Result<Count, EncodeError> {
+        self.count_matched(text, &self.matcher(special)?, limit, scratch)
+    }
+
+    /// The same with a policy made ready before.
+    ///
+    /// # Errors
+    /// See [`EncodeError`].
+    pub fn count_matched(
+        &self,
+        text: &str,
+        matcher: &Matcher<'_>,
+        limit: Option<usize>,
+        scratch: &mut Scratch,
+    ) -> Result<Count, EncodeError> {
         let limit = limit.unwrap_or(usize::MAX);
         let mut tokens = 0;
         let mut ids = std::mem::take(&mut scratch.ids);
-        let outcome = self.parts(text, special, |part| {
+        let outcome = self.parts(text, matcher, |part| {
             match part {
                 Part::Token(..) => tokens += 1,
                 Part::Text(text, _) => self.pattern.for_each(&self.normalizer.apply(text), |piece| {
@@ -332,13 +368,13 @@ impl Tokenizer {
     fn encode_with_spans(
         &self,
         text: &str,
-        special: &SpecialPolicy<'_>,
+        matcher: &Matcher<'_>,
         stop: usize,
         scratch: &mut Scratch,
         out: &mut Encoding,
     ) -> Result<(), EncodeError> {
         let Encoding { ids, spans, .. } = out;
-        self.parts(text, special, |part| {
+        self.parts(text, matcher, |part| {
             match part {
                 Part::Token(id, range) => {
                     ids.push(id);
@@ -368,17 +404,16 @@ impl Tokenizer {
     fn parts<'t>(
         &self,
         text: &'t str,
-        policy: &SpecialPolicy<'_>,
+        matcher: &Matcher<'_>,
         mut take: impl FnMut(Part<'t>) -> Result<ControlFlow<()>, EncodeError>,
     ) -> Result<(), EncodeError> {
         let limit = u32::MAX as usize - 1;
         if text.len() > limit {
             return Err(EncodeError::TooLong { limit });
         }
-        let matcher = self.specials.matcher(policy)?;
         // A name that is not allowed is an error wherever it stands, even behind the tokens that are wanted.
-        if policy.others == OnSpecial::Error {
-            deny(&matcher, text)?;
+        if matcher.denies() {
+            deny(matcher, text)?;
         }
         let mut from = 0;
         loop {

@@ -65,11 +65,17 @@ const PUBLISHED: [Published; 5] = [
     },
 ];
 
-/// Whether the first line is one of this format.
+/// Whether one of the first lines is of this format, or looks as if it was meant to be: what is wrong with it is then
+/// told by its line.
 pub fn looks_like(bytes: &[u8]) -> bool {
-    let head = &bytes[..bytes.len().min(2 * MAX_TOKEN_BYTES)];
-    let line = head.split(|&b| b == b'\n').next().unwrap_or_default();
-    parse_line(line).is_ok_and(|token| token.is_some())
+    let head = &bytes[..bytes.len().min(4 * MAX_TOKEN_BYTES)];
+    let meant = |line: &[u8]| {
+        let mut words = line.trim_ascii_end().split(|&b| b == b' ');
+        let (token, rank, rest) = (words.next(), words.next(), words.next());
+        let is_token = token.is_some_and(|t| t.iter().all(u8::is_ascii_graphic));
+        is_token && rest.is_none() && rank.is_some_and(|r| !r.is_empty() && r.iter().all(u8::is_ascii_digit))
+    };
+    head.split(|&b| b == b'\n').take(4).any(meant)
 }
 
 /// Reads a file. Options override what is known of a published file.
@@ -120,6 +126,9 @@ pub fn write(tokenizer: &Tokenizer) -> Result<Vec<u8>, FormatError> {
         .collect();
     let inexpressible =
         |reason: &str| FormatError::Inexpressible { format: "tiktoken", reason: reason.to_owned() };
+    if tokens.iter().any(|(_, bytes)| bytes.len() > MAX_TOKEN_BYTES) {
+        return Err(inexpressible("it has a token of over 16384 bytes"));
+    }
     let derived = derive_merges(&tokens).map_err(|e| inexpressible(&e.to_string()))?;
     if derived != tokenizer.merges() {
         return Err(inexpressible("its merges do not follow the order of its ids"));
@@ -208,10 +217,10 @@ fn parse_line(line: &[u8]) -> Result<Option<(Vec<u8>, TokenId)>, &'static str> {
     }
     let space = line.iter().position(|&b| b == b' ').ok_or("is not `base64 rank`")?;
     let (token, rank) = (&line[..space], &line[space + 1..]);
-    if token.len() > MAX_TOKEN_BYTES * 4 / 3 {
+    let token = STANDARD.decode(token).map_err(|_| "the token is not valid base64")?;
+    if token.len() > MAX_TOKEN_BYTES {
         return Err("the token has over 16384 bytes");
     }
-    let token = STANDARD.decode(token).map_err(|_| "the token is not valid base64")?;
     if token.is_empty() {
         return Err("the token is empty");
     }

@@ -5,7 +5,7 @@ use super::problem::{Problem, ProblemBody};
 use super::reply::{Made, check_if_match};
 use super::state::AppState;
 use super::wanted::wanted;
-use crate::engine::{TokenId, Tokenizer};
+use crate::engine::{DecodeError, TokenId, Tokenizer};
 use crate::jobs::VocabTriple;
 use axum::extract::State;
 use axum::http::HeaderMap;
@@ -129,8 +129,11 @@ pub(super) async fn decode(
     let loaded = app.registry.resolve(vocab.as_ref()).await?;
     check_if_match(&headers, &loaded.facts)?;
     let (tokens, version) = (request.ids.len(), loaded.facts.clone());
-    let made = app.cpu.run(tokens * BYTES_PER_ID, move || {
-        let bytes = bytes_of(&loaded.tokenizer, &request.ids, request.skip_special_tokens, "/ids")?;
+    let (size, limit) = (work(&app, &loaded.tokenizer, [&request.ids]), app.config.max_decoded_bytes);
+    let made = app.cpu.run(size, move || {
+        let mut left = limit;
+        let bytes =
+            bytes_of(&loaded.tokenizer, &request.ids, request.skip_special_tokens, "/ids", &mut left)?;
         let vocab = VocabTriple::from(&*loaded.facts);
         let reply = if request.errors == OnInvalid::Bytes {
             DecodeReply { vocab, text: None, valid_utf8: None, bytes_b64: Some(STANDARD.encode(bytes)) }
@@ -168,11 +171,13 @@ pub(super) async fn decode_batch(
     let loaded = app.registry.resolve(vocab.as_ref()).await?;
     check_if_match(&headers, &loaded.facts)?;
     let (tokens, version) = (request.ids.iter().map(Vec::len).sum::<usize>(), loaded.facts.clone());
-    let made = app.cpu.run(tokens * BYTES_PER_ID, move || {
+    let (size, limit) = (work(&app, &loaded.tokenizer, &request.ids), app.config.max_decoded_bytes);
+    let made = app.cpu.run(size, move || {
+        let mut left = limit;
         let (mut texts, mut valid_utf8, mut bytes_b64) = (Vec::new(), Vec::new(), Vec::new());
         for (index, ids) in request.ids.iter().enumerate() {
             let pointer = format!("/ids/{index}");
-            let bytes = bytes_of(&loaded.tokenizer, ids, request.skip_special_tokens, &pointer)?;
+            let bytes = bytes_of(&loaded.tokenizer, ids, request.skip_special_tokens, &pointer, &mut left)?;
             if request.errors == OnInvalid::Bytes {
                 bytes_b64.push(STANDARD.encode(bytes));
             } else {
@@ -195,15 +200,37 @@ pub(super) async fn decode_batch(
     Ok(made)
 }
 
+/// How much work decoding is, in bytes. Few ids may stand for many bytes; many ids are long work in any case.
+fn work<'i>(
+    app: &AppState,
+    tokenizer: &Tokenizer,
+    sequences: impl IntoIterator<Item = &'i Vec<TokenId>>,
+) -> usize {
+    let mut size = 0;
+    for ids in sequences {
+        size += BYTES_PER_ID * (1 + ids.len());
+        if size > app.config.inline_bytes {
+            break;
+        }
+        size += tokenizer.decoded_len(ids, false).map_or(0, |n| n as usize);
+    }
+    size
+}
+
+/// Decodes, taking what it needs from the bytes that are `left`.
 fn bytes_of(
     tokenizer: &Tokenizer,
     ids: &[TokenId],
     skip_special: bool,
     pointer: &str,
+    left: &mut u64,
 ) -> Result<Vec<u8>, Problem> {
-    tokenizer
-        .decode_bytes(ids, skip_special)
-        .map_err(|e| Problem::unknown_id(format!("{pointer}/{}", e.index), e.id))
+    let unknown = |e: DecodeError| Problem::unknown_id(format!("{pointer}/{}", e.index), e.id);
+    let needed = tokenizer.decoded_len(ids, skip_special).map_err(unknown)?;
+    *left = left.checked_sub(needed).ok_or_else(|| {
+        Problem::invalid(pointer, "stands for more bytes than max_decoded_bytes allows for one request")
+    })?;
+    tokenizer.decode_bytes(ids, skip_special).map_err(unknown)
 }
 
 fn text_of(bytes: Vec<u8>, errors: OnInvalid, pointer: &str) -> Result<(String, bool), Problem> {

@@ -248,7 +248,21 @@ thread_local! {
 }
 
 fn with_scratch<T>(work: impl FnOnce(&mut Scratch) -> T) -> T {
-    SCRATCH.with_borrow_mut(work)
+    SCRATCH.with_borrow_mut(|scratch| {
+        let result = work(scratch);
+        scratch.trim();
+        result
+    })
+}
+
+/// Work that a text and an allowed name cost beside their bytes, in bytes.
+const BYTES_PER_TEXT: usize = 64;
+const BYTES_PER_NAME: usize = 256;
+
+/// How much work a request is, in bytes of text.
+fn work(texts: &[String], allowed: &[String]) -> usize {
+    let bytes: usize = texts.iter().map(|text| text.len() + BYTES_PER_TEXT).sum();
+    bytes + allowed.len() * BYTES_PER_NAME
 }
 
 /// Encode a text.
@@ -272,9 +286,10 @@ pub(super) async fn encode(
     let loaded = app.registry.resolve(vocab.as_ref()).await?;
     check_if_match(&headers, &loaded.facts)?;
     let (bytes, version) = (request.text.len(), loaded.facts.clone());
+    let size = work(std::slice::from_ref(&request.text), &request.allowed_special);
     let (made, tokens) = app
         .cpu
-        .run(bytes, move || {
+        .run(size, move || {
             let returns = |part| request.wanted.contains(&part);
             let options = EncodeOptions {
                 special: policy(request.special, &request.allowed_special),
@@ -314,21 +329,24 @@ pub(super) async fn encode_batch(
     check_texts(&app, &request.texts)?;
     let loaded = app.registry.resolve(vocab.as_ref()).await?;
     check_if_match(&headers, &loaded.facts)?;
-    let (bytes, version) = (request.texts.iter().map(String::len).sum(), loaded.facts.clone());
+    let (bytes, version) = (request.texts.iter().map(String::len).sum::<usize>(), loaded.facts.clone());
+    let size = work(&request.texts, &request.allowed_special);
     let (made, tokens) = app
         .cpu
-        .run(bytes, move || {
+        .run(size, move || {
             let options = EncodeOptions {
                 special: policy(request.special, &request.allowed_special),
                 offsets: None,
                 max_tokens,
                 keep: keep(request.truncation_side),
             };
+            let matcher = loaded.tokenizer.matcher(&options.special);
+            let matcher = matcher.map_err(|e| Problem::encode("/texts", &e.into()))?;
             let encodings = with_scratch(|scratch| {
                 let texts = request.texts.iter().enumerate();
                 texts
                     .map(|(index, text)| {
-                        let encoding = loaded.tokenizer.encode(text, &options, scratch);
+                        let encoding = loaded.tokenizer.encode_matched(text, &matcher, &options, scratch);
                         encoding.map_err(|e| Problem::encode(&format!("/texts/{index}"), &e))
                     })
                     .collect::<Result<Vec<Encoding>, _>>()
@@ -370,19 +388,22 @@ pub(super) async fn count(
     check_texts(&app, &texts)?;
     let loaded = app.registry.resolve(vocab.as_ref()).await?;
     check_if_match(&headers, &loaded.facts)?;
-    let (bytes, version) = (texts.iter().map(String::len).sum(), loaded.facts.clone());
+    let (bytes, version) = (texts.iter().map(String::len).sum::<usize>(), loaded.facts.clone());
+    let size = work(&texts, &request.allowed_special);
     let (made, total) = app
         .cpu
-        .run(bytes, move || {
-            let special = policy(request.special, &request.allowed_special);
+        .run(size, move || {
+            let matcher = loaded.tokenizer.matcher(&policy(request.special, &request.allowed_special));
+            let matcher = matcher.map_err(|e| Problem::encode("/allowed_special", &e.into()))?;
             let (mut counts, mut total, mut exceeded) = (Vec::with_capacity(texts.len()), 0, false);
             with_scratch(|scratch| {
                 for (index, text) in texts.iter().enumerate() {
                     let rest = limit.map(|limit| limit - total);
-                    let count = loaded.tokenizer.count(text, &special, rest, scratch).map_err(|e| {
-                        let pointer = if single { "/text".to_owned() } else { format!("/texts/{index}") };
-                        Problem::encode(&pointer, &e)
-                    })?;
+                    let count =
+                        loaded.tokenizer.count_matched(text, &matcher, rest, scratch).map_err(|e| {
+                            let pointer = if single { "/text".to_owned() } else { format!("/texts/{index}") };
+                            Problem::encode(&pointer, &e)
+                        })?;
                     counts.push(count.tokens);
                     total += count.tokens;
                     exceeded = count.exceeded;

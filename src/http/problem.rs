@@ -11,9 +11,12 @@ use utoipa::ToSchema;
 
 mod causes;
 
-/// What went wrong with a request.
+/// What went wrong with a request. Boxed, as every handler's result has room for one.
 #[derive(Debug, Clone)]
-pub struct Problem {
+pub struct Problem(Box<Parts>);
+
+#[derive(Debug, Clone)]
+struct Parts {
     status: StatusCode,
     code: &'static str,
     detail: String,
@@ -61,21 +64,21 @@ const RETRY_AFTER: u64 = 1;
 impl Problem {
     fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
         let (detail, more) = (detail.into(), Map::new());
-        Self { status, code, detail, pointer: None, more, retry_after: None, allow: None }
+        Self(Box::new(Parts { status, code, detail, pointer: None, more, retry_after: None, allow: None }))
     }
 
     fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
-        self.more.insert(name.to_owned(), value.into());
+        self.0.more.insert(name.to_owned(), value.into());
         self
     }
 
     fn at(mut self, pointer: impl Into<String>) -> Self {
-        self.pointer = Some(pointer.into());
+        self.0.pointer = Some(pointer.into());
         self
     }
 
     fn retry(mut self) -> Self {
-        self.retry_after = Some(RETRY_AFTER);
+        self.0.retry_after = Some(RETRY_AFTER);
         self
     }
 
@@ -117,7 +120,9 @@ impl Problem {
     /// 405: the route exists with other methods.
     pub fn method_not_allowed(allow: Option<HeaderValue>) -> Self {
         let detail = "the route does not take this method";
-        Self { allow, ..Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail) }
+        let mut problem = Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail);
+        problem.0.allow = allow;
+        problem
     }
 
     /// 408: the body came too slowly.
@@ -189,33 +194,34 @@ impl Problem {
 
     /// The status.
     pub fn status(&self) -> StatusCode {
-        self.status
+        self.0.status
     }
 
     /// The stable word.
     pub fn code(&self) -> &'static str {
-        self.code
+        self.0.code
     }
 
     /// The answer, with the id of the request.
     pub fn render(self, request_id: &str) -> Response {
+        let parts = *self.0;
         let body = ProblemBody {
             kind: "about:blank",
-            title: self.status.canonical_reason().unwrap_or("Error"),
-            status: self.status.as_u16(),
-            code: self.code,
-            detail: self.detail,
-            pointer: self.pointer,
+            title: parts.status.canonical_reason().unwrap_or("Error"),
+            status: parts.status.as_u16(),
+            code: parts.code,
+            detail: parts.detail,
+            pointer: parts.pointer,
             request_id: request_id.to_owned(),
-            more: self.more,
+            more: parts.more,
         };
         let body = serde_json::to_vec(&body).unwrap_or_default();
         let mut response =
-            (self.status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
-        if let Some(seconds) = self.retry_after {
+            (parts.status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
+        if let Some(seconds) = parts.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if let Some(allow) = self.allow {
+        if let Some(allow) = parts.allow {
             response.headers_mut().insert(header::ALLOW, allow);
         }
         response
@@ -225,7 +231,7 @@ impl Problem {
 /// The layer that knows the request id finds the problem among the extensions and renders it.
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let mut response = self.status.into_response();
+        let mut response = self.0.status.into_response();
         response.extensions_mut().insert(self);
         response
     }

@@ -149,11 +149,19 @@ struct Counted<'p> {
 
 impl Read for Counted<'_> {
     fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        if self.progress.stopped() {
+            return Err(std::io::Error::other(Stop));
+        }
         let n = self.file.read(into)?;
         self.progress.read(n as u64);
         Ok(n)
     }
 }
+
+/// Says that reading ended because the job is to stop.
+#[derive(Debug, thiserror::Error)]
+#[error("stopped")]
+struct Stop;
 
 /// Marks errors of a decompressor, so that they can be told from those of the disk.
 struct Packed<R> {
@@ -169,6 +177,7 @@ impl<R: Read> Read for Packed<R> {
     fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
         self.inner.read(into).map_err(|e| match e.raw_os_error() {
             Some(_) => e,
+            None if e.get_ref().is_some_and(|e| e.is::<Stop>()) => e,
             None => std::io::Error::other(NotPacked(self.format)),
         })
     }
@@ -231,6 +240,9 @@ impl Utf8<'_, '_> {
 
     fn io(&self, error: std::io::Error) -> CorpusError {
         let file = self.name.to_owned();
+        if error.get_ref().is_some_and(|e| e.is::<Stop>()) {
+            return CorpusError::Stopped;
+        }
         match error.get_ref().and_then(|e| e.downcast_ref::<NotPacked>()) {
             Some(NotPacked(format)) => CorpusError::Compression { file, format },
             None => CorpusError::Io { file, kind: error.kind() },

@@ -333,7 +333,6 @@ struct Ended {
 }
 
 impl Shared {
-
     /// Everything that can be said of a request before it runs.
     async fn check(
         self: &Arc<Self>,
@@ -402,8 +401,9 @@ impl Shared {
         }
         // Requests may hold texts; one whose job has ended, or never came to be, must not stay.
         for (listed, segment) in listed.iter().filter_map(|l| Some((l, l.key.as_job_request()?))) {
-            let needed = JobId::parse(segment.as_str())
-                .is_some_and(|id| lock(&self.state).jobs.get(&id).is_some_and(|job| !job.record.state.ended()));
+            let needed = JobId::parse(segment.as_str()).is_some_and(|id| {
+                lock(&self.state).jobs.get(&id).is_some_and(|job| !job.record.state.ended())
+            });
             if !needed {
                 let _ = self.store.delete(&listed.key).await;
             }

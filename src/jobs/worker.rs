@@ -318,8 +318,8 @@ fn learned(
         .iter()
         .map(|(name, id)| Special { name: name.clone(), id: *id, special: true })
         .collect();
-    let is_special = |id: u32| specials.iter().any(|s| s.id == id);
-    let tokens = (0..).zip(trained.tokens).filter(|(id, _)| !is_special(*id)).collect();
+    let special_ids: std::collections::HashSet<u32> = specials.iter().map(|s| s.id).collect();
+    let tokens = (0..).zip(trained.tokens).filter(|(id, _)| !special_ids.contains(id)).collect();
     let merges = trained.merges.iter().map(|m| Merge { left: m.left, right: m.right, id: m.id }).collect();
     let parts = TokenizerParts {
         tokens,

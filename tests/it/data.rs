@@ -1,4 +1,4 @@
-//! Test data: the full set beside the project (`../shared/data`, or where `VOCABD_SHARED_DATA` says) and the small
+//! Test data: the full set beside the project (`../shared/data`, or where `SHARED_DATA_DIR` says) and the small
 //! part of it in `tests/data`, which is always there.
 
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// A file of the full set, decompressed; `None` where the set is not there. A set that is there but lacks the file
 /// is an error in itself.
 pub(crate) fn shared(path: &str) -> Option<Vec<u8>> {
-    let root = std::env::var_os("VOCABD_SHARED_DATA")
+    let root = std::env::var_os("SHARED_DATA_DIR")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data"), PathBuf::from);
     root.is_dir().then(|| read(&root, path).unwrap_or_else(|| panic!("{path} is not in {}", root.display())))
 }
@@ -19,7 +19,7 @@ pub(crate) fn local(path: &str) -> Vec<u8> {
 
 /// Names of the files of a folder of the full set, without `.zst`, sorted; empty where the set is not there.
 pub(crate) fn shared_names(folder: &str) -> Vec<String> {
-    let root = std::env::var_os("VOCABD_SHARED_DATA")
+    let root = std::env::var_os("SHARED_DATA_DIR")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data"), PathBuf::from);
     let Ok(entries) = std::fs::read_dir(root.join(folder)) else { return Vec::new() };
     let mut names: Vec<String> = entries

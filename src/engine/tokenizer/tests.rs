@@ -1,4 +1,5 @@
 use super::*;
+use crate::engine::OnSpecial;
 use crate::engine::{DecodeError, DecodeStream};
 use proptest::prelude::*;
 

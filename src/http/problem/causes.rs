@@ -62,7 +62,7 @@ impl From<ResolveError> for Problem {
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         let failed = |status, code, detail: &str| {
-            tracing::error!(%error, code, "storage failed");
+            tracing::error!(?error, code, "storage failed");
             Self::new(status, code, detail).retry()
         };
         match &error {
