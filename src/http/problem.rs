@@ -19,8 +19,9 @@ pub struct Problem {
     detail: String,
     pointer: Option<String>,
     more: Map<String, Value>,
-    retry_after: Option<u64>,
-    allow: Option<HeaderValue>,
+    retry: bool,
+    /// Boxed as it is rare, and every result of a handler carries the size of a problem.
+    allow: Option<Box<HeaderValue>>,
 }
 
 /// The body of an error answer, `application/problem+json`.
@@ -61,7 +62,7 @@ const RETRY_AFTER: u64 = 1;
 impl Problem {
     fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
         let (detail, more) = (detail.into(), Map::new());
-        Self { status, code, detail, pointer: None, more, retry_after: None, allow: None }
+        Self { status, code, detail, pointer: None, more, retry: false, allow: None }
     }
 
     fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
@@ -75,7 +76,7 @@ impl Problem {
     }
 
     fn retry(mut self) -> Self {
-        self.retry_after = Some(RETRY_AFTER);
+        self.retry = true;
         self
     }
 
@@ -117,7 +118,10 @@ impl Problem {
     /// 405: the route exists with other methods.
     pub fn method_not_allowed(allow: Option<HeaderValue>) -> Self {
         let detail = "the route does not take this method";
-        Self { allow, ..Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail) }
+        Self {
+            allow: allow.map(Box::new),
+            ..Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
+        }
     }
 
     /// 408: the body came too slowly.
@@ -212,11 +216,11 @@ impl Problem {
         let body = serde_json::to_vec(&body).unwrap_or_default();
         let mut response =
             (self.status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
-        if let Some(seconds) = self.retry_after {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        if self.retry {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER));
         }
         if let Some(allow) = self.allow {
-            response.headers_mut().insert(header::ALLOW, allow);
+            response.headers_mut().insert(header::ALLOW, *allow);
         }
         response
     }
