@@ -6,9 +6,12 @@ mod serve;
 mod train;
 
 use crate::config::{self, Config};
+use crate::shutdown;
 use clap::{Args, Parser, Subcommand};
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// A vocabulary server: trains, serves and hot-swaps byte-level BPE vocabularies over HTTP.
 #[derive(Debug, Parser)]
@@ -91,6 +94,9 @@ impl Failure {
 
 type Outcome = Result<(), Failure>;
 
+/// How long work that nobody waits for any more may go on after the command has ended.
+const LEFT_BEHIND: Duration = Duration::from_secs(1);
+
 /// Runs the program.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -118,7 +124,8 @@ fn run(cli: Cli) -> Outcome {
     }
     let config = Config::load(cli.common.config.as_deref(), config::process_env()?, flags)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async move {
+    let outcome = runtime.block_on(async move {
+        shutdown::survive_file_size_limit()?;
         match command {
             Command::Serve(_) => serve::serve(config).await,
             Command::Import(args) => local::import(&config, args).await,
@@ -131,12 +138,14 @@ fn run(cli: Cli) -> Outcome {
             Command::Openapi => Ok(()),
             Command::Health(args) => serve::health(&config, args).await,
         }
-    })
+    });
+    // Work on the blocking pool that does not stop when it is told to does not hold up the end.
+    runtime.shutdown_timeout(LEFT_BEHIND);
+    outcome
 }
 
 /// Writes to standard output. A reader that has gone (`vocabd ... | head`) is no error.
 fn print(bytes: &[u8]) -> Outcome {
-    use std::io::Write;
     let mut out = std::io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {
         Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
@@ -146,6 +155,30 @@ fn print(bytes: &[u8]) -> Outcome {
 
 fn print_line(line: &str) -> Outcome {
     print(format!("{line}\n").as_bytes())
+}
+
+/// Writes a file that is whole or not there; what was there before stays until then. What is no regular file (a pipe, a
+/// terminal) is written to as it is.
+fn write_file(path: &Path, bytes: &[u8]) -> Outcome {
+    let written = match std::fs::metadata(path) {
+        Ok(there) if !there.is_file() => std::fs::write(path, bytes),
+        _ => replace_file(path, bytes),
+    };
+    written.map_err(Failure::of(path.display()))
+}
+
+fn replace_file(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    // Through links, so that it is the file behind them that changes.
+    let path = &path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let mut part = path.as_os_str().to_owned();
+    part.push(format!(".{}.part", uuid::Uuid::new_v4().simple()));
+    let written = std::fs::File::create_new(&part)
+        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
+        .and_then(|()| std::fs::rename(&part, path));
+    if written.is_err() {
+        let _ = std::fs::remove_file(&part);
+    }
+    written
 }
 
 #[expect(clippy::print_stderr, reason = "the one place where a command complains to a person")]

@@ -48,7 +48,10 @@ pub async fn download(
     }
     // The first call in a process counts; a provider that is set already serves as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = reqwest::Client::builder()
+    let builder = reqwest::Client::builder();
+    // This machine is never reached through a proxy, whatever the environment says: `health` asks here.
+    let builder = if is_loopback(&url) { builder.no_proxy() } else { builder };
+    let client = builder
         .user_agent(concat!("vocabd/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(TIMEOUT)
         .read_timeout(TIMEOUT)
@@ -77,6 +80,12 @@ pub async fn download(
         return Err(FetchError::Transfer("the answer ended early".to_owned()));
     }
     Ok(file.freeze())
+}
+
+fn is_loopback(url: &reqwest::Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+    host == "localhost" || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// The innermost cause says most: "connection refused" rather than "error sending request".

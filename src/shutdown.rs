@@ -32,11 +32,22 @@ pub fn install() -> io::Result<Signals> {
     let interrupt = signal(SignalKind::interrupt())?;
     tokio::spawn(end_on(terminate, interrupt, shutdown.clone()));
     tokio::spawn(reload_on(signal(SignalKind::hangup())?, reload_sender));
-    // Sent for a write beyond the file-size limit (`ulimit -f`, `LimitFSIZE=`). Caught, it is an error
-    // of that write (EFBIG) instead of the end of the process.
-    tokio::spawn(warn_on(signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?));
 
     Ok(Signals { shutdown, reload })
+}
+
+/// Makes a write beyond the file-size limit (`ulimit -f`, `LimitFSIZE=`) an error of that write (EFBIG) instead of the
+/// end of the process, from here on.
+///
+/// # Errors
+/// What the system says when a handler cannot be registered.
+///
+/// # Panics
+/// Outside a tokio runtime that drives I/O.
+pub fn survive_file_size_limit() -> io::Result<()> {
+    let file_size = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
+    tokio::spawn(warn_on(file_size));
+    Ok(())
 }
 
 async fn end_on(mut terminate: Signal, mut interrupt: Signal, shutdown: CancellationToken) {
@@ -83,6 +94,7 @@ mod tests {
     #[tokio::test]
     async fn signals_ask_for_reload_and_shutdown() {
         let mut signals = install().unwrap();
+        survive_file_size_limit().unwrap();
         let send = |signal| kill_process(getpid(), signal).unwrap();
         let wait = Duration::from_secs(20);
 

@@ -5,6 +5,7 @@
 //! output may hold them, log from `warn` up whatever the level is.
 
 use std::collections::{HashMap, HashSet};
+use std::io::IsTerminal;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -21,7 +22,13 @@ use tracing_subscriber::EnvFilter;
 ///
 /// The first call in a process counts; later ones change nothing.
 pub fn init_logging(level: &str, json: bool) {
-    let lines = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(log_filter(level));
+    let lines = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(log_filter(level))
+        .with_ansi(std::io::stderr().is_terminal())
+        // A line that cannot be written would be reported on standard error, which is where it could not be written:
+        // that report panics, and with it the connection whose request was logged.
+        .log_internal_errors(false);
     // An error says that logging was set up before, which is what later calls are told above.
     let _set_before = if json { lines.json().flatten_event(true).try_init() } else { lines.try_init() };
 }

@@ -1,6 +1,6 @@
 //! Commands on vocabularies: import, export, encode, decode, count, inspect.
 
-use super::{Failure, Outcome, open, print, print_line};
+use super::{Failure, Outcome, open, print, print_line, write_file};
 use crate::config::Config;
 use crate::engine::{EncodeOptions, OnSpecial, Scratch, SpecialPolicy, TokenId};
 use crate::fetch::{self, FetchError};
@@ -90,7 +90,7 @@ pub(super) async fn import(config: &Config, args: ImportArgs) -> Outcome {
     let bytes = read_source(&args.source, config.max_vocab_bytes).await?;
     let tokenizer = crate::formats::import(&bytes, format, &options).map_err(Failure::of(&args.source))?;
     let format = format.or_else(|| Format::detect(&bytes)).map_or("unknown", Format::name);
-    let source = args.source.rsplit('/').next().unwrap_or_default().to_owned();
+    let source = name_of(&args.source).to_owned();
     let from = Provenance { format: format.to_owned(), source, ..Provenance::default() };
     let published = open::registry(config).await?.publish(&name, tokenizer, from, &aliases).await?;
     let facts = &published.facts;
@@ -101,13 +101,23 @@ pub(super) async fn import(config: &Config, args: ImportArgs) -> Outcome {
     ))
 }
 
+/// The last part of a path or of a URL, without its query: that may hold a key, and the source of a version is public.
+fn name_of(source: &str) -> &str {
+    let path = if is_url(source) { source.split(['?', '#']).next().unwrap_or_default() } else { source };
+    path.rsplit('/').next().unwrap_or_default()
+}
+
+fn is_url(source: &str) -> bool {
+    source.contains("://")
+}
+
 pub(super) fn aliases(names: &[String]) -> Result<Vec<AliasName>, Failure> {
     names.iter().map(|a| a.parse().map_err(Failure::of(format!("--alias {a}")))).collect()
 }
 
 /// A file's bytes, or what a URL gives, with a bar on a terminal.
 async fn read_source(source: &str, limit: usize) -> Result<Vec<u8>, Failure> {
-    if !source.contains("://") {
+    if !is_url(source) {
         return read_file(Path::new(source), limit);
     }
     let bar = ProgressBar::new(0).with_style(bytes_style());
@@ -162,11 +172,10 @@ pub(super) async fn export(config: &Config, args: ExportArgs) -> Outcome {
     let format = Format::from(args.format);
     let bytes = crate::formats::export(&loaded.tokenizer, format)?;
     let Some(path) = args.output else { return print(&bytes) };
-    let failed = |e: std::io::Error| Failure(format!("{}: {e}", path.display()));
-    std::fs::write(&path, &bytes).map_err(failed)?;
+    write_file(&path, &bytes)?;
     if format == Format::Tiktoken {
         let options = crate::formats::sidecar(&loaded.tokenizer);
-        std::fs::write(path.with_extension("toml"), toml::to_string(&options)?).map_err(failed)?;
+        write_file(&path.with_extension("toml"), toml::to_string(&options)?.as_bytes())?;
     }
     Ok(())
 }

@@ -110,7 +110,7 @@ pub(super) async fn train(config: &Config, args: TrainArgs) -> Outcome {
     match args.output {
         Some(path) => {
             let bytes = crate::formats::native::write(learned.tokenizer());
-            std::fs::write(&path, bytes).map_err(Failure::of(path.display()))?;
+            super::write_file(&path, &bytes)?;
             print_line(&format!(
                 "{} tokens, stopped by {}",
                 learned.tokenizer().vocab().len(),

@@ -90,6 +90,7 @@ pub(super) struct Progress {
     last_merge: Mutex<Option<LastMerge>>,
     started: Mutex<Option<Instant>>,
     stop: AtomicBool,
+    over: AtomicBool,
 }
 
 impl Progress {
@@ -106,6 +107,7 @@ impl Progress {
             last_merge: Mutex::new(None),
             started: Mutex::new(None),
             stop: AtomicBool::new(false),
+            over: AtomicBool::new(false),
         }
     }
 
@@ -119,6 +121,14 @@ impl Progress {
     pub(super) fn enter(&self, stage: JobStage) {
         let index = STAGES.iter().position(|s| *s == stage).unwrap_or(0);
         self.stage.fetch_max(index as u8, Relaxed);
+    }
+
+    /// The run is over. Only what succeeded is done; anything else stays where it stopped.
+    pub(super) fn end(&self, succeeded: bool) {
+        self.over.store(true, Relaxed);
+        if succeeded {
+            self.enter(JobStage::Done);
+        }
     }
 
     pub(super) fn read(&self, bytes: u64) {
@@ -153,7 +163,8 @@ impl Progress {
         let before = if at == 0 { 0.0 } else { SHARE_AT_END[at - 1] };
         let fraction =
             if STAGES[at] == JobStage::Done { 1.0 } else { before + within * (SHARE_AT_END[at] - before) };
-        let elapsed = lock(&self.started).map(|started| started.elapsed().as_secs_f64());
+        let running = lock(&self.started).filter(|_| !self.over.load(Relaxed));
+        let elapsed = running.map(|started| started.elapsed().as_secs_f64());
         let eta_seconds = elapsed.filter(|_| fraction > 0.01).map(|e| round(e * (1.0 - fraction) / fraction));
         ProgressView {
             stage: STAGES[at],

@@ -2,10 +2,10 @@
 //!
 //! Locks are std's and never held across an await. A job's record is in the store before its submission is answered.
 
-use super::progress::{JobStage, Progress, lock};
+use super::progress::{Progress, lock};
 use super::record::{JobFailure, JobId, JobRecord, JobState, JobView, now};
 use super::request::TrainRequest;
-use super::uploads::{UploadId, Uploads};
+use super::uploads::{HeldUpload, UploadId, Uploads};
 use super::worker::{self, Outcome, Setting};
 use super::{JobError, files};
 use crate::registry::Registry;
@@ -37,6 +37,12 @@ pub struct JobsSettings {
 /// How often a worker looks for work even if nothing woke it: a lost wake-up costs no more than this.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// A job that was running so often when the process ended is not run again.
+const MAX_STARTS: u32 = 3;
+
+/// When a record that could not be written is tried again.
+const SAVE_AGAIN_AFTER: Duration = Duration::from_secs(5);
+
 /// How often uploads past their time are removed.
 const EXPIRE_EVERY: Duration = Duration::from_secs(600);
 
@@ -66,6 +72,8 @@ struct Shared {
     state: Mutex<State>,
     wake: Notify,
     running: AtomicUsize,
+    /// Held by the one submission that is being stored.
+    submitting: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -83,6 +91,8 @@ struct Job {
     record: JobRecord,
     /// Gone once the job has ended: it may hold all texts.
     request: Option<Arc<TrainRequest>>,
+    /// The upload that it reads, kept until it has ended.
+    upload: Option<HeldUpload>,
     progress: Arc<Progress>,
     cancelled: bool,
 }
@@ -132,6 +142,7 @@ impl JobQueue {
                 state: Mutex::default(),
                 wake: Notify::new(),
                 running: AtomicUsize::new(0),
+                submitting: tokio::sync::Mutex::new(()),
             }),
         };
         queue.shared.restore().await?;
@@ -158,78 +169,52 @@ impl JobQueue {
         request: TrainRequest,
         idempotency_key: Option<&str>,
     ) -> Result<Submitted, JobError> {
-        let shared = &self.shared;
         let stored = serde_json::to_vec(&request).expect("a request has string keys only");
         let idempotency = idempotency_key
             .map(|key| (Digest::of(key.as_bytes()).to_string(), Digest::of(&stored).to_string()));
-        if let Some(job) = shared.by_key(idempotency.as_ref())? {
-            return Ok(Submitted { job, created: false });
-        }
-        let (request, upload) = shared.check(request).await?;
-
-        let id = JobId::new();
-        let record = JobRecord {
-            id: id.clone(),
-            name: request.name.clone(),
-            state: JobState::Queued,
-            created_at: now(),
-            started_at: None,
-            finished_at: None,
-            result: None,
-            stop_reason: None,
-            error: None,
-            upload: upload.as_ref().map(|u| u.as_str().to_owned()),
-            idempotency: idempotency.clone(),
-        };
-        let job = Job {
-            record: record.clone(),
-            request: Some(Arc::new(request)),
-            progress: Arc::new(Progress::new()),
-            cancelled: false,
-        };
-        // The place in the queue is taken before the store is asked, so that the bound holds under any load.
-        {
-            let mut state = lock(&shared.state);
-            let limit = shared.settings.max_queued;
-            let waiting = state.jobs.values().filter(|j| j.record.state == JobState::Queued).count();
-            if waiting >= limit {
-                return Err(JobError::QueueFull { limit });
-            }
-            if let Some(job) = state.find_key(idempotency.as_ref())? {
+        // To the end even if the client goes away half-way. One submission at a time: a repeat with the same key
+        // finds its job stored, or not there at all, and nobody sees a job before it is stored.
+        let shared = Arc::clone(&self.shared);
+        tokio::spawn(async move {
+            let _turn = shared.submitting.lock().await;
+            if let Some(job) = lock(&shared.state).find_key(idempotency.as_ref())? {
                 return Ok(Submitted { job: job.view(), created: false });
             }
-            state.jobs.insert(id.clone(), job);
-        }
-        if let Some(upload) = &upload {
-            self.uploads().hold(upload);
-        }
-        // To the end even if the client goes away half-way.
-        let shared = Arc::clone(shared);
-        tokio::spawn(async move {
-            let put = async {
-                shared.store.put(&Key::job_request(&id.segment()), stored).await?;
-                shared.save(&record).await
-            };
-            if let Err(error) = put.await {
-                shared.forget(&id, upload.as_ref()).await;
-                return Err(JobError::Store(error));
+            let limit = shared.settings.max_queued;
+            if lock(&shared.state).waiting.len() >= limit {
+                return Err(JobError::QueueFull { limit });
             }
-            let (view, cancelled_meanwhile) = {
-                let mut state = lock(&shared.state);
-                let job = state.jobs.get(&id);
-                let (view, queued) =
-                    (job.map(Job::view), job.is_some_and(|j| j.record.state == JobState::Queued));
-                let ended = job.filter(|_| !queued).map(|j| j.record.clone());
-                if queued {
-                    state.waiting.push_back(id);
-                }
-                (view, ended)
+            let (request, upload) = shared.check(request).await?;
+            let record = JobRecord {
+                id: JobId::new(),
+                name: request.name.clone(),
+                state: JobState::Queued,
+                created_at: now(),
+                started_at: None,
+                finished_at: None,
+                result: None,
+                stop_reason: None,
+                error: None,
+                upload: upload.as_ref().map(|u| u.id().as_str().to_owned()),
+                idempotency,
+                starts: 0,
             };
-            if let Some(record) = cancelled_meanwhile {
-                shared.save(&record).await?;
+            shared.store_new(&record, stored).await?;
+            let job = Job {
+                record,
+                request: Some(Arc::new(request)),
+                upload,
+                progress: Arc::new(Progress::new()),
+                cancelled: false,
+            };
+            let view = job.view();
+            {
+                let mut state = lock(&shared.state);
+                state.waiting.push_back(job.record.id.clone());
+                state.jobs.insert(job.record.id.clone(), job);
             }
             shared.wake.notify_one();
-            view.map(|job| Submitted { job, created: true }).ok_or(JobError::Unknown)
+            Ok(Submitted { job: view, created: true })
         })
         .await
         .map_err(|e| JobError::Store(StoreError::Other(Box::new(e))))?
@@ -250,22 +235,21 @@ impl JobQueue {
     /// # Errors
     /// There is no such job, or it has ended.
     pub async fn cancel(&self, id: &JobId) -> Result<JobView, JobError> {
-        {
+        let ended = {
             let mut state = lock(&self.shared.state);
             let job = state.jobs.get_mut(id).ok_or(JobError::Unknown)?;
-            if job.record.state == JobState::Cancelled {
-                return Ok(job.view());
+            match job.record.state {
+                JobState::Cancelled => return Ok(job.view()),
+                JobState::Succeeded | JobState::Failed => return Err(JobError::Ended(job.record.state)),
+                JobState::Running => {
+                    job.cancelled = true;
+                    job.progress.stop();
+                    return Ok(job.view());
+                }
+                JobState::Queued => state.end(id, self.shared.settings.max_records, cancelled),
             }
-            if job.record.state.ended() {
-                return Err(JobError::Ended(job.record.state));
-            }
-            job.cancelled = true;
-            job.progress.stop();
-            if job.record.state == JobState::Running {
-                return Ok(job.view());
-            }
-        }
-        self.shared.end(id, |record| record.state = JobState::Cancelled).await;
+        };
+        self.shared.record_end(ended).await;
         self.get(id).ok_or(JobError::Unknown)
     }
 
@@ -314,18 +298,47 @@ impl State {
             found => Ok(found),
         }
     }
+
+    /// The one transition to an end: changes the record, lets go of what the job held, forgets the oldest ends.
+    fn end(&mut self, id: &JobId, max_records: usize, change: impl FnOnce(&mut JobRecord)) -> Option<Ended> {
+        self.waiting.retain(|waiting| waiting != id);
+        let job = self.jobs.get_mut(id).filter(|job| !job.record.state.ended())?;
+        change(&mut job.record);
+        job.record.finished_at = Some(now());
+        job.request = None;
+        job.upload = None;
+        job.progress.end(job.record.state == JobState::Succeeded);
+        let record = job.record.clone();
+        self.merges_of_ended += u64::from(job.progress.view().merges_done);
+        let mut ends: Vec<(Option<String>, JobId)> = (self.jobs.values())
+            .filter(|job| job.record.state.ended() && job.record.id != *id)
+            .map(|job| (job.record.finished_at.clone(), job.record.id.clone()))
+            .collect();
+        ends.sort();
+        let over = (ends.len() + 1).saturating_sub(max_records.max(1));
+        let forgotten: Vec<JobId> = ends.into_iter().take(over).map(|(_, id)| id).collect();
+        forgotten.iter().for_each(|old| drop(self.jobs.remove(old)));
+        Some(Ended { record, forgotten })
+    }
+}
+
+fn cancelled(record: &mut JobRecord) {
+    record.state = JobState::Cancelled;
+}
+
+/// A job that has just ended, to be recorded.
+struct Ended {
+    record: JobRecord,
+    forgotten: Vec<JobId>,
 }
 
 impl Shared {
-    fn by_key(&self, idempotency: Option<&(String, String)>) -> Result<Option<JobView>, JobError> {
-        Ok(lock(&self.state).find_key(idempotency)?.map(Job::view))
-    }
 
     /// Everything that can be said of a request before it runs.
     async fn check(
         self: &Arc<Self>,
         request: TrainRequest,
-    ) -> Result<(TrainRequest, Option<UploadId>), JobError> {
+    ) -> Result<(TrainRequest, Option<HeldUpload>), JobError> {
         let shared = Arc::clone(self);
         tokio::task::spawn_blocking(move || {
             request.corpus.check()?;
@@ -341,9 +354,10 @@ impl Shared {
                 None => None,
                 Some(id) => {
                     let unknown = || JobError::invalid("/corpus/upload", "there is no such upload");
-                    let id = UploadId::parse(id).ok_or_else(unknown)?;
-                    shared.setting.uploads.facts(&id).map_err(|_| unknown())?;
-                    Some(id)
+                    // Held first: one that is there then, stays.
+                    let held = shared.setting.uploads.hold(UploadId::parse(id).ok_or_else(unknown)?);
+                    shared.setting.uploads.facts(held.id()).map_err(|_| unknown())?;
+                    Some(held)
                 }
             };
             Ok((request, upload))
@@ -357,61 +371,87 @@ impl Shared {
         self.store.put(&Key::job(&record.id.segment()), json).await
     }
 
-    /// Undoes a submission that the store refused.
-    async fn forget(&self, id: &JobId, upload: Option<&UploadId>) {
-        lock(&self.state).jobs.remove(id);
-        if let Some(upload) = upload {
-            self.setting.uploads.release(upload);
+    /// Stores a new job: its request first, as the record is what a restart looks at.
+    async fn store_new(&self, record: &JobRecord, request: Vec<u8>) -> Result<(), StoreError> {
+        let (job, job_request) = (record.id.segment(), Key::job_request(&record.id.segment()));
+        let stored = async {
+            self.store.put(&job_request, request).await?;
+            self.save(record).await
+        };
+        if let Err(error) = stored.await {
+            let _ = self.store.delete(&job_request).await;
+            let _ = self.store.delete(&Key::job(&job)).await;
+            return Err(error);
         }
-        let _ = self.store.delete(&Key::job_request(&id.segment())).await;
-        let _ = self.store.delete(&Key::job(&id.segment())).await;
+        Ok(())
     }
 
     async fn restore(&self) -> Result<(), StoreError> {
-        for listed in self.store.list(&Key::jobs()).await? {
+        let listed = self.store.list(&Key::jobs()).await?;
+        for listed in &listed {
             let Some(segment) = listed.key.as_job() else { continue };
             let record = match self.store.get(&listed.key).await {
                 Ok(bytes) => serde_json::from_slice::<JobRecord>(&bytes).map_err(|e| e.to_string()),
                 Err(e) => Err(e.to_string()),
             };
-            let mut record = match record {
-                Ok(record) => record,
-                Err(problem) => {
-                    tracing::warn!(job = segment.as_str(), problem, "job record cannot be read");
-                    continue;
-                }
-            };
-            let progress = Progress::new();
-            let mut request = None;
-            if record.state.ended() {
-                progress.enter(JobStage::Done);
-            } else {
-                match self.stored_request(&record.id).await {
-                    Ok(stored) => {
-                        record.state = JobState::Queued;
-                        record.started_at = None;
-                        request = Some(Arc::new(stored));
-                    }
-                    Err(problem) => {
-                        record.state = JobState::Failed;
-                        record.finished_at = Some(now());
-                        let detail = format!("the request cannot be read after a restart: {problem}");
-                        record.error = Some(JobFailure { code: "request_lost".to_owned(), detail });
-                    }
-                }
-                self.save(&record).await?;
+            match record {
+                Ok(record) if record.id.segment() == segment => self.restore_job(record).await,
+                Ok(_) => tracing::warn!(job = segment.as_str(), "job record is another job's; left out"),
+                Err(problem) => tracing::warn!(job = segment.as_str(), problem, "job record cannot be read"),
             }
-            let mut state = lock(&self.state);
-            if record.state == JobState::Queued {
-                if let Some(upload) = record.upload.as_deref().and_then(UploadId::parse) {
-                    self.setting.uploads.hold(&upload);
-                }
-                state.waiting.push_back(record.id.clone());
+        }
+        // Requests may hold texts; one whose job has ended, or never came to be, must not stay.
+        for (listed, segment) in listed.iter().filter_map(|l| Some((l, l.key.as_job_request()?))) {
+            let needed = JobId::parse(segment.as_str())
+                .is_some_and(|id| lock(&self.state).jobs.get(&id).is_some_and(|job| !job.record.state.ended()));
+            if !needed {
+                let _ = self.store.delete(&listed.key).await;
             }
-            let job = Job { record, request, progress: Arc::new(progress), cancelled: false };
-            state.jobs.insert(job.record.id.clone(), job);
         }
         Ok(())
+    }
+
+    async fn restore_job(&self, mut record: JobRecord) {
+        let (progress, mut request, mut upload) = (Progress::new(), None, None);
+        if record.state.ended() {
+            progress.end(record.state == JobState::Succeeded);
+        } else {
+            let stored = match self.stored_request(&record.id).await {
+                // Whatever it does to the process, it must not do it for ever.
+                Ok(_) if record.starts >= MAX_STARTS => {
+                    Err(("crashed", format!("the process ended {MAX_STARTS} times while the job ran")))
+                }
+                Ok(stored) => Ok(stored),
+                Err(problem) => {
+                    Err(("request_lost", format!("the request cannot be read after a restart: {problem}")))
+                }
+            };
+            match stored {
+                Ok(stored) => {
+                    record.state = JobState::Queued;
+                    record.started_at = None;
+                    upload = record.upload.as_deref().and_then(UploadId::parse);
+                    request = Some(Arc::new(stored));
+                }
+                Err((code, detail)) => {
+                    record.state = JobState::Failed;
+                    record.finished_at = Some(now());
+                    record.error = Some(JobFailure { code: code.to_owned(), detail });
+                    progress.end(false);
+                }
+            }
+            // On a full disk the old record stays, which says the same to the next start.
+            if let Err(error) = self.save(&record).await {
+                tracing::warn!(job = record.id.as_str(), ?error, "restart of the job is not recorded");
+            }
+        }
+        let upload = upload.map(|id| self.setting.uploads.hold(id));
+        let mut state = lock(&self.state);
+        if record.state == JobState::Queued {
+            state.waiting.push_back(record.id.clone());
+        }
+        let job = Job { record, request, upload, progress: Arc::new(progress), cancelled: false };
+        state.jobs.insert(job.record.id.clone(), job);
     }
 
     async fn stored_request(&self, id: &JobId) -> Result<TrainRequest, String> {
@@ -451,72 +491,61 @@ impl Shared {
             let Some(request) = job.request.clone() else { return };
             job.record.state = JobState::Running;
             job.record.started_at = Some(now());
+            job.record.starts += 1;
             (job.record.clone(), request, Arc::clone(&job.progress))
         };
         let (record, request, progress) = started;
         // A record that cannot be written now says `queued`; after a crash that means the same: run it again.
         if let Err(error) = self.save(&record).await {
-            tracing::warn!(job = id.as_str(), %error, "start of the job is not recorded");
+            tracing::warn!(job = id.as_str(), ?error, "start of the job is not recorded");
         }
         tracing::info!(job = id.as_str(), vocab = %record.name, "job started");
         let outcome = worker::run(self.setting.clone(), request, id.as_str(), progress).await;
-        let stays_running = {
-            let state = lock(&self.state);
+        let ended = {
+            let mut state = lock(&self.state);
             let cancelled = state.jobs.get(id).is_some_and(|job| job.cancelled);
-            state.closing && !cancelled && matches!(outcome, Outcome::Stopped)
+            if state.closing && !cancelled && matches!(outcome, Outcome::Stopped) {
+                None
+            } else {
+                state.end(id, self.settings.max_records, |record| match outcome {
+                    Outcome::Succeeded(result, stop_reason) => {
+                        record.state = JobState::Succeeded;
+                        record.result = Some(result);
+                        record.stop_reason = Some(stop_reason.to_owned());
+                    }
+                    Outcome::Failed(failure) => {
+                        record.state = JobState::Failed;
+                        record.error = Some(failure);
+                    }
+                    Outcome::Stopped => record.state = JobState::Cancelled,
+                })
+            }
         };
-        if stays_running {
-            return;
+        if ended.is_none() {
+            // The server goes down in good order: that is no start that ended in a crash.
+            let _ = self.save(&JobRecord { starts: record.starts - 1, ..record }).await;
         }
-        self.end(id, |record| match outcome {
-            Outcome::Succeeded(result, stop_reason) => {
-                record.state = JobState::Succeeded;
-                record.result = Some(result);
-                record.stop_reason = Some(stop_reason.to_owned());
-            }
-            Outcome::Failed(failure) => {
-                record.state = JobState::Failed;
-                record.error = Some(failure);
-            }
-            Outcome::Stopped => record.state = JobState::Cancelled,
-        })
-        .await;
+        self.record_end(ended).await;
     }
 
-    /// Records the end of a job and lets go of what it held.
-    async fn end(&self, id: &JobId, change: impl FnOnce(&mut JobRecord)) {
-        let (record, too_many) = {
-            let mut state = lock(&self.state);
-            state.waiting.retain(|waiting| waiting != id);
-            let Some(job) = state.jobs.get_mut(id) else { return };
-            change(&mut job.record);
-            job.record.finished_at = Some(now());
-            job.request = None;
-            job.progress.enter(JobStage::Done);
-            let merges = u64::from(job.progress.view().merges_done);
-            let record = job.record.clone();
-            state.merges_of_ended += merges;
-            let ended: Vec<JobId> =
-                state.jobs.values().filter(|j| j.record.state.ended()).map(|j| j.record.id.clone()).collect();
-            let over = ended.len().saturating_sub(self.settings.max_records);
-            for old in &ended[..over] {
-                state.jobs.remove(old);
-            }
-            (record, ended[..over].to_vec())
-        };
-        if let Some(upload) = record.upload.as_deref().and_then(UploadId::parse) {
-            self.setting.uploads.release(&upload);
-        }
+    /// Writes the end of a job down, trying again for as long as the process lives: without that a restart would run
+    /// the job again and move its aliases.
+    async fn record_end(&self, ended: Option<Ended>) {
+        let Some(Ended { record, forgotten }) = ended else { return };
+        let id = record.id.as_str();
         match &record.error {
-            Some(failure) => tracing::warn!(job = id.as_str(), code = failure.code, "job failed"),
-            None => tracing::info!(job = id.as_str(), state = record.state.name(), "job ended"),
+            Some(failure) => tracing::warn!(job = id, code = failure.code, "job failed"),
+            None => tracing::info!(job = id, state = record.state.name(), "job ended"),
         }
-        if let Err(error) = self.save(&record).await {
-            tracing::error!(job = id.as_str(), %error, "end of the job is not recorded; a restart runs it again");
-            return;
+        while let Err(error) = self.save(&record).await {
+            tracing::error!(job = id, ?error, "end of the job is not recorded; trying again");
+            if lock(&self.state).closing {
+                return;
+            }
+            tokio::time::sleep(SAVE_AGAIN_AFTER).await;
         }
-        let _ = self.store.delete(&Key::job_request(&id.segment())).await;
-        for old in too_many {
+        let _ = self.store.delete(&Key::job_request(&record.id.segment())).await;
+        for old in forgotten {
             let _ = self.store.delete(&Key::job(&old.segment())).await;
         }
     }

@@ -8,8 +8,22 @@ use utoipa::ToSchema;
 
 /// The id of a job: 128 bits that cannot be guessed, in order of creation.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(try_from = "String", into = "String")]
 pub struct JobId(String);
+
+impl TryFrom<String> for JobId {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::parse(&text).ok_or("a job id is 32 lower-case hex digits")
+    }
+}
+
+impl From<JobId> for String {
+    fn from(id: JobId) -> Self {
+        id.0
+    }
+}
 
 impl JobId {
     pub(super) fn new() -> Self {
@@ -140,6 +154,9 @@ pub(super) struct JobRecord {
     /// Digest of the client's idempotency key, and of the request it came with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) idempotency: Option<(String, String)>,
+    /// Runs that were begun and whose end is not known.
+    #[serde(default)]
+    pub(super) starts: u32,
 }
 
 /// What is told of a job.

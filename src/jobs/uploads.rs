@@ -178,19 +178,10 @@ impl Uploads {
         Ok(file)
     }
 
-    /// Keeps an upload until it is released as often as it was held.
-    pub(super) fn hold(&self, id: &UploadId) {
+    /// Keeps an upload, there or not, for as long as the guard lives.
+    pub(super) fn hold(&self, id: UploadId) -> HeldUpload {
         *lock(&self.shared.held).entry(id.clone()).or_default() += 1;
-    }
-
-    pub(super) fn release(&self, id: &UploadId) {
-        let mut held = lock(&self.shared.held);
-        if let Some(count) = held.get_mut(id) {
-            *count -= 1;
-            if *count == 0 {
-                held.remove(id);
-            }
-        }
+        HeldUpload { uploads: self.clone(), id }
     }
 
     fn is_held(&self, id: &UploadId) -> bool {
@@ -216,6 +207,31 @@ impl Uploads {
 
 fn unknown(error: io::Error) -> UploadError {
     if error.kind() == io::ErrorKind::NotFound { UploadError::Unknown } else { error.into() }
+}
+
+/// Keeps an upload from being removed or replaced.
+#[derive(Debug)]
+pub(super) struct HeldUpload {
+    uploads: Uploads,
+    id: UploadId,
+}
+
+impl HeldUpload {
+    pub(super) fn id(&self) -> &UploadId {
+        &self.id
+    }
+}
+
+impl Drop for HeldUpload {
+    fn drop(&mut self) {
+        let mut held = lock(&self.uploads.shared.held);
+        if let Some(count) = held.get_mut(&self.id) {
+            *count -= 1;
+            if *count == 0 {
+                held.remove(&self.id);
+            }
+        }
+    }
 }
 
 /// An upload coming in. Dropped before it is finished it leaves nothing behind.

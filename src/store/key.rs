@@ -185,6 +185,11 @@ impl Key {
     }
 
     /// Reads a key under [`Key::jobs`] that is a record (and not a request).
+    pub fn as_job_request(&self) -> Option<Segment> {
+        Segment::parse(self.0.as_ref().strip_prefix("jobs/")?.strip_suffix(".request.json")?)
+    }
+
+    /// The job whose record lies here.
     pub fn as_job(&self) -> Option<Segment> {
         let stem = self.0.filename()?.strip_suffix(".json")?;
         if stem.ends_with(".request") { None } else { Segment::parse(stem) }

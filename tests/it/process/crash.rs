@@ -18,19 +18,24 @@ struct Acknowledged {
     alias: Option<u64>,
     alias_asked: Option<u64>,
     jobs: Vec<String>,
+    /// How often a start found a job that had not ended.
+    interrupted: usize,
     uploads: BTreeMap<String, u64>,
     sent: u32,
 }
 
-fn job_request() -> Value {
-    json!({"name": "trained", "corpus": {"files": ["words.txt"]}, "vocab_size": 3000, "aliases": ["live"]})
+fn job_request(corpus: &Value) -> Value {
+    json!({"name": "trained", "corpus": corpus, "vocab_size": 8000, "aliases": ["live"]})
 }
 
 /// The digest of a run that nobody interrupts.
 fn undisturbed(root: &Path) -> String {
     let data = tempfile::tempdir().unwrap();
     let server = Server::start_with(data.path(), &[("corpus_root", root.to_str().unwrap())]);
-    let job = server.post("/train", &job_request()).expect(202)["id"].as_str().unwrap().to_owned();
+    let job = server.post("/train", &job_request(&json!({"files": ["words.txt"]}))).expect(202)["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let done = server.ended(&job);
     assert_eq!(events(&server, &job).last().unwrap().0, "end");
     done["result"]["vocab"]["digest"].as_str().unwrap().to_owned()
@@ -136,6 +141,7 @@ fn check(server: &Server, kept: &mut Acknowledged) {
         .iter()
         .map(|job| {
             assert!(matches!(job["state"].as_str().unwrap(), "queued" | "running" | "succeeded"), "{job}");
+            kept.interrupted += usize::from(job["finished_at"].is_null());
             job["id"].as_str().unwrap().to_owned()
         })
         .collect();
@@ -149,7 +155,8 @@ fn version(facts: &Value) -> (u64, String) {
 #[test]
 fn killed_at_any_moment_nothing_acknowledged_is_lost_or_torn() {
     let (data, root) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    std::fs::write(root.path().join("words.txt"), random_words(7, 400_000)).unwrap();
+    let words = random_words(7, 1_000_000);
+    std::fs::write(root.path().join("words.txt"), &words).unwrap();
     let digest = undisturbed(root.path());
     let settings = [("corpus_root", root.path().to_str().unwrap())];
 
@@ -162,8 +169,13 @@ fn killed_at_any_moment_nothing_acknowledged_is_lost_or_torn() {
         // Jobs that begin again write their records: what stays is litter.
         wait_for("the end of the litter", || litter(data.path()).is_empty().then_some(()));
         check(&server, &mut kept.lock().unwrap());
-        if round % 2 == 0 {
-            let job = server.post("/train", &job_request()).expect(202);
+        if round == 0 {
+            server.ask("PUT", "/uploads/words", &words).expect(201);
+            kept.lock().unwrap().uploads.insert("words".to_owned(), words.len() as u64);
+        }
+        if round % 3 == 0 {
+            let corpora = [json!({"files": ["words.txt"]}), json!({"upload": "words"})];
+            let job = server.post("/train", &job_request(&corpora[(round / 3 % 2) as usize])).expect(202);
             kept.lock().unwrap().jobs.push(job["id"].as_str().unwrap().to_owned());
         }
         let pause = Duration::from_millis(random.below(600));
@@ -181,6 +193,7 @@ fn killed_at_any_moment_nothing_acknowledged_is_lost_or_torn() {
     let kept = &mut kept.lock().unwrap();
     check(&server, kept);
     assert!(!kept.versions.is_empty() && !kept.uploads.is_empty(), "nothing was acknowledged in all rounds");
+    assert!(kept.interrupted > 0, "every job had ended before a kill");
     for job in &kept.jobs {
         let done = server.ended(job);
         assert_eq!(done["state"], "succeeded", "{done}");
@@ -196,10 +209,11 @@ fn killed_at_any_moment_nothing_acknowledged_is_lost_or_torn() {
     assert_eq!((&report["loaded"], &report["failed"]), (&json!([]), &json!([])));
     assert_eq!(litter(data.path()), Vec::<String>::new());
     println!(
-        "{} versions, {} uploads, {} jobs survived",
+        "{} versions, {} uploads, {} jobs survived; jobs were interrupted {} times",
         kept.versions.len(),
         kept.uploads.len(),
-        kept.jobs.len()
+        kept.jobs.len(),
+        kept.interrupted
     );
     server.stop();
 }

@@ -1,6 +1,6 @@
 //! Storage that refuses: no file may grow, or nothing may be written at all. The server goes on.
 
-use super::{Server, litter, numbered, random_words, serve, vocabd};
+use super::{Server, finish, litter, numbered, random_words, serve, vocabd};
 use crate::data;
 use serde_json::json;
 use std::path::Path;
@@ -19,7 +19,7 @@ fn limited(kilobytes: u32) -> Command {
 #[test]
 fn a_full_disk_is_507_and_the_server_goes_on() {
     let (data, root) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    std::fs::write(root.path().join("words.txt"), random_words(3, 2_000_000)).unwrap();
+    std::fs::write(root.path().join("words.txt"), random_words(3, 1_000_000)).unwrap();
     Server::start(data.path()).stop(); // The default vocabulary is in its place.
     let settings = [("corpus_root", root.path().to_str().unwrap())];
     let server = Server::run(serve(limited(100), data.path(), &settings));
@@ -76,6 +76,32 @@ fn a_server_that_cannot_keep_its_default_vocabulary_serves_it() {
     assert!(server.log().contains("served from memory"), "{}", server.log());
     assert_eq!(litter(data.path()), Vec::<String>::new());
     server.stop();
+}
+
+/// The command line keeps to it as well: an error, and no torn file.
+#[test]
+fn commands_say_that_the_disk_is_full() {
+    let (data, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let run = |args: &[&str]| {
+        let mut command = limited(100);
+        command.arg("--data-dir").arg(data.path()).args(args);
+        let (code, _, err) = finish(command);
+        assert_eq!(code, Some(1), "{args:?}: {err}");
+        assert!(err.starts_with("vocabd: ") && err.trim_end().lines().count() == 1, "{args:?}: {err}");
+        err
+    };
+    let file = out.path().join("default.vocabd");
+    std::fs::write(&file, "before").unwrap();
+    let path = file.to_str().unwrap();
+    let err = run(&["export", "default", "--format", "native", "-o", path]);
+    assert!(err.contains(path) && err.contains("too large"), "{err}");
+    assert_eq!(std::fs::read(&file).unwrap(), b"before");
+    assert_eq!(std::fs::read_dir(out.path()).unwrap().count(), 1);
+
+    std::fs::write(&file, data::local("vocabs/cl100k_base.tiktoken")).unwrap();
+    let err = run(&["import", "big", path]);
+    assert!(err.contains("the storage is full"), "{err}");
+    assert_eq!(litter(data.path()), Vec::<String>::new());
 }
 
 /// A folder of the kernel is one that not even root can write.

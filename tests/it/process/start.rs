@@ -1,7 +1,8 @@
 //! Starts that must not succeed, and what they say.
 
-use super::{Server, finish, vocabd};
-use std::process::Command;
+use super::{Client, Server, finish, serve as serve_over, vocabd};
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 
 /// It ends with code 1 and one line on standard error that has all of `names`.
 #[track_caller]
@@ -108,4 +109,37 @@ fn a_data_directory_that_cannot_be_is_named() {
         command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir", "/proc/no-such-folder"]);
         refused(command, &["/proc/no-such-folder"]);
     }
+}
+
+/// Whoever read the log may go, and the server goes on.
+#[test]
+fn a_log_that_nobody_reads_stops_nothing() {
+    let data = tempfile::tempdir().unwrap();
+    let mut command = serve_over(vocabd(), data.path(), &[("log_level", "trace")]);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let listening = lines.find(|line| line.as_ref().unwrap().contains("\"listening\"")).unwrap().unwrap();
+    drop(lines);
+    let listening: serde_json::Value = serde_json::from_str(&listening).unwrap();
+    let mut client = Client::new(listening["address"].as_str().unwrap().parse().unwrap());
+    for _ in 0..20 {
+        client.ask("POST", "/encode", br#"{"text": "a"}"#).expect(200);
+        client.ask("POST", "/encode", b"{").expect(400);
+        client.ask("POST", "/reload", b"").expect(200);
+    }
+    let pid = rustix::process::Pid::from_raw(child.id().try_into().unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn text_logs_in_a_pipe_have_no_colours() {
+    let data = tempfile::tempdir().unwrap();
+    let mut command = serve_over(vocabd(), data.path(), &[("log_format", "text")]);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let listening = lines.find(|line| line.as_ref().unwrap().contains("listening")).unwrap().unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!listening.contains('\u{1b}'), "{listening:?}");
 }
