@@ -1,5 +1,7 @@
 //! The accept loop: HTTP/1 and HTTP/2 (prior knowledge) on one port, with a limit on everything a client can
-//! make us wait for. Must stay true: no connection outlives its limits, and no handler has to know them.
+//! make us wait for.
+//!
+//! Must stay true: no connection outlives its limits, and no handler has to know them.
 //!
 //! `axum::serve` leaves a silent client connected for ever, and a stuck one holds up its shutdown, so the loop is
 //! our own. hyper's timeouts are not used for HTTP/1 either: they do not cover the first byte (hyper issue 3756)

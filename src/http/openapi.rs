@@ -1,4 +1,4 @@
-//! The OpenAPI file: made from the handlers' own annotations, committed as `openapi.yaml`, served as it is.
+//! The `OpenAPI` file: made from the handlers' own annotations, committed as `openapi.yaml`, served as it is.
 
 use axum::http::header;
 use axum::response::IntoResponse;

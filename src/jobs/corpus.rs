@@ -276,9 +276,8 @@ fn read_whole(
         match how.cuts.last_in(&held).filter(|&at| at > 0) {
             Some(at) => {
                 let rest = held.split_off(at);
-                let mut batch = Batch { records: vec![0..held.len()], text: held };
-                batch.records.retain(|r| !r.is_empty());
-                take(batch)?;
+                let whole = 0..held.len();
+                take(Batch { text: held, records: Vec::from([whole]) })?;
                 held = rest;
                 wanted = BATCH_BYTES.max(held.len() + BATCH_BYTES / 2);
             }

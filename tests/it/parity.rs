@@ -34,8 +34,11 @@ fn lines<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Vec<T> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
+/// A tokenizer, the file it was read from, and its goldens.
+type Reference = (Tokenizer, Vec<u8>, Vec<Case>, Vec<DecodeCase>);
+
 /// The full set where it is, else the small one in the repository.
-fn load(vocab: &str) -> Option<(Tokenizer, Vec<u8>, Vec<Case>, Vec<DecodeCase>)> {
+fn load(vocab: &str) -> Option<Reference> {
     let small = vocab == "cl100k_base";
     let read = |path: String| data::shared(&path).or_else(|| small.then(|| data::local(&path)));
     let file = read(format!("vocabs/{vocab}.tiktoken"))?;

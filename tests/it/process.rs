@@ -152,6 +152,7 @@ impl Server {
 }
 
 impl Drop for Server {
+    #[expect(clippy::print_stderr, reason = "a test tells what it saw there")]
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
