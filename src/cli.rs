@@ -29,7 +29,7 @@ struct Common {
     /// Settings file (TOML); config/default.toml in the sources lists every setting.
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Where vocabularies, uploads and jobs are kept [setting data_dir, default ./data].
+    /// Where vocabularies, uploads and jobs are kept [setting `data_dir`, default ./data].
     #[arg(long, global = true, value_name = "DIR")]
     data_dir: Option<String>,
 }
@@ -52,7 +52,7 @@ enum Command {
     Count(local::CountArgs),
     /// Tell what is known of a version or of a file, as JSON.
     Inspect(local::InspectArgs),
-    /// Print the OpenAPI document.
+    /// Print the API's description (`openapi.yaml`).
     Openapi,
     /// Ask a running server whether it is ready; for container health checks.
     Health(serve::HealthArgs),

@@ -184,7 +184,7 @@ pub(super) async fn export(config: &Config, args: ExportArgs) -> Outcome {
 pub(super) struct EncodeArgs {
     /// The text [default: standard input].
     text: Option<String>,
-    /// `name`, `name@3` or `name@alias` [default: setting default_vocab].
+    /// `name`, `name@3` or `name@alias` [default: setting `default_vocab`].
     #[arg(long, value_name = "REF")]
     vocab: Option<String>,
     /// Take the names of special tokens in the text as those tokens.
@@ -219,7 +219,7 @@ pub(super) struct DecodeArgs {
     /// The ids [default: standard input, with spaces, commas or as a JSON array].
     #[arg(allow_negative_numbers = true)]
     ids: Vec<String>,
-    /// `name`, `name@3` or `name@alias` [default: setting default_vocab].
+    /// `name`, `name@3` or `name@alias` [default: setting `default_vocab`].
     #[arg(long, value_name = "REF")]
     vocab: Option<String>,
     /// Leave special tokens out.
@@ -244,7 +244,7 @@ pub(super) async fn decode(config: &Config, args: DecodeArgs) -> Outcome {
 pub(super) struct CountArgs {
     /// Files [default: standard input].
     files: Vec<PathBuf>,
-    /// `name`, `name@3` or `name@alias` [default: setting default_vocab].
+    /// `name`, `name@3` or `name@alias` [default: setting `default_vocab`].
     #[arg(long, value_name = "REF")]
     vocab: Option<String>,
 }

@@ -57,7 +57,7 @@ pub(super) struct TrainArgs {
     /// What happens to bytes that are not UTF-8: error or replace.
     #[arg(long, value_parser = word::<InvalidUtf8>, default_value = "error")]
     invalid_utf8: InvalidUtf8,
-    /// Threads that count [setting train_threads, default all cores].
+    /// Threads that count [setting `train_threads`, default all cores].
     #[arg(long)]
     threads: Option<usize>,
     /// Alias to move to the version; may be repeated.
