@@ -264,7 +264,7 @@ fn read_whole(
         match how.cuts.last_in(&held).filter(|&at| at > 0) {
             Some(at) => {
                 let rest = held.split_off(at);
-                let mut batch = Batch { records: vec![0..held.len()], text: held };
+                let mut batch = Batch { records: std::iter::once(0..held.len()).collect(), text: held };
                 batch.records.retain(|r| !r.is_empty());
                 take(batch)?;
                 held = rest;
