@@ -151,6 +151,7 @@ impl Server {
     }
 }
 
+#[expect(clippy::print_stderr, reason = "what a failed test shows")]
 impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
