@@ -5,6 +5,7 @@ use crate::engines::{self, Vocabulary};
 use crate::process::{self, median, rounded};
 use crate::texts::{Corpus, mix};
 use clap::{Args, ValueEnum};
+use cpu_time::ProcessTime;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -79,6 +80,7 @@ pub struct OnceArgs {
 #[derive(Debug, Serialize, Deserialize)]
 struct Once {
     mb_per_s: f64,
+    core_share: f64,
     load_ms: f64,
     rss_mb: f64,
     /// Hash of all that was answered while the clock ran.
@@ -100,6 +102,8 @@ struct Row<'a> {
     ids_ok: Option<bool>,
     load_ms: f64,
     rss_mb: f64,
+    /// Share of the time for which the engine had the core: how quiet the machine was.
+    core_share: f64,
 }
 
 /// Compares engines on every corpus.
@@ -111,7 +115,7 @@ pub fn compare(args: &EncodeArgs) -> Result<(), Failure> {
     process::describe_machine();
     if !args.json {
         println!(
-            "{:12} {:10} {:14} {:10} {:7} {:>8} {:>8} {:>8} {:>6} {:>8} {:>7}",
+            "{:12} {:10} {:14} {:10} {:7} {:>8} {:>8} {:>8} {:>6} {:>8} {:>7} {:>10}",
             "engine",
             "version",
             "vocab",
@@ -122,7 +126,8 @@ pub fn compare(args: &EncodeArgs) -> Result<(), Failure> {
             "max",
             "ids_ok",
             "load_ms",
-            "rss_mb"
+            "rss_mb",
+            "core_share"
         );
     }
     for corpus in &args.corpus {
@@ -150,6 +155,7 @@ pub fn compare(args: &EncodeArgs) -> Result<(), Failure> {
                 ids_ok: right.map(|right| runs.iter().all(|once| once.answers == right)),
                 load_ms: rounded(median(runs.iter().map(|once| once.load_ms)), 1),
                 rss_mb: rounded(median(runs.iter().map(|once| once.rss_mb)), 1),
+                core_share: rounded(median(runs.iter().map(|once| once.core_share)), 2),
             };
             print(&row, args.json)?;
         }
@@ -163,7 +169,7 @@ fn print(row: &Row<'_>, json: bool) -> Result<(), Failure> {
     }
     let ids_ok = row.ids_ok.map_or("-".to_owned(), |ok| ok.to_string());
     println!(
-        "{:12} {:10} {:14} {:10} {:7} {:8.1} {:8.1} {:8.1} {:>6} {:8.1} {:7.1}",
+        "{:12} {:10} {:14} {:10} {:7} {:8.1} {:8.1} {:8.1} {:>6} {:8.1} {:7.1} {:10.2}",
         row.engine,
         row.version,
         row.vocab,
@@ -174,7 +180,8 @@ fn print(row: &Row<'_>, json: bool) -> Result<(), Failure> {
         row.max,
         ids_ok,
         row.load_ms,
-        row.rss_mb
+        row.rss_mb,
+        row.core_share
     );
     Ok(())
 }
@@ -194,11 +201,15 @@ fn ask(engine: &str, vocabulary: &Vocabulary, corpus: &Path, args: &EncodeArgs) 
 pub fn once(args: &OnceArgs) -> Result<(), Failure> {
     let corpus = Corpus::read(&args.corpus, args.warmup.as_deref())?;
     let vocabulary = Vocabulary::find(&args.vocab, None)?;
+    let one;
     let measured = match args.mode {
-        Mode::Big => vec![corpus.measured.concat()],
+        Mode::Big => {
+            one = corpus.measured.concat();
+            vec![one.as_str()]
+        }
         _ => corpus.measured,
     };
-    let bytes: usize = measured.iter().map(String::len).sum();
+    let bytes: usize = measured.iter().map(|document| document.len()).sum();
 
     let rss_before = process::status_mb("VmRSS");
     let started = Instant::now();
@@ -206,8 +217,7 @@ pub fn once(args: &OnceArgs) -> Result<(), Failure> {
     engine.encode("Hello, world")?;
     let load_ms = started.elapsed().as_secs_f64() * 1e3;
 
-    let mut clock = Clock::default();
-    for document in &corpus.warm {
+    for document in corpus.warm {
         match args.mode {
             Mode::Docs | Mode::Big => drop(engine.encode(document)?),
             Mode::Count => drop(engine.count(document)?),
@@ -217,39 +227,65 @@ pub fn once(args: &OnceArgs) -> Result<(), Failure> {
             }
         }
     }
+    let rss_mb = process::status_mb("VmRSS") - rss_before;
+
+    let mut clock = Clock::default();
     let mut answers = 0;
-    for document in &measured {
+    for batch in measured.chunks(BATCH) {
         match args.mode {
             Mode::Docs | Mode::Big => {
-                let ids = clock.time(|| engine.encode(document))?;
-                answers = ids.iter().fold(mix(answers, ids.len() as u64), |hash, &id| mix(hash, id.into()));
+                for ids in clock.time(batch, |document| engine.encode(document))? {
+                    answers =
+                        ids.iter().fold(mix(answers, ids.len() as u64), |hash, &id| mix(hash, id.into()));
+                }
             }
-            Mode::Count => answers = mix(answers, clock.time(|| engine.count(document))? as u64),
+            Mode::Count => {
+                let counts = clock.time(batch, |document| engine.count(document))?;
+                answers = counts.into_iter().fold(answers, |hash, count| mix(hash, count as u64));
+            }
             Mode::Decode => {
-                let ids = engine.encode(document)?;
-                let decoded = clock.time(|| engine.decode(&ids))?;
-                answers = decoded.iter().fold(answers, |hash, &byte| mix(hash, byte.into()));
+                let ids =
+                    batch.iter().map(|document| engine.encode(document)).collect::<Result<Vec<_>, _>>()?;
+                for decoded in clock.time(&ids, |ids| engine.decode(ids))? {
+                    answers = decoded.iter().fold(answers, |hash, &byte| mix(hash, byte.into()));
+                }
             }
         }
     }
     process::answer(&Once {
-        mb_per_s: bytes as f64 / 1e6 / clock.0.as_secs_f64(),
+        mb_per_s: bytes as f64 / 1e6 / clock.cpu.as_secs_f64(),
+        core_share: clock.cpu.as_secs_f64() / clock.wall.as_secs_f64(),
         load_ms,
-        rss_mb: process::status_mb("VmRSS") - rss_before,
+        rss_mb,
         answers,
     })
 }
 
+/// Documents between two looks at the clock, which costs as much as some hundred bytes of text.
+const BATCH: usize = 32;
+
 /// Time spent inside an engine; what is done with its answers is not counted.
 #[derive(Default)]
-struct Clock(Duration);
+struct Clock {
+    /// Processor time of all threads. Unlike the wall's it does not count the times when others had the core.
+    cpu: Duration,
+    wall: Duration,
+}
 
 impl Clock {
-    fn time<T>(&mut self, work: impl FnOnce() -> T) -> T {
-        let started = Instant::now();
-        let done = work();
-        self.0 += started.elapsed();
-        done
+    fn time<T, A>(
+        &mut self,
+        batch: &[T],
+        mut work: impl FnMut(&T) -> Result<A, Failure>,
+    ) -> Result<Vec<A>, Failure> {
+        let mut done = Vec::with_capacity(batch.len());
+        let (wall, cpu) = (Instant::now(), ProcessTime::now());
+        for item in batch {
+            done.push(work(item)?);
+        }
+        self.cpu += cpu.elapsed();
+        self.wall += wall.elapsed();
+        Ok(done)
     }
 }
 

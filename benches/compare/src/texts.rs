@@ -10,37 +10,39 @@ const LEAST: usize = 2_000;
 /// And hardly more than this, but where one line is longer.
 const MOST: usize = 10_000;
 
-/// What warms an engine and what it is measured on.
+/// What warms an engine and what it is measured on. Texts stay for as long as the process does, so that no memory that
+/// they leave behind is taken for an engine's.
 pub struct Corpus {
-    pub warm: Vec<String>,
-    pub measured: Vec<String>,
+    pub warm: Vec<&'static str>,
+    pub measured: Vec<&'static str>,
 }
 
 impl Corpus {
     /// Reads a corpus. Without a text to warm with it is cut in two: the first half of its bytes warms.
     pub fn read(path: &Path, warmup: Option<&Path>) -> Result<Self, Failure> {
-        let mut all = documents(&read(path)?);
+        let text = read(path)?;
         if let Some(warmup) = warmup {
-            return Ok(Self { warm: documents(&read(warmup)?), measured: all });
+            return Ok(Self { warm: documents(read(warmup)?), measured: documents(text) });
         }
-        let half = all.iter().map(String::len).sum::<usize>() / 2;
+        let mut all = documents(text);
         let mut bytes = 0;
-        let before_half = |document: &String| {
+        let before_half = |document: &&&str| {
             bytes += document.len();
-            bytes <= half
+            bytes <= text.len() / 2
         };
-        let at = all.iter().map(before_half).take_while(|&before| before).count();
+        let at = all.iter().take_while(before_half).count();
         let measured = all.split_off(at);
         Ok(Self { warm: all, measured })
     }
 }
 
-fn read(path: &Path) -> Result<String, Failure> {
-    std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()).into())
+fn read(path: &Path) -> Result<&'static str, Failure> {
+    let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
+    Ok(text.leak())
 }
 
 /// Cuts behind blank lines, or behind a line where there is no blank one in reach.
-fn documents(text: &str) -> Vec<String> {
+fn documents(text: &'static str) -> Vec<&'static str> {
     let mut documents = Vec::new();
     let mut rest = text;
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
@@ -51,7 +53,7 @@ fn documents(text: &str) -> Vec<String> {
         state ^= state << 17;
         let wanted = LEAST + (state % (MOST - LEAST) as u64) as usize;
         let at = cut(rest, wanted);
-        documents.push(rest[..at].to_owned());
+        documents.push(&rest[..at]);
         rest = &rest[at..];
     }
     documents
@@ -63,7 +65,7 @@ fn cut(text: &str, wanted: usize) -> usize {
     }
     let window = |range: std::ops::Range<usize>, part: &str| {
         let range = text.ceil_char_boundary(range.start)..text.floor_char_boundary(range.end.min(text.len()));
-        text[range.clone()].find(part).map(|at| range.start + at + part.len())
+        text.get(range.clone())?.find(part).map(|at| range.start + at + part.len())
     };
     window(wanted..MOST, "\n\n")
         .or_else(|| window(LEAST..MOST, "\n\n"))

@@ -66,6 +66,8 @@ struct Row {
     min: f64,
     max: f64,
     mb_per_s: f64,
+    /// Requests per second of processor time that the server used: the figure of a quiet machine, nearly.
+    per_core_s: f64,
     p50_ms: f64,
     p99_ms: f64,
     /// Share of one core that the server used.
@@ -156,6 +158,8 @@ async fn measure(args: &Args) -> Result<(), Failure> {
             min: rates().fold(f64::INFINITY, f64::min).round(),
             max: rates().fold(0.0, f64::max).round(),
             mb_per_s: rounded(rate * mean_bytes / 1e6, 1),
+            per_core_s: median(runs.iter().map(|run| run.requests as f64 / run.seconds / run.server_cpu))
+                .round(),
             p50_ms: rounded(of(|run| run.percentile(0.50)), 2),
             p99_ms: rounded(of(|run| run.percentile(0.99)), 2),
             server_cpu: rounded(of(|run| run.server_cpu), 2),
