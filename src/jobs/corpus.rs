@@ -127,7 +127,7 @@ pub(super) fn read(
 
 /// The content, decompressed if its first bytes say that it is compressed.
 fn open<'p>(name: &str, file: File, progress: &'p Progress) -> Result<Box<dyn Read + 'p>, CorpusError> {
-    let io = |e: std::io::Error| CorpusError::Io { file: name.to_owned(), kind: e.kind() };
+    let io = |e: std::io::Error| read_error(name, &e);
     let mut raw = BufReader::with_capacity(1 << 17, Counted { file, progress });
     let head = raw.fill_buf().map_err(io)?;
     Ok(match head {
@@ -183,6 +183,19 @@ impl<R: Read> Read for Packed<R> {
     }
 }
 
+/// What an error of reading means: the job is to stop, the data is damaged, or the disk says so.
+fn read_error(name: &str, error: &std::io::Error) -> CorpusError {
+    let file = name.to_owned();
+    match error.get_ref() {
+        Some(e) if e.is::<Stop>() => CorpusError::Stopped,
+        Some(e) => match e.downcast_ref::<NotPacked>() {
+            Some(NotPacked(format)) => CorpusError::Compression { file, format },
+            None => CorpusError::Io { file, kind: error.kind() },
+        },
+        None => CorpusError::Io { file, kind: error.kind() },
+    }
+}
+
 /// Bytes as text, in steps.
 struct Utf8<'n, 'p> {
     content: Box<dyn Read + 'p>,
@@ -200,7 +213,7 @@ impl Utf8<'_, '_> {
     fn fill(&mut self, out: &mut String, want: usize) -> Result<bool, CorpusError> {
         let start = self.pending.len();
         let limit = want.max(4) as u64;
-        let n = (&mut self.content).take(limit).read_to_end(&mut self.pending).map_err(|e| self.io(e))?;
+        let n = (&mut self.content).take(limit).read_to_end(&mut self.pending).map_err(|e| self.io(&e))?;
         debug_assert_eq!(n, self.pending.len() - start);
         let at_end = n == 0;
         let bytes = std::mem::take(&mut self.pending);
@@ -238,15 +251,8 @@ impl Utf8<'_, '_> {
         Ok(!at_end)
     }
 
-    fn io(&self, error: std::io::Error) -> CorpusError {
-        let file = self.name.to_owned();
-        if error.get_ref().is_some_and(|e| e.is::<Stop>()) {
-            return CorpusError::Stopped;
-        }
-        match error.get_ref().and_then(|e| e.downcast_ref::<NotPacked>()) {
-            Some(NotPacked(format)) => CorpusError::Compression { file, format },
-            None => CorpusError::Io { file, kind: error.kind() },
-        }
+    fn io(&self, error: &std::io::Error) -> CorpusError {
+        read_error(self.name, error)
     }
 
     fn too_long(&self) -> CorpusError {

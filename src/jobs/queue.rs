@@ -37,8 +37,9 @@ pub struct JobsSettings {
 /// How often a worker looks for work even if nothing woke it: a lost wake-up costs no more than this.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// A job that was running so often when the process ended is not run again.
-const MAX_STARTS: u32 = 3;
+/// A job that was running so often when the process ended without having been told to is not run again: it may be what
+/// ends it. Higher than any row of unlucky restarts, low enough that a crash loop comes to its end.
+const MAX_STARTS: u32 = 16;
 
 /// When a record that could not be written is tried again.
 const SAVE_AGAIN_AFTER: Duration = Duration::from_secs(5);

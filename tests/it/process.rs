@@ -151,7 +151,6 @@ impl Server {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "what a failed test shows")]
 impl Drop for Server {
     #[expect(clippy::print_stderr, reason = "a test tells what it saw there")]
     fn drop(&mut self) {
