@@ -84,3 +84,13 @@ fn everything_is_described() {
         assert!(own.clone().any(|next| next.starts_with("        description:")), "line {}: {line}", at + 1);
     }
 }
+
+/// The ids in the README are those that the built-in vocabulary gives.
+#[tokio::test]
+async fn the_answers_in_the_readme_are_true() {
+    let server = crate::support::TestServer::new().await;
+    let answer = server.post_json("/encode", serde_json::json!({ "text": "Hello, 世界! 😀" })).await;
+    let ids = answer.ok(200)["ids"].to_string();
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    assert!(readme.contains(&format!("\"ids\":{ids}")), "{ids}");
+}
