@@ -366,3 +366,17 @@ async fn ids_over_http_equal_the_references() {
     }
     assert_eq!(seen, if data::shared("SHA256SUMS").is_some() { 5 } else { 1 });
 }
+
+#[tokio::test]
+async fn ids_that_stand_for_too_many_bytes_are_refused() {
+    let server = crate::support::TestServer::with(|config| config.max_decoded_bytes = 8).await;
+    let encoded = server.post_json("/encode", serde_json::json!({ "text": "12 bytes of." })).await;
+    let ids = encoded.ok(200)["ids"].clone();
+    let decode = |path: &'static str, ids| server.post_json(path, serde_json::json!({ "ids": ids }));
+    for (path, ids) in [("/decode", ids.clone()), ("/decode/batch", serde_json::json!([[], ids]))] {
+        let answer = decode(path, ids).await;
+        assert_eq!(answer.status, 422);
+        assert!(String::from_utf8_lossy(&answer.bytes).contains("max_decoded_bytes"));
+    }
+    assert_eq!(decode("/decode", serde_json::json!([ids[0]])).await.status, 200);
+}
