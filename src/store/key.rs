@@ -184,12 +184,12 @@ impl Key {
         Digest::parse(&format!("sha256:{}", self.0.filename()?))
     }
 
-    /// Reads a key under [`Key::jobs`] that is a record (and not a request).
+    /// Reads a key under [`Key::jobs`] that is a request (and not a record).
     pub fn as_job_request(&self) -> Option<Segment> {
         Segment::parse(self.0.as_ref().strip_prefix("jobs/")?.strip_suffix(".request.json")?)
     }
 
-    /// The job whose record lies here.
+    /// Reads a key under [`Key::jobs`] that is a record (and not a request).
     pub fn as_job(&self) -> Option<Segment> {
         let stem = self.0.filename()?.strip_suffix(".json")?;
         if stem.ends_with(".request") { None } else { Segment::parse(stem) }
