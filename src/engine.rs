@@ -11,6 +11,7 @@ mod normalize;
 mod offsets;
 mod special;
 mod split;
+mod templates;
 mod tokenizer;
 mod train;
 mod vocab;
@@ -24,6 +25,7 @@ pub use special::{Matcher, OnSpecial, Special, SpecialError, SpecialPolicy, Spec
 #[cfg(any(test, fuzzing))]
 pub use split::oracle_pieces;
 pub use split::{Digits, Family, Pattern, SplitError};
+pub use templates::ChatTemplates;
 pub use tokenizer::{
     Count, EncodeError, EncodeOptions, Encoding, Keep, Tokenizer, TokenizerError, TokenizerParts,
 };

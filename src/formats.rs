@@ -102,6 +102,33 @@ impl ImportOptions {
     }
 }
 
+/// The files of one vocabulary: one, or several that belong together (`tokenizer.json` with its
+/// `tokenizer_config.json`; `vocab.json` with `merges.txt`). What a file is is told by its content, and by its name
+/// where the content does not say it.
+#[derive(Debug, Clone, Default)]
+pub struct Files {
+    files: Vec<(String, bytes::Bytes)>,
+}
+
+impl Files {
+    /// One file.
+    pub fn single(name: impl Into<String>, bytes: impl Into<bytes::Bytes>) -> Self {
+        let mut files = Self::default();
+        files.push(name, bytes);
+        files
+    }
+
+    /// Adds a file by its name (a path's last part).
+    pub fn push(&mut self, name: impl Into<String>, bytes: impl Into<bytes::Bytes>) {
+        self.files.push((name.into(), bytes.into()));
+    }
+
+    /// Names and contents, in the order in which they were added.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &bytes::Bytes)> {
+        self.files.iter().map(|(name, bytes)| (name.as_str(), bytes))
+    }
+}
+
 /// Why a file was refused, or cannot be written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FormatError {
@@ -114,6 +141,14 @@ pub enum FormatError {
         /// Counted from one.
         line: u64,
         /// What is wrong with it.
+        reason: String,
+    },
+    /// A place in a JSON file is at fault.
+    #[error("{pointer}: {reason}")]
+    Json {
+        /// JSON pointer into the file.
+        pointer: String,
+        /// What is wrong there, with the name of the thing.
         reason: String,
     },
     /// A binary file is cut off or not well-formed.
@@ -163,6 +198,19 @@ pub fn import(
     };
     self_check(&tokenizer)?;
     Ok(tokenizer)
+}
+
+/// The same for the files of one vocabulary.
+///
+/// # Errors
+/// See [`FormatError`].
+pub fn import_files(
+    files: &Files,
+    format: Option<Format>,
+    options: &ImportOptions,
+) -> Result<Tokenizer, FormatError> {
+    let (_, bytes) = files.iter().next().ok_or(FormatError::Unknown)?;
+    import(bytes, format, options)
 }
 
 /// Writes a tokenizer as a file that [`import`] reads back to the same ids.

@@ -7,8 +7,8 @@ use super::encode::merge;
 use super::merges::DuplicatePair;
 use super::special::{Found, Matcher, SpecialError};
 use super::{
-    Merge, MergeTable, Normalizer, OffsetUnit, Pattern, Scratch, Span, Special, SpecialPolicy, SpecialTokens,
-    SplitError, TokenId, Vocab, VocabError, offsets,
+    ChatTemplates, Merge, MergeTable, Normalizer, OffsetUnit, Pattern, Scratch, Span, Special, SpecialPolicy,
+    SpecialTokens, SplitError, TokenId, Vocab, VocabError, offsets,
 };
 use std::ops::{ControlFlow, Range};
 
@@ -28,6 +28,8 @@ pub struct TokenizerParts {
     /// Whether a pretoken that is a token as a whole is taken as it is, whatever the merges say. Semantics for
     /// tiktoken vocabularies (some hold tokens that no merge reaches), a shortcut for those trained here.
     pub whole_pretokens: bool,
+    /// Chat templates; carried along.
+    pub chat: ChatTemplates,
 }
 
 /// Why parts do not make a tokenizer.
@@ -141,6 +143,7 @@ pub struct Tokenizer {
     pattern: Pattern,
     normalizer: Normalizer,
     whole_pretokens: bool,
+    chat: ChatTemplates,
 }
 
 /// A stretch of text between special tokens, or such a token.
@@ -179,6 +182,7 @@ impl Tokenizer {
             pattern: parts.pattern,
             normalizer: parts.normalizer,
             whole_pretokens: parts.whole_pretokens,
+            chat: parts.chat,
         })
     }
 
@@ -215,6 +219,11 @@ impl Tokenizer {
     /// See [`TokenizerParts::whole_pretokens`].
     pub fn whole_pretokens(&self) -> bool {
         self.whole_pretokens
+    }
+
+    /// Its chat templates, perhaps none.
+    pub fn chat(&self) -> &ChatTemplates {
+        &self.chat
     }
 
     /// One more than the highest id.

@@ -12,9 +12,10 @@
 //! Names of special tokens are in the header only.
 
 use super::{FormatError, ImportOptions};
-use crate::engine::{Merge, Normalizer, Pattern, Special, TokenId, Tokenizer, TokenizerParts};
+use crate::engine::{ChatTemplates, Merge, Normalizer, Pattern, Special, TokenId, Tokenizer, TokenizerParts};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 
 const MAGIC: &[u8; 8] = b"VOCABD\x00\x01";
 
@@ -26,6 +27,10 @@ struct Header {
     split: Vec<String>,
     whole_pretokens: bool,
     special: Vec<HeaderSpecial>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    chat_templates: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    chat_tokens: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -64,6 +69,8 @@ pub fn write(tokenizer: &Tokenizer) -> Vec<u8> {
         split: tokenizer.pattern().regexes().to_vec(),
         whole_pretokens: tokenizer.whole_pretokens(),
         special,
+        chat_templates: tokenizer.chat().sources.clone(),
+        chat_tokens: tokenizer.chat().tokens.clone(),
     };
     let header = serde_json::to_vec(&header).expect("strings, integers and flags have a JSON form");
     let tokens: Vec<(TokenId, &[u8])> =
@@ -154,6 +161,7 @@ pub(super) fn read_with(bytes: &[u8], options: &ImportOptions) -> Result<Tokeniz
         normalizer: Normalizer::from_name(&header.normalizer)
             .ok_or_else(|| bad("the header names an unknown normalizer".to_owned()))?,
         whole_pretokens: header.whole_pretokens,
+        chat: ChatTemplates { sources: header.chat_templates, tokens: header.chat_tokens },
     };
     Ok(Tokenizer::new(parts)?)
 }

@@ -109,6 +109,7 @@ pub fn read(bytes: &[u8], options: &ImportOptions) -> Result<Tokenizer, FormatEr
         pattern,
         normalizer: options.normalizer(published.map_or(Normalizer::None, |p| p.normalizer))?,
         whole_pretokens: true,
+        chat: Default::default(),
     };
     Tokenizer::new(parts).map_err(|e| at_line(e, &lines))
 }

@@ -329,6 +329,7 @@ fn learned(
         normalizer: config.normalizer,
         // Every token was merged from bytes by the merges before it, so its bytes always lead to it.
         whole_pretokens: true,
+        chat: Default::default(),
     };
     Ok(Learned {
         request,

@@ -28,8 +28,16 @@ pub(super) fn tiny(word: &str) -> Tokenizer {
     }
     let pattern = Pattern::parse("cl100k").unwrap();
     let (specials, normalizer) = (Vec::new(), Normalizer::None);
-    Tokenizer::new(TokenizerParts { tokens, merges, specials, pattern, normalizer, whole_pretokens: false })
-        .unwrap()
+    Tokenizer::new(TokenizerParts {
+        tokens,
+        merges,
+        specials,
+        pattern,
+        normalizer,
+        whole_pretokens: false,
+        chat: Default::default(),
+    })
+    .unwrap()
 }
 
 pub(super) fn native(word: &str) -> Vec<u8> {

@@ -22,6 +22,7 @@ fn tokenizer() -> Tokenizer {
         pattern: Pattern::parse("cl100k").unwrap(),
         normalizer: Normalizer::Nfc,
         whole_pretokens: true,
+        chat: Default::default(),
     })
     .unwrap()
 }
@@ -121,6 +122,7 @@ fn bad_parts_are_refused() {
         pattern: Pattern::parse("cl100k").unwrap(),
         normalizer: Normalizer::None,
         whole_pretokens: true,
+        chat: Default::default(),
     };
     let mut p = parts();
     p.tokens.remove(0x41);

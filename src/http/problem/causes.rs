@@ -18,6 +18,7 @@ impl Problem {
         let problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "bad_vocabulary", error.to_string());
         match error {
             FormatError::Line { line, .. } => problem.with("line", *line),
+            FormatError::Json { pointer, .. } => problem.at(pointer.clone()),
             FormatError::Malformed { offset, .. } => problem.with("offset", *offset),
             FormatError::Option { option, .. } => problem.at(format!("/query/{option}")),
             FormatError::Inexpressible { .. } => problem.at("/query/format"),
