@@ -4,31 +4,42 @@
 //! Every text that enters is valid UTF-8 (`&str`); every sequence of ids that leaves was made by one
 //! [`Tokenizer`], which is immutable and shared between threads.
 
+mod alphabet;
 mod decode;
 mod encode;
+mod encoding;
+mod find;
 mod merges;
+mod model;
 mod normalize;
 mod offsets;
+mod pretokenize;
 mod special;
 mod split;
+mod template;
 mod templates;
 mod tokenizer;
+mod tracked;
 mod train;
 mod vocab;
 
-pub use decode::{DecodeError, DecodeStream};
+pub use alphabet::{byte_char, char_byte, spell, spelt_bytes};
+pub use decode::{DecodeError, DecodeStep, DecodeStream, Decoded, Decoder};
 pub use encode::{Scratch, merge_by};
+pub use encoding::{Count, EncodeError, EncodeOptions, Encoding, Keep};
+pub use find::Find;
 pub use merges::{DuplicatePair, Merge, MergeTable, Rank};
-pub use normalize::{Alignment, Normalizer};
+pub use model::{ByteTokens, Chars, Missing, Model, Rules, Unknown};
+pub use normalize::{Form, Normalizer, Tables};
 pub use offsets::{OffsetUnit, Span};
-pub use special::{Matcher, OnSpecial, Special, SpecialError, SpecialPolicy, SpecialTokens};
+pub use pretokenize::{Behavior, PreStep, Prepend, Pretokenizer};
+pub use special::{Matcher, OnSpecial, Place, Special, SpecialError, SpecialPolicy, SpecialTokens};
 #[cfg(any(test, fuzzing))]
 pub use split::oracle_pieces;
-pub use split::{Digits, Family, Pattern, SplitError};
+pub use split::{Digits, Family, Pattern, Regex, SplitError};
+pub use template::{Template, Trim};
 pub use templates::ChatTemplates;
-pub use tokenizer::{
-    Count, EncodeError, EncodeOptions, Encoding, Keep, Tokenizer, TokenizerError, TokenizerParts,
-};
+pub use tokenizer::{Tokenizer, TokenizerError, TokenizerParts};
 pub use train::{
     Counter, LearnedMerge, MAX_TRAIN_THREADS, MAX_VOCAB_SIZE, Observer, SafeCuts, Stage, StopReason,
     TieBreak, TrainConfig, TrainError, Trained, WordCounts, train,

@@ -3,11 +3,14 @@
 //! A file is refused, with the place at fault, rather than approximated: what an import accepts is the tokenizer
 //! that the file describes, and what an export writes leads back to the same ids.
 
+pub mod gpt2;
+pub mod hf;
 pub mod native;
+pub mod tekken;
 pub mod tiktoken;
 
 use crate::engine::{
-    Digits, EncodeError, Family, Normalizer, Pattern, Special, SplitError, Tokenizer, TokenizerError,
+    Decoder, Digits, EncodeError, Family, Model, Normalizer, Pattern, Special, SplitError, Tokenizer, TokenizerError,
 };
 use serde::{Deserialize, Serialize};
 
@@ -17,19 +20,28 @@ use serde::{Deserialize, Serialize};
 pub enum Format {
     /// The store's own, complete in one file.
     Native,
+    /// `tokenizer.json` of Hugging Face's tokenizers.
+    Hf,
     /// `base64 rank` lines, as tiktoken publishes them; split and special tokens are not in the file.
     Tiktoken,
+    /// GPT-2's two files: tokens with ids (`vocab.json`, `encoder.json`) and merges (`merges.txt`, `vocab.bpe`).
+    Gpt2,
+    /// Mistral's `tekken.json`.
+    Tekken,
 }
 
 impl Format {
     /// All formats.
-    pub const ALL: [Self; 2] = [Self::Native, Self::Tiktoken];
+    pub const ALL: [Self; 5] = [Self::Native, Self::Hf, Self::Tiktoken, Self::Gpt2, Self::Tekken];
 
     /// The name used in requests, commands and records.
     pub fn name(self) -> &'static str {
         match self {
             Self::Native => "native",
+            Self::Hf => "hf",
             Self::Tiktoken => "tiktoken",
+            Self::Gpt2 => "gpt2",
+            Self::Tekken => "tekken",
         }
     }
 
@@ -42,7 +54,10 @@ impl Format {
     pub fn extension(self) -> &'static str {
         match self {
             Self::Native => "vocabd",
+            Self::Hf => "json",
             Self::Tiktoken => "tiktoken",
+            Self::Gpt2 => "bpe",
+            Self::Tekken => "tekken.json",
         }
     }
 
@@ -50,8 +65,14 @@ impl Format {
     pub fn detect(bytes: &[u8]) -> Option<Self> {
         if native::is_native(bytes) {
             Some(Self::Native)
+        } else if tekken::looks_like(bytes) {
+            Some(Self::Tekken)
+        } else if hf::looks_like(bytes) {
+            Some(Self::Hf)
         } else if tiktoken::looks_like(bytes) {
             Some(Self::Tiktoken)
+        } else if gpt2::looks_like_merges(bytes) {
+            Some(Self::Gpt2)
         } else {
             None
         }
@@ -96,8 +117,22 @@ impl ImportOptions {
         })
     }
 
+    /// Refuses options where a file says all by itself.
+    fn refuse(&self, reason: &str) -> Result<(), FormatError> {
+        let given = [
+            ("split", self.split.is_some()),
+            ("digits", self.digits.is_some()),
+            ("normalizer", self.normalizer.is_some()),
+            ("special", !self.special.is_empty()),
+        ];
+        match given.into_iter().find(|(_, given)| *given) {
+            Some((option, _)) => Err(FormatError::Option { option, reason: reason.to_owned() }),
+            None => Ok(()),
+        }
+    }
+
     fn specials(&self) -> Vec<Special> {
-        let special = |(name, id): (&String, &u32)| Special { name: name.clone(), id: *id, special: true };
+        let special = |(name, id): (&String, &u32)| Special::new(name.clone(), *id, true);
         self.special.iter().map(special).collect()
     }
 }
@@ -108,6 +143,30 @@ impl ImportOptions {
 #[derive(Debug, Clone, Default)]
 pub struct Files {
     files: Vec<(String, bytes::Bytes)>,
+}
+
+/// What a file is to its vocabulary, by the end of its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Main,
+    Config,
+    Template,
+    /// It says nothing that the others do not say.
+    None,
+}
+
+impl Role {
+    fn of(name: &str) -> Self {
+        if name.ends_with("tokenizer_config.json") {
+            Self::Config
+        } else if name.ends_with("chat_template.jinja") {
+            Self::Template
+        } else if name.ends_with("special_tokens_map.json") || name.ends_with("added_tokens.json") {
+            Self::None
+        } else {
+            Self::Main
+        }
+    }
 }
 
 impl Files {
@@ -123,6 +182,36 @@ impl Files {
         self.files.push((name.into(), bytes.into()));
     }
 
+    /// The format of the first file that has one.
+    pub fn detect(&self) -> Option<Format> {
+        let formats: Vec<Format> = self.main_files().filter_map(|bytes| Format::detect(bytes)).collect();
+        // What is complete goes before what needs a second file.
+        formats.iter().copied().min_by_key(|format| *format == Format::Gpt2)
+    }
+
+    /// The files that may hold the tokens.
+    fn main_files(&self) -> impl Iterator<Item = &bytes::Bytes> {
+        self.files.iter().filter(|(name, _)| Role::of(name) == Role::Main).map(|(_, bytes)| bytes)
+    }
+
+    /// The main file of a format.
+    fn main(&self, format: Format) -> Option<&bytes::Bytes> {
+        let of_format = self.main_files().find(|bytes| Format::detect(bytes) == Some(format));
+        of_format.or_else(|| self.main_files().next())
+    }
+
+    fn find(&self, is: impl Fn(&[u8]) -> bool) -> Option<&bytes::Bytes> {
+        self.main_files().find(|bytes| is(bytes))
+    }
+
+    fn companions(&self) -> hf::Companions<'_> {
+        let of_role = |role| {
+            let mut files = self.files.iter();
+            files.find(|(name, _)| Role::of(name) == role).map(|(_, bytes)| &bytes[..])
+        };
+        hf::Companions { config: of_role(Role::Config), template: of_role(Role::Template) }
+    }
+
     /// Names and contents, in the order in which they were added.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &bytes::Bytes)> {
         self.files.iter().map(|(name, bytes)| (name.as_str(), bytes))
@@ -133,7 +222,7 @@ impl Files {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FormatError {
     /// No format known here.
-    #[error("the file is none of the formats known here: native, tiktoken")]
+    #[error("the file is none of the formats known here: native, hf, tiktoken, gpt2, tekken")]
     Unknown,
     /// A line of a text file is at fault.
     #[error("line {line}: {reason}")]
@@ -192,12 +281,7 @@ pub fn import(
     format: Option<Format>,
     options: &ImportOptions,
 ) -> Result<Tokenizer, FormatError> {
-    let tokenizer = match format.or_else(|| Format::detect(bytes)).ok_or(FormatError::Unknown)? {
-        Format::Native => native::read_with(bytes, options)?,
-        Format::Tiktoken => tiktoken::read(bytes, options)?,
-    };
-    self_check(&tokenizer)?;
-    Ok(tokenizer)
+    import_files(&Files::single("", bytes.to_vec()), format, options)
 }
 
 /// The same for the files of one vocabulary.
@@ -209,19 +293,75 @@ pub fn import_files(
     format: Option<Format>,
     options: &ImportOptions,
 ) -> Result<Tokenizer, FormatError> {
-    let (_, bytes) = files.iter().next().ok_or(FormatError::Unknown)?;
-    import(bytes, format, options)
+    let format = format.or_else(|| files.detect()).ok_or(FormatError::Unknown)?;
+    let main = files.main(format).ok_or(FormatError::Unknown)?;
+    let complete = |name: &str| options.refuse(&format!("cannot be given: {name} has its own"));
+    let companions = files.companions();
+    let tokenizer = match format {
+        Format::Native => {
+            complete("a native file")?;
+            native::read(main)?
+        }
+        Format::Hf => {
+            complete("a tokenizer.json")?;
+            hf::read(main, companions)?
+        }
+        Format::Tekken => {
+            complete("a tekken file")?;
+            tekken::read(main)?
+        }
+        Format::Tiktoken => tiktoken::read(main, options)?,
+        Format::Gpt2 => {
+            let missing = |what: &str| FormatError::Option {
+                option: "files",
+                reason: format!("must have {what} beside it: the format has two files"),
+            };
+            let vocab = files.find(gpt2::looks_like_vocab).ok_or_else(|| missing("vocab.json (or encoder.json)"))?;
+            let merges = files.find(gpt2::looks_like_merges).ok_or_else(|| missing("merges.txt (or vocab.bpe)"))?;
+            gpt2::read(vocab, merges, options)?
+        }
+    };
+    self_check(&tokenizer)?;
+    Ok(tokenizer)
 }
 
-/// Writes a tokenizer as a file that [`import`] reads back to the same ids.
+/// Writes a tokenizer as files that [`import_files`] reads back to the same ids, the main file first. Names are those
+/// under which other programs look for them.
+///
+/// # Errors
+/// [`FormatError::Inexpressible`] names what the format lacks.
+pub fn export_files(tokenizer: &Tokenizer, format: Format) -> Result<Files, FormatError> {
+    let mut files = Files::default();
+    match format {
+        Format::Native => files.push("tokenizer.vocabd", native::write(tokenizer)),
+        Format::Tiktoken => files.push("tokenizer.tiktoken", tiktoken::write(tokenizer)?),
+        Format::Hf => {
+            files.push("tokenizer.json", hf::write(tokenizer)?);
+            files.push("tokenizer_config.json", hf::write_config(tokenizer));
+        }
+        Format::Gpt2 => {
+            let (vocab, merges) = gpt2::write(tokenizer)?;
+            files.push("vocab.json", vocab);
+            files.push("merges.txt", merges);
+        }
+        Format::Tekken => {
+            return Err(FormatError::Inexpressible {
+                format: format.name(),
+                reason: "it is read only; hf holds all that it could".to_owned(),
+            });
+        }
+    }
+    Ok(files)
+}
+
+/// Writes a tokenizer as one file: the main file of [`export_files`].
 ///
 /// # Errors
 /// [`FormatError::Inexpressible`] names what the format lacks.
 pub fn export(tokenizer: &Tokenizer, format: Format) -> Result<Vec<u8>, FormatError> {
-    match format {
-        Format::Native => Ok(native::write(tokenizer)),
-        Format::Tiktoken => tiktoken::write(tokenizer),
-    }
+    let files = export_files(tokenizer, format)?;
+    let main = files.iter().next().map(|(_, bytes)| bytes.to_vec());
+    Ok(main.unwrap_or_default())
 }
 
 /// What a tiktoken file of this tokenizer does not say: with it as options an import gives the tokenizer back.
@@ -231,13 +371,19 @@ pub fn export(tokenizer: &Tokenizer, format: Format) -> Result<Vec<u8>, FormatEr
 pub fn sidecar(tokenizer: &Tokenizer) -> Result<ImportOptions, FormatError> {
     let inexpressible =
         |reason: &str| FormatError::Inexpressible { format: "tiktoken", reason: reason.to_owned() };
-    let pattern = tokenizer.pattern();
+    let Some(pattern) = tokenizer.pretokenizer().pattern() else {
+        return Err(inexpressible("its pre-tokenizer is more than a split pattern"));
+    };
     let (split, digits) = match (named(pattern), pattern.regexes()) {
         (Some((family, digits)), _) => (family.name().to_owned(), digits.map(|d| d.name().to_owned())),
         (None, []) => ("none".to_owned(), None),
         (None, [regex]) => (regex.clone(), None),
         (None, _) => return Err(inexpressible("its split is a sequence of patterns")),
     };
+    let normalizer = tokenizer.normalizer().name();
+    if Normalizer::from_name(&normalizer).as_ref() != Some(tokenizer.normalizer()) {
+        return Err(inexpressible("its normalizer has no name of one word"));
+    }
     let specials = tokenizer.specials().list();
     if specials.iter().any(|token| !token.special) {
         return Err(inexpressible("it has added tokens that are not special"));
@@ -245,7 +391,7 @@ pub fn sidecar(tokenizer: &Tokenizer) -> Result<ImportOptions, FormatError> {
     Ok(ImportOptions {
         split: Some(split),
         digits,
-        normalizer: Some(tokenizer.normalizer().name().to_owned()),
+        normalizer: Some(normalizer.into_owned()),
         special: specials.iter().map(|t| (t.name.clone(), t.id)).collect(),
     })
 }
@@ -272,17 +418,22 @@ const PROBES: [&str; 6] = [
     "\u{0}\u{1}\u{7f}\u{80}\u{a0}\u{feff}\u{fffd}\u{10ffff}    ",
 ];
 
-/// Encodes and decodes texts of many scripts.
+/// Encodes and decodes texts of many scripts. Where nothing can be lost on the way, a text must come back.
 fn self_check(tokenizer: &Tokenizer) -> Result<(), FormatError> {
+    let failed = |reason: String| FormatError::SelfCheck(reason);
+    let keeps_all = tokenizer.pretokenizer().pattern().is_some()
+        && *tokenizer.model() == Model::Bytes { missing: None }
+        && matches!(tokenizer.decoder(), Decoder::Bytes | Decoder::ByteLevel);
     let mut scratch = crate::engine::Scratch::default();
     for text in PROBES {
         let ids = tokenizer
             .encode(text, &crate::engine::EncodeOptions::default(), &mut scratch)
-            .map_err(|e: EncodeError| FormatError::SelfCheck(e.to_string()))?
+            .map_err(|e: EncodeError| failed(e.to_string()))?
             .ids;
-        let bytes = tokenizer.decode_bytes(&ids, false).map_err(|e| FormatError::SelfCheck(e.to_string()))?;
-        if bytes != tokenizer.normalizer().apply(text).as_bytes() {
-            return Err(FormatError::SelfCheck("a text is not given back by decoding its ids".to_owned()));
+        let bytes = tokenizer.decode_bytes(&ids, false).map_err(|e| failed(e.to_string()))?;
+        let normalized = tokenizer.normalizer().apply(text).map_err(|e| failed(e.to_string()))?;
+        if keeps_all && bytes != normalized.as_bytes() {
+            return Err(failed("a text is not given back by decoding its ids".to_owned()));
         }
     }
     Ok(())

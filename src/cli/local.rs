@@ -17,15 +17,24 @@ use std::sync::Arc;
 pub(super) enum FormatArg {
     /// The store's own.
     Native,
+    /// `tokenizer.json`, with its `tokenizer_config.json`.
+    Hf,
     /// `base64 rank` lines.
     Tiktoken,
+    /// `vocab.json` and `merges.txt`.
+    Gpt2,
+    /// Mistral's `tekken.json`.
+    Tekken,
 }
 
 impl From<FormatArg> for Format {
     fn from(format: FormatArg) -> Self {
         match format {
             FormatArg::Native => Self::Native,
+            FormatArg::Hf => Self::Hf,
             FormatArg::Tiktoken => Self::Tiktoken,
+            FormatArg::Gpt2 => Self::Gpt2,
+            FormatArg::Tekken => Self::Tekken,
         }
     }
 }
@@ -232,9 +241,9 @@ pub(super) async fn encode(config: &Config, args: EncodeArgs) -> Outcome {
     if !args.tokens {
         return print_line(&serde_json::to_string(&ids)?);
     }
-    let bytes = |id: &TokenId| loaded.tokenizer.vocab().bytes(*id).unwrap_or_default();
+    let bytes = |id: &TokenId| loaded.tokenizer.token_bytes(*id).unwrap_or_default();
     let lines: Vec<String> =
-        ids.iter().map(|id| format!("{id}\t{:?}\n", String::from_utf8_lossy(bytes(id)))).collect();
+        ids.iter().map(|id| format!("{id}\t{:?}\n", String::from_utf8_lossy(&bytes(id)))).collect();
     print(lines.concat().as_bytes())
 }
 

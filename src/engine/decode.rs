@@ -1,29 +1,158 @@
 //! Ids back to bytes and text.
 //!
-//! Bytes are the truth: the concatenation of the tokens' bytes. Text is those bytes as UTF-8, ill-formed parts
-//! replaced by U+FFFD as the Unicode standard recommends (one per maximal subpart).
+//! Byte-level vocabularies: the bytes of the tokens, joined, are the truth; text is those bytes as UTF-8, ill-formed
+//! parts replaced by U+FFFD as the Unicode standard recommends (one per maximal subpart). Others have steps that work
+//! on the tokens' strings, each as the decoder of that name in Hugging Face's tokenizers; there it is a step that says
+//! what becomes of bytes which are no text.
 
-use super::{TokenId, Tokenizer};
+use super::alphabet::spelt_bytes;
+use super::find::Find;
+use super::{SplitError, TokenId, Tokenizer};
+use std::borrow::Cow;
 
-/// An id that is not a token of the vocabulary.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("id {id} at position {index} is not a token of this vocabulary")]
-pub struct DecodeError {
-    /// Position in the sequence.
-    pub index: usize,
-    /// The id.
-    pub id: TokenId,
+/// How tokens become text.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Decoder {
+    /// Their bytes joined, as in tiktoken.
+    #[default]
+    Bytes,
+    /// The same, where the names of special tokens, too, are read in the byte alphabet if they can be.
+    ByteLevel,
+    /// Their strings with a space between.
+    Spaced,
+    /// Their strings through steps, and then joined.
+    Steps(Vec<DecodeStep>),
+}
+
+/// A step from tokens to text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DecodeStep {
+    /// Everything joined, each string read in the byte alphabet if it can be.
+    ByteLevel,
+    /// Runs of `<0x41>` become the bytes they name; if those are no text, one U+FFFD for each of them.
+    ByteFallback,
+    /// Everything joined.
+    Fuse,
+    /// Up to so many of a character are left out at the ends of each string.
+    Strip {
+        /// The character.
+        content: char,
+        /// At the beginning.
+        start: usize,
+        /// At the end.
+        stop: usize,
+    },
+    /// Matches in each string become other characters.
+    Replace(Find, String),
+    /// The mark becomes a space, but for those of the first string where one was put before the text.
+    Metaspace {
+        /// The mark.
+        mark: char,
+        /// Whether one was put before the text.
+        prepended: bool,
+    },
+}
+
+/// Why ids cannot be decoded.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// An id that is not a token of the vocabulary.
+    #[error("id {id} at position {index} is not a token of this vocabulary")]
+    UnknownId {
+        /// Position in the sequence.
+        index: usize,
+        /// The id.
+        id: TokenId,
+    },
+    /// A regex of the decoder used up its steps.
+    #[error(transparent)]
+    Split(#[from] SplitError),
+}
+
+/// Decoded ids.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decoded {
+    /// The text, with U+FFFD for what is none.
+    pub text: String,
+    /// Whether all of it was text.
+    pub valid: bool,
+}
+
+/// What tokens stand for, by id, where that is not their bytes in the vocabulary: their strings after those steps of
+/// the decoder that look at one token alone.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Surfaces {
+    arena: Vec<u8>,
+    /// End of each id's string; it begins where the one before ends.
+    ends: Vec<u32>,
+    /// How many steps are done.
+    done: usize,
+}
+
+impl Surfaces {
+    /// The string of each id below `bound`.
+    pub(super) fn new(
+        decoder: &Decoder,
+        bound: usize,
+        string: impl Fn(TokenId) -> Option<String>,
+    ) -> Result<Self, SplitError> {
+        let Decoder::Steps(steps) = decoder else { return Ok(Self::default()) };
+        let alone = |step: &&DecodeStep| matches!(step, DecodeStep::Strip { .. } | DecodeStep::Replace(..));
+        let done = steps.iter().take_while(alone).count();
+        let mut surfaces = Self { arena: Vec::new(), ends: Vec::with_capacity(bound), done };
+        for id in 0..bound {
+            let mut string = string(id as TokenId).unwrap_or_default().into_bytes();
+            for step in &steps[..done] {
+                string = step.alone(string)?;
+            }
+            surfaces.arena.extend_from_slice(&string);
+            surfaces.ends.push(surfaces.arena.len() as u32);
+        }
+        Ok(surfaces)
+    }
+
+    fn get(&self, id: TokenId) -> &[u8] {
+        let end = self.ends.get(id as usize).map_or(0, |&end| end as usize);
+        let start = (id as usize).checked_sub(1).and_then(|id| self.ends.get(id)).map_or(0, |&end| end as usize);
+        self.arena.get(start..end).unwrap_or_default()
+    }
+
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.arena.capacity() + self.ends.capacity() * 4
+    }
 }
 
 impl Tokenizer {
-    /// How many bytes [`Tokenizer::decode_bytes`] gives, without making them.
+    /// What a token stands for by itself: its bytes, and for `<0x41>` where that is a byte the byte. `None` for an
+    /// unknown id.
+    pub fn token_bytes(&self, id: TokenId) -> Option<Cow<'_, [u8]>> {
+        let bytes = self.vocab().bytes(id)?;
+        let Decoder::Steps(steps) = self.decoder() else { return Some(Cow::Borrowed(bytes)) };
+        let mut surface = Cow::Borrowed(self.surfaces().get(id));
+        for step in &steps[self.surfaces().done..] {
+            match step {
+                DecodeStep::ByteFallback => {
+                    if let Some(byte) = byte_of(&surface) {
+                        surface = Cow::Owned(vec![byte]);
+                    }
+                }
+                DecodeStep::ByteLevel => surface = Cow::Owned(unspelt(surface.into_owned())),
+                DecodeStep::Metaspace { mark, .. } => surface = Cow::Owned(spaced(&surface, *mark)),
+                // What concerns the ends of the whole text says nothing of a token.
+                DecodeStep::Fuse | DecodeStep::Strip { .. } | DecodeStep::Replace(..) => {}
+            }
+        }
+        Some(surface)
+    }
+
+    /// How many bytes [`Tokenizer::decode_bytes`] gives at most, without making them.
     ///
     /// # Errors
     /// [`DecodeError`] names the first unknown id.
     pub fn decoded_len(&self, ids: &[TokenId], skip_special: bool) -> Result<u64, DecodeError> {
         let mut total = 0;
         for (index, &id) in ids.iter().enumerate() {
-            let bytes = self.vocab().bytes(id).ok_or(DecodeError { index, id })?;
+            let bytes = self.vocab().bytes(id).ok_or(DecodeError::UnknownId { index, id })?;
             if !(skip_special && self.is_special(id)) {
                 total += bytes.len() as u64;
             }
@@ -36,32 +165,225 @@ impl Tokenizer {
     /// # Errors
     /// [`DecodeError`] names the first unknown id.
     pub fn decode_bytes(&self, ids: &[TokenId], skip_special: bool) -> Result<Vec<u8>, DecodeError> {
-        let mut out = Vec::with_capacity(ids.len() * 4);
+        match self.decoder() {
+            Decoder::Bytes | Decoder::ByteLevel => {
+                let mut out = Vec::with_capacity(ids.len() * 4);
+                self.each(ids, skip_special, |_, bytes| out.extend_from_slice(bytes))?;
+                Ok(out)
+            }
+            _ => Ok(self.decode_steps(ids, skip_special, true)?.concat()),
+        }
+    }
+
+    /// The text of a sequence of tokens as the vocabulary's decoder gives it; with `skip_special` special tokens are
+    /// left out.
+    ///
+    /// # Errors
+    /// [`DecodeError`] names the first unknown id.
+    pub fn decode(&self, ids: &[TokenId], skip_special: bool) -> Result<Decoded, DecodeError> {
+        let bytes = self.decode_bytes(ids, skip_special)?;
+        let lossy = match String::from_utf8(bytes) {
+            Ok(text) => return Ok(Decoded { text, valid: true }),
+            Err(error) => error.into_bytes(),
+        };
+        let text = match self.decoder() {
+            Decoder::Steps(_) => {
+                let strings = self.decode_steps(ids, skip_special, false)?;
+                String::from_utf8_lossy(&strings.concat()).into_owned()
+            }
+            _ => String::from_utf8_lossy(&lossy).into_owned(),
+        };
+        Ok(Decoded { text, valid: false })
+    }
+
+    fn each(
+        &self,
+        ids: &[TokenId],
+        skip_special: bool,
+        mut take: impl FnMut(TokenId, &[u8]),
+    ) -> Result<(), DecodeError> {
         for (index, &id) in ids.iter().enumerate() {
-            let bytes = self.vocab().bytes(id).ok_or(DecodeError { index, id })?;
+            let bytes = self.vocab().bytes(id).ok_or(DecodeError::UnknownId { index, id })?;
             if !(skip_special && self.is_special(id)) {
-                out.extend_from_slice(bytes);
+                take(id, bytes);
             }
         }
-        Ok(out)
+        Ok(())
     }
+
+    /// The strings that the steps leave; with `raw` bytes that are no text stay as they are.
+    fn decode_steps(&self, ids: &[TokenId], skip_special: bool, raw: bool) -> Result<Vec<Vec<u8>>, DecodeError> {
+        let Decoder::Steps(steps) = self.decoder() else {
+            let mut strings = Vec::with_capacity(ids.len() * 2);
+            self.each(ids, skip_special, |_, bytes| {
+                if !strings.is_empty() {
+                    strings.push(b" ".to_vec());
+                }
+                strings.push(bytes.to_vec());
+            })?;
+            return Ok(strings);
+        };
+        let mut steps = &steps[self.surfaces().done..];
+        let mut strings = Vec::new();
+        if let [DecodeStep::ByteFallback, DecodeStep::Fuse, rest @ ..] = steps {
+            // The usual ones: straight into one string.
+            let (mut whole, mut run) = (Vec::with_capacity(ids.len() * 4), Vec::new());
+            self.each(ids, skip_special, |id, _| {
+                let surface = self.surfaces().get(id);
+                match byte_of(surface) {
+                    Some(byte) => run.push(byte),
+                    None => {
+                        end_run(&mut run, raw, &mut whole);
+                        whole.extend_from_slice(surface);
+                    }
+                }
+            })?;
+            end_run(&mut run, raw, &mut whole);
+            strings.push(whole);
+            steps = rest;
+        } else {
+            strings.reserve(ids.len());
+            self.each(ids, skip_special, |id, _| strings.push(self.surfaces().get(id).to_vec()))?;
+        }
+        for step in steps {
+            strings = step.run(strings, raw)?;
+        }
+        Ok(strings)
+    }
+}
+
+impl DecodeStep {
+    /// What a step that looks at one string alone makes of it.
+    fn alone(&self, string: Vec<u8>) -> Result<Vec<u8>, SplitError> {
+        match self {
+            Self::Strip { content, start, stop } => {
+                let mut buffer = [0; 4];
+                let mark: &[u8] = content.encode_utf8(&mut buffer).as_bytes();
+                let mut rest = &string[..];
+                for _ in 0..*start {
+                    let Some(shorter) = rest.strip_prefix(mark) else { break };
+                    rest = shorter;
+                }
+                for _ in 0..*stop {
+                    let Some(shorter) = rest.strip_suffix(mark) else { break };
+                    rest = shorter;
+                }
+                Ok(rest.to_vec())
+            }
+            Self::Replace(find, content) => {
+                // Bytes that are no text stay: nothing that is looked for is in them.
+                let Ok(text) = std::str::from_utf8(&string) else { return Ok(string) };
+                let matches = find.matches(text)?;
+                let mut out = Vec::with_capacity(string.len());
+                let mut at = 0;
+                for found in matches {
+                    out.extend_from_slice(&string[at..found.start]);
+                    out.extend_from_slice(content.as_bytes());
+                    at = found.end;
+                }
+                out.extend_from_slice(&string[at..]);
+                Ok(out)
+            }
+            _ => Ok(string),
+        }
+    }
+
+    fn run(&self, strings: Vec<Vec<u8>>, raw: bool) -> Result<Vec<Vec<u8>>, SplitError> {
+        match self {
+            Self::Strip { .. } | Self::Replace(..) => {
+                strings.into_iter().map(|string| self.alone(string)).collect()
+            }
+            Self::Fuse => Ok(vec![strings.concat()]),
+            Self::ByteLevel => {
+                let bytes: Vec<u8> = strings.into_iter().flat_map(unspelt).collect();
+                Ok(vec![if raw { bytes } else { String::from_utf8_lossy(&bytes).into_owned().into_bytes() }])
+            }
+            Self::ByteFallback => {
+                let (mut out, mut run) = (Vec::with_capacity(strings.len()), Vec::new());
+                let end = |run: &mut Vec<u8>, out: &mut Vec<Vec<u8>>| {
+                    if !run.is_empty() {
+                        let mut text = Vec::new();
+                        end_run(run, raw, &mut text);
+                        out.push(text);
+                    }
+                };
+                for string in strings {
+                    match byte_of(&string) {
+                        Some(byte) => run.push(byte),
+                        None => {
+                            end(&mut run, &mut out);
+                            out.push(string);
+                        }
+                    }
+                }
+                end(&mut run, &mut out);
+                Ok(out)
+            }
+            Self::Metaspace { mark, prepended } => {
+                let string = |(i, string): (usize, Vec<u8>)| match i == 0 && *prepended {
+                    true => without(&string, *mark),
+                    false => spaced(&string, *mark),
+                };
+                Ok(strings.into_iter().enumerate().map(string).collect())
+            }
+        }
+    }
+}
+
+/// Writes the bytes of a run down and empties it.
+fn end_run(run: &mut Vec<u8>, raw: bool, out: &mut Vec<u8>) {
+    if raw || std::str::from_utf8(run).is_ok() {
+        out.extend_from_slice(run);
+    } else {
+        run.iter().for_each(|_| out.extend_from_slice("\u{fffd}".as_bytes()));
+    }
+    run.clear();
+}
+
+/// The byte that `<0x41>` names.
+pub(super) fn byte_of(string: &[u8]) -> Option<u8> {
+    let [b'<', b'0', b'x', high, low, b'>'] = string else { return None };
+    let digit = |byte: &u8| char::from(*byte).to_digit(16);
+    // The reference parses the two as a number, and a number may have a plus sign.
+    match (high, digit(high), digit(low)) {
+        (_, Some(high), Some(low)) => Some((high * 16 + low) as u8),
+        (b'+', None, Some(low)) => Some(low as u8),
+        _ => None,
+    }
+}
+
+fn unspelt(string: Vec<u8>) -> Vec<u8> {
+    std::str::from_utf8(&string).ok().and_then(spelt_bytes).unwrap_or(string)
+}
+
+fn spaced(string: &[u8], mark: char) -> Vec<u8> {
+    String::from_utf8_lossy(string).replace(mark, " ").into_bytes()
+}
+
+fn without(string: &[u8], mark: char) -> Vec<u8> {
+    String::from_utf8_lossy(string).replace(mark, "").into_bytes()
 }
 
 /// Decodes ids one by one into text, holding back a character until all of its bytes have come.
 ///
-/// The pieces joined are [`String::from_utf8_lossy`] of all bytes.
+/// The pieces joined are what [`Tokenizer::decode`] gives for all ids.
 #[derive(Debug)]
 pub struct DecodeStream<'t> {
     tokenizer: &'t Tokenizer,
     skip_special: bool,
     pending: Vec<u8>,
     pushed: usize,
+    /// For decoders with steps: the ids that the next piece may depend on, how many of them were told, and as what.
+    window: Vec<TokenId>,
+    told: usize,
+    text: String,
 }
 
 impl<'t> DecodeStream<'t> {
     /// A stream that has seen nothing yet.
     pub fn new(tokenizer: &'t Tokenizer, skip_special: bool) -> Self {
-        Self { tokenizer, skip_special, pending: Vec::new(), pushed: 0 }
+        let (pending, window, text) = (Vec::new(), Vec::new(), String::new());
+        Self { tokenizer, skip_special, pending, pushed: 0, window, told: 0, text }
     }
 
     /// Takes one id and gives the text that is now complete (often empty in the middle of a character).
@@ -71,9 +393,12 @@ impl<'t> DecodeStream<'t> {
     pub fn push(&mut self, id: TokenId) -> Result<String, DecodeError> {
         let index = self.pushed;
         self.pushed += 1;
-        let bytes = self.tokenizer.vocab().bytes(id).ok_or(DecodeError { index, id })?;
+        let bytes = self.tokenizer.vocab().bytes(id).ok_or(DecodeError::UnknownId { index, id })?;
         if self.skip_special && self.tokenizer.is_special(id) {
             return Ok(String::new());
+        }
+        if !matches!(self.tokenizer.decoder(), Decoder::Bytes | Decoder::ByteLevel) {
+            return self.push_to_window(id);
         }
         self.pending.extend_from_slice(bytes);
         let complete = complete_prefix(&self.pending);
@@ -82,9 +407,26 @@ impl<'t> DecodeStream<'t> {
         Ok(text)
     }
 
+    /// What an id adds is what the window with it has more than without it; the window keeps the ids of the last
+    /// piece, as the first string of a text may be decoded in another way.
+    fn push_to_window(&mut self, id: TokenId) -> Result<String, DecodeError> {
+        self.window.push(id);
+        let text = self.tokenizer.decode(&self.window, self.skip_special)?.text;
+        if text.ends_with(char::REPLACEMENT_CHARACTER) || text.len() <= self.text.len() {
+            return Ok(String::new());
+        }
+        let new = text.get(self.text.len()..).unwrap_or_default().to_owned();
+        self.window.drain(..self.told);
+        self.told = self.window.len();
+        self.text = self.tokenizer.decode(&self.window, self.skip_special)?.text;
+        Ok(new)
+    }
+
     /// What was held back: a character that never became whole, replaced.
     pub fn finish(self) -> String {
-        String::from_utf8_lossy(&self.pending).into_owned()
+        let decoded = self.tokenizer.decode(&self.window, self.skip_special);
+        let rest = decoded.map(|decoded| decoded.text.get(self.text.len()..).unwrap_or_default().to_owned());
+        rest.unwrap_or_default() + &String::from_utf8_lossy(&self.pending)
     }
 }
 

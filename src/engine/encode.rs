@@ -21,6 +21,17 @@ pub struct Scratch {
     heap: BinaryHeap<Reverse<(Rank, u32)>>,
     /// Ids of the current stretch where the caller wants none of them kept.
     pub(super) ids: Vec<TokenId>,
+    /// The symbols that a pretoken begins as, and how long each is.
+    pub(super) start: Vec<Start>,
+    /// What they were merged into.
+    pub(super) merged: Vec<Start>,
+}
+
+/// A symbol before or after merging, and the length of what it stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Start {
+    pub(super) id: TokenId,
+    pub(super) len: u32,
 }
 
 /// What a scratch may keep from text to text.
@@ -31,7 +42,8 @@ impl Scratch {
     pub fn trim(&mut self) {
         let held = self.symbols.capacity() * size_of::<Symbol>()
             + self.heap.capacity() * 8
-            + self.ids.capacity() * 4;
+            + self.ids.capacity() * 4
+            + (self.start.capacity() + self.merged.capacity()) * size_of::<Start>();
         if held > KEPT_BYTES {
             *self = Self::default();
         }
@@ -58,7 +70,7 @@ const GONE: TokenId = TokenId::MAX;
 /// Merges the symbols `start` by `table` and appends what is left to `out`.
 pub(super) fn merge(
     table: &MergeTable,
-    start: impl ExactSizeIterator<Item = TokenId>,
+    start: impl Iterator<Item = TokenId>,
     scratch: &mut Scratch,
     out: &mut Vec<TokenId>,
 ) {
@@ -69,14 +81,46 @@ pub(super) fn merge(
 /// always say the same of a pair.
 pub fn merge_by(
     look_up: &impl Fn(TokenId, TokenId) -> Option<(Rank, TokenId)>,
-    start: impl ExactSizeIterator<Item = TokenId>,
+    start: impl Iterator<Item = TokenId>,
     scratch: &mut Scratch,
     out: &mut Vec<TokenId>,
 ) {
     let look_up = &|left, right| look_up(left, right).unwrap_or((NO_MERGE, 0));
     let symbols = &mut scratch.symbols;
+    lay_out(look_up, start, symbols);
+    if symbols.len() <= SCAN_LIMIT {
+        scan(look_up, symbols)
+    } else {
+        heap(look_up, symbols, &mut scratch.heap)
+    }
+    out.extend(symbols.iter().map(|s| s.id).filter(|&id| id != GONE));
+}
+
+/// The same for symbols that have a length each: what is left has the length of all that went into it.
+pub(super) fn merge_with_lengths(
+    table: &MergeTable,
+    scratch: &mut Scratch,
+) {
+    let Scratch { symbols, heap: queue, start, merged, .. } = scratch;
+    let look_up = &|left, right| table.get(left, right).unwrap_or((NO_MERGE, 0));
+    lay_out(look_up, start.iter().map(|start| start.id), symbols);
+    heap(look_up, symbols, queue);
+    merged.clear();
+    for (symbol, start) in symbols.iter().zip(start) {
+        match merged.last_mut() {
+            Some(last) if symbol.id == GONE => last.len += start.len,
+            _ => merged.push(Start { id: symbol.id, len: start.len }),
+        }
+    }
+}
+
+/// Symbols side by side, each with its merge.
+fn lay_out(
+    look_up: &impl Fn(TokenId, TokenId) -> (Rank, TokenId),
+    start: impl Iterator<Item = TokenId>,
+    symbols: &mut Vec<Symbol>,
+) {
     symbols.clear();
-    let len = start.len();
     symbols.extend(start.zip(0u32..).map(|(id, at)| Symbol {
         id,
         rank: NO_MERGE,
@@ -87,15 +131,9 @@ pub fn merge_by(
     if let Some(last) = symbols.last_mut() {
         last.next = END;
     }
-    for at in 1..len {
+    for at in 1..symbols.len() {
         (symbols[at - 1].rank, symbols[at - 1].merged) = look_up(symbols[at - 1].id, symbols[at].id);
     }
-    if len <= SCAN_LIMIT {
-        scan(look_up, symbols)
-    } else {
-        heap(look_up, symbols, &mut scratch.heap)
-    }
-    out.extend(symbols.iter().map(|s| s.id).filter(|&id| id != GONE));
 }
 
 fn scan(look_up: &impl Fn(TokenId, TokenId) -> (Rank, TokenId), symbols: &mut Vec<Symbol>) {

@@ -1,7 +1,7 @@
 //! The merges: which two neighbours become which token, and which merge goes first.
 //!
-//! Invariant of a [`MergeTable`]: one entry a pair; the rank is the merge's position in the list it was built from,
-//! so a lower rank merges first. The id of the result says nothing about the rank (only in tiktoken files do they
+//! Invariant of a [`MergeTable`]: one entry a pair; the rank is the merge's position in the list it was built from, or
+//! what a list of ranks says (SentencePiece's merges into one piece share its rank), so a lower rank merges first. The id of the result says nothing about the rank (only in tiktoken files do they
 //! go together).
 
 use super::TokenId;
@@ -58,13 +58,21 @@ impl MergeTable {
     /// # Errors
     /// [`DuplicatePair`] where a pair occurs twice.
     pub fn new(merges: &[Merge]) -> Result<Self, DuplicatePair> {
+        Self::with_ranks(merges, None)
+    }
+
+    /// The same with a rank for each merge where several share one. Of equal ranks the leftmost pair goes first.
+    ///
+    /// # Errors
+    /// [`DuplicatePair`] where a pair occurs twice.
+    pub fn with_ranks(merges: &[Merge], ranks: Option<&[Rank]>) -> Result<Self, DuplicatePair> {
         let mut capacity = (merges.len() * 2).next_power_of_two().max(16);
         // An unlucky (or made up) set of pairs that piles up in one place gets another seed, at last more room.
         for attempt in 0u64.. {
             let seed = 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(2 * attempt + 1);
             // Pairs made up to collide under every seed get longer walks, not ever more memory.
             let most = if attempt < 8 { MAX_PROBE } else { usize::MAX };
-            if let Some(table) = Self::build(merges, capacity, seed, most)? {
+            if let Some(table) = Self::build(merges, ranks, capacity, seed, most)? {
                 return Ok(table);
             }
             if attempt % 4 == 3 {
@@ -76,6 +84,7 @@ impl MergeTable {
 
     fn build(
         merges: &[Merge],
+        ranks: Option<&[Rank]>,
         capacity: usize,
         seed: u64,
         most: usize,
@@ -96,7 +105,8 @@ impl MergeTable {
                     return Ok(None);
                 }
             }
-            table.slots[at] = Slot { key, rank: rank as Rank, id: merge.id };
+            let rank = ranks.and_then(|ranks| ranks.get(rank).copied()).unwrap_or(rank as Rank);
+            table.slots[at] = Slot { key, rank, id: merge.id };
         }
         Ok(Some(table))
     }

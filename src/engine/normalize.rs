@@ -1,18 +1,43 @@
-//! What happens to a text before it is split: Unicode normalization forms, and the way back to the original offsets.
+//! What happens to a text before it is split, and the way back to the original offsets.
+//!
+//! Each step does what the normalizer of the same name in Hugging Face's tokenizers does, down to its offsets.
 
-use super::Span;
+use super::find::Find;
+use super::tracked::{Change, Tracked};
+use super::{SplitError, special};
 use std::borrow::Cow;
-use unicode_normalization::char::canonical_combining_class;
-use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick, is_nfkc_quick};
+use unicode_normalization::{IsNormalized, UnicodeNormalization as Current};
+use unicode_normalization_alignments::{self as reference, UnicodeNormalization as Reference};
 
-/// A Unicode normalization applied to every stretch of text between special tokens.
-///
-/// `Nfc` is what the Qwen model code does before it splits; decoding then returns the normalized text, by design.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// A normalizer.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Normalizer {
     /// The text as it is.
     #[default]
     None,
+    /// A Unicode normalization form. `Nfc` is what the Qwen model code does before it splits; decoding then returns
+    /// the normalized text, by design.
+    Unicode(Form, Tables),
+    /// Every character in lower case, by itself.
+    Lowercase,
+    /// White space at the ends is left out.
+    Strip {
+        /// At the beginning.
+        left: bool,
+        /// At the end.
+        right: bool,
+    },
+    /// Some characters are put before every text that is not empty.
+    Prepend(String),
+    /// Matches become other characters.
+    Replace(Find, String),
+    /// One after the other.
+    Sequence(Vec<Normalizer>),
+}
+
+/// A Unicode normalization form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
     /// Canonical composition.
     Nfc,
     /// Canonical decomposition.
@@ -23,16 +48,22 @@ pub enum Normalizer {
     Nfkd,
 }
 
-impl Normalizer {
-    /// The normalizer of that name: `none`, `nfc`, `nfd`, `nfkc`, `nfkd`.
-    pub fn from_name(name: &str) -> Option<Self> {
-        [Self::None, Self::Nfc, Self::Nfd, Self::Nfkc, Self::Nfkd].into_iter().find(|n| n.name() == name)
-    }
+/// Whose tables say what composes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tables {
+    /// The current Unicode version's.
+    Current,
+    /// Those of Hugging Face's tokenizers: Unicode 9. Characters that came later stay as they are.
+    Reference,
+}
 
-    /// The name that [`Normalizer::from_name`] takes.
+impl Form {
+    /// Every form.
+    pub const ALL: [Self; 4] = [Self::Nfc, Self::Nfd, Self::Nfkc, Self::Nfkd];
+
+    /// Its name in lower case.
     pub fn name(self) -> &'static str {
         match self {
-            Self::None => "none",
             Self::Nfc => "nfc",
             Self::Nfd => "nfd",
             Self::Nfkc => "nfkc",
@@ -40,137 +71,263 @@ impl Normalizer {
         }
     }
 
-    /// The normalized text; borrowed where nothing changes and that is quick to see.
-    pub fn apply(self, text: &str) -> Cow<'_, str> {
-        let unchanged = match self {
-            Self::None => true,
-            Self::Nfc => text.is_ascii() || is_nfc_quick(text.chars()) == IsNormalized::Yes,
-            Self::Nfkc => text.is_ascii() || is_nfkc_quick(text.chars()) == IsNormalized::Yes,
-            Self::Nfd | Self::Nfkd => text.is_ascii(),
-        };
-        if unchanged {
-            return Cow::Borrowed(text);
+    /// Whether it is quick to see that a text has this form already.
+    fn has(self, text: &str, tables: Tables) -> bool {
+        if text.is_ascii() {
+            return true;
         }
-        Cow::Owned(match self {
-            Self::None => text.to_owned(),
-            Self::Nfc => text.nfc().collect(),
-            Self::Nfd => text.nfd().collect(),
-            Self::Nfkc => text.nfkc().collect(),
-            Self::Nfkd => text.nfkd().collect(),
-        })
+        let chars = text.chars();
+        match tables {
+            Tables::Current => {
+                IsNormalized::Yes
+                    == match self {
+                        Self::Nfc => unicode_normalization::is_nfc_quick(chars),
+                        Self::Nfd => unicode_normalization::is_nfd_quick(chars),
+                        Self::Nfkc => unicode_normalization::is_nfkc_quick(chars),
+                        Self::Nfkd => unicode_normalization::is_nfkd_quick(chars),
+                    }
+            }
+            Tables::Reference => {
+                reference::IsNormalized::Yes
+                    == match self {
+                        Self::Nfc => reference::is_nfc_quick(chars),
+                        Self::Nfd => reference::is_nfd_quick(chars),
+                        Self::Nfkc => reference::is_nfkc_quick(chars),
+                        Self::Nfkd => reference::is_nfkd_quick(chars),
+                    }
+            }
+        }
     }
 
-    /// The normalized text, and how its stretches lie in the original.
-    pub fn apply_aligned(self, text: &str) -> (Cow<'_, str>, Alignment) {
-        let normalized = self.apply(text);
-        if matches!(normalized, Cow::Borrowed(_)) {
-            return (normalized, Alignment { runs: Vec::new(), original_len: text.len() });
+    /// The characters that a text becomes, by the reference's tables.
+    fn changes(self, text: &str) -> Vec<Change> {
+        match self {
+            Self::Nfc => Reference::nfc(text).collect(),
+            Self::Nfd => Reference::nfd(text).collect(),
+            Self::Nfkc => Reference::nfkc(text).collect(),
+            Self::Nfkd => Reference::nfkd(text).collect(),
         }
-        let mut out = String::with_capacity(normalized.len());
-        let mut runs: Vec<Run> = Vec::new();
-        let mut starts = text.char_indices().filter(|&(i, c)| i == 0 || self.starts_segment(c)).peekable();
+    }
+
+    /// The text in this form, by the current tables.
+    fn current(self, text: &str) -> String {
+        let chars = text.chars();
+        match self {
+            Self::Nfc => Current::nfc(chars).collect(),
+            Self::Nfd => Current::nfd(chars).collect(),
+            Self::Nfkc => Current::nfkc(chars).collect(),
+            Self::Nfkd => Current::nfkd(chars).collect(),
+        }
+    }
+
+    /// The text in this form; borrowed where nothing changes and that is quick to see.
+    pub fn apply(self, tables: Tables, text: &str) -> Cow<'_, str> {
+        let mut tracked = Tracked::new(text, 0, false);
+        self.run(tables, &mut tracked);
+        tracked.into_text()
+    }
+
+    pub(super) fn run(self, tables: Tables, text: &mut Tracked<'_>) {
+        if self.has(text.text(), tables) {
+            return;
+        }
+        let changes = match tables {
+            Tables::Reference => self.changes(text.text()),
+            Tables::Current if !text.is_tracked() => {
+                *text = Tracked::made(self.current(text.text()), None);
+                return;
+            }
+            Tables::Current => self.current_changes(text.text()),
+        };
+        text.transform(changes, 0);
+    }
+
+    /// The same with the way back: each stretch that normalization does not look out of becomes its normalized form,
+    /// character by character; the last one of a stretch takes what is over.
+    fn current_changes(self, text: &str) -> Vec<Change> {
+        let mut changes = Vec::with_capacity(text.len());
+        let mut starts = text.char_indices().filter(|&(i, c)| i == 0 || self.starts_stretch(c)).peekable();
         while let Some((start, _)) = starts.next() {
             let end = starts.peek().map_or(text.len(), |&(next, _)| next);
-            let segment = self.apply(&text[start..end]);
-            let unchanged = *segment == text[start..end];
-            if !(unchanged && runs.last().is_some_and(|run| run.unchanged)) {
-                runs.push(Run { normalized: out.len(), original: start, unchanged });
-            }
-            out.push_str(&segment);
+            let stretch = &text[start..end];
+            let old = stretch.chars().count();
+            let new = self.current(stretch);
+            let count = new.chars().count();
+            changes.extend(new.chars().enumerate().map(|(i, c)| {
+                let over = if i + 1 == count { old.saturating_sub(count) as isize } else { 0 };
+                (c, if i < old { -over } else { 1 })
+            }));
         }
-        debug_assert_eq!(out, *normalized, "segments are normalized independently of each other");
-        (Cow::Owned(out), Alignment { runs, original_len: text.len() })
+        changes
     }
 
     /// Whether normalization never looks across the place before `c`.
-    fn starts_segment(self, c: char) -> bool {
+    fn starts_stretch(self, c: char) -> bool {
         let one = std::iter::once(c);
-        canonical_combining_class(c) == 0
+        unicode_normalization::char::canonical_combining_class(c) == 0
             && match self {
-                Self::None => true,
-                Self::Nfc | Self::Nfd => is_nfc_quick(one) == IsNormalized::Yes,
-                Self::Nfkc | Self::Nfkd => is_nfkc_quick(one) == IsNormalized::Yes,
+                Self::Nfc | Self::Nfd => unicode_normalization::is_nfc_quick(one) == IsNormalized::Yes,
+                Self::Nfkc | Self::Nfkd => unicode_normalization::is_nfkc_quick(one) == IsNormalized::Yes,
             }
     }
 }
 
-/// A stretch of normalized text and where it came from; it reaches to the next run.
-#[derive(Debug, Clone, Copy)]
-struct Run {
-    normalized: usize,
-    original: usize,
-    unchanged: bool,
-}
+impl Normalizer {
+    /// The current tables' composition, as Qwen's own code has it.
+    pub const NFC: Self = Self::Unicode(Form::Nfc, Tables::Current);
 
-/// Maps offsets in a normalized text back to the original one.
-#[derive(Debug, Clone)]
-pub struct Alignment {
-    /// Ascending; empty where nothing was changed.
-    runs: Vec<Run>,
-    original_len: usize,
-}
+    /// The normalizer of that name: `none`, `nfc`, `nfd`, `nfkc`, `nfkd`.
+    pub fn from_name(name: &str) -> Option<Self> {
+        let form = Form::ALL.into_iter().find(|form| form.name() == name);
+        form.map(|form| Self::Unicode(form, Tables::Current)).or((name == "none").then_some(Self::None))
+    }
 
-impl Alignment {
-    /// The original bytes of a stretch of normalized bytes. A stretch that touches characters which normalization
-    /// changed has the whole original sequence that they came from.
-    pub fn original(&self, span: Span) -> Span {
-        if self.runs.is_empty() {
-            return span;
+    /// What it is, for people; what [`Normalizer::from_name`] takes where it is one of those.
+    pub fn name(&self) -> Cow<'static, str> {
+        match self {
+            Self::None => "none".into(),
+            Self::Unicode(form, _) => form.name().into(),
+            Self::Lowercase => "lowercase".into(),
+            Self::Strip { .. } => "strip".into(),
+            Self::Prepend(_) => "prepend".into(),
+            Self::Replace(..) => "replace".into(),
+            Self::Sequence(steps) => {
+                let names: Vec<_> = steps.iter().map(Self::name).collect();
+                names.join(", ").into()
+            }
         }
-        let start = self.run_at(span.start);
-        let last = self.run_at(span.end.max(span.start + 1) - 1);
-        let run = self.runs[start];
-        let from = if run.unchanged { run.original + (span.start - run.normalized) } else { run.original };
-        let run = self.runs[last];
-        let to = match (run.unchanged, self.runs.get(last + 1)) {
-            (true, _) => run.original + (span.end - run.normalized),
-            (false, Some(next)) => next.original,
-            (false, None) => self.original_len,
-        };
-        Span { start: from, end: to.max(from) }
     }
 
-    fn run_at(&self, at: usize) -> usize {
-        self.runs.partition_point(|run| run.normalized <= at).saturating_sub(1)
+    /// Whether no text is changed.
+    pub fn is_none(&self) -> bool {
+        match self {
+            Self::None => true,
+            Self::Sequence(steps) => steps.iter().all(Self::is_none),
+            _ => false,
+        }
     }
+
+    /// The normalized text; borrowed where nothing changes and that is quick to see.
+    ///
+    /// # Errors
+    /// A regex that backtracks used up its steps.
+    pub fn apply<'t>(&self, text: &'t str) -> Result<Cow<'t, str>, SplitError> {
+        let mut tracked = Tracked::new(text, 0, false);
+        self.run(&mut tracked)?;
+        Ok(tracked.into_text())
+    }
+
+    /// Normalizes in place.
+    pub(super) fn run(&self, text: &mut Tracked<'_>) -> Result<(), SplitError> {
+        match self {
+            Self::None => {}
+            Self::Unicode(form, tables) => form.run(*tables, text),
+            Self::Lowercase => {
+                let changed = |c: char| c.to_lowercase().ne(std::iter::once(c));
+                if text.text().chars().any(changed) {
+                    let lower = |c: char| c.to_lowercase().enumerate().map(|(i, c)| (c, isize::from(i > 0)));
+                    let changes: Vec<Change> = text.text().chars().flat_map(lower).collect();
+                    text.transform(changes, 0);
+                }
+            }
+            Self::Strip { left, right } => strip(text, *left, *right),
+            Self::Prepend(prefix) => text.prepend(prefix),
+            Self::Replace(find, content) => {
+                let matches = find.matches(text.text())?;
+                text.replace(matches.into_iter(), content);
+            }
+            Self::Sequence(steps) => steps.iter().try_for_each(|step| step.run(text))?,
+        }
+        Ok(())
+    }
+
+    /// How an added token that is looked for in the normalized text stands there.
+    pub(super) fn name_in_text(&self, name: &str) -> Result<String, special::SpecialError> {
+        self.apply(name).map(Cow::into_owned).map_err(|_| special::SpecialError::TooLarge)
+    }
+}
+
+/// The reference strips both ends in one go, and then a character has the stretch of the stripped ones behind it only
+/// if there is a byte offset equal to its number; as nothing asks for the end of that stretch, offsets do not show it.
+fn strip(text: &mut Tracked<'_>, left: bool, right: bool) {
+    let old = text.text();
+    let count = |chars: &mut dyn Iterator<Item = char>| chars.take_while(|c| c.is_whitespace()).count();
+    let leading = if left { count(&mut old.chars()) } else { 0 };
+    let trailing = if right { count(&mut old.chars().rev()) } else { 0 };
+    if leading == 0 && trailing == 0 {
+        return;
+    }
+    let kept = old.chars().count().saturating_sub(trailing).saturating_sub(leading);
+    let changes: Vec<Change> = old.chars().skip(leading).take(kept).map(|c| (c, 0)).collect();
+    text.transform(changes, leading);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::Span;
     use proptest::prelude::*;
 
     #[test]
     fn names_are_told_and_taken() {
-        for n in [Normalizer::None, Normalizer::Nfc, Normalizer::Nfd, Normalizer::Nfkc, Normalizer::Nfkd] {
-            assert_eq!(Normalizer::from_name(n.name()), Some(n));
+        for name in ["none", "nfc", "nfd", "nfkc", "nfkd"] {
+            assert_eq!(Normalizer::from_name(name).unwrap().name(), name);
         }
         assert_eq!(Normalizer::from_name("lowercase"), None);
     }
 
+    #[track_caller]
+    fn check(normalizer: &Normalizer, text: &str, expect: &[(char, usize, usize)]) {
+        let mut tracked = Tracked::new(text, 0, true);
+        normalizer.run(&mut tracked).unwrap();
+        let spans: Vec<_> = tracked
+            .text()
+            .char_indices()
+            .map(|(i, c)| {
+                let Span { start, end } = tracked.original(i..i + c.len_utf8());
+                (c, start, end)
+            })
+            .collect();
+        assert_eq!(spans, expect);
+        assert_eq!(normalizer.apply(text).unwrap(), tracked.text());
+    }
+
     #[test]
-    fn spans_of_composed_characters_lead_to_the_whole_sequence() {
-        let text = "xe\u{301}y";
-        let (normalized, alignment) = Normalizer::Nfc.apply_aligned(text);
-        assert_eq!(normalized, "xéy");
-        let map = |start, end| {
-            let s = alignment.original(Span { start, end });
-            (s.start, s.end)
-        };
-        assert_eq!(
-            (map(0, 1), map(1, 3), map(1, 2), map(3, 4), map(0, 4)),
-            ((0, 1), (1, 4), (1, 4), (4, 5), (0, 5))
-        );
+    fn composed_characters_stand_where_their_first_part_stood() {
+        for tables in [Tables::Current, Tables::Reference] {
+            let nfc = Normalizer::Unicode(Form::Nfc, tables);
+            check(&nfc, "xe\u{301}y", &[('x', 0, 1), ('é', 1, 2), ('y', 4, 5)]);
+            let nfd = Normalizer::Unicode(Form::Nfd, tables);
+            check(&nfd, "éy", &[('e', 0, 2), ('\u{301}', 0, 2), ('y', 2, 3)]);
+        }
+    }
+
+    #[test]
+    fn the_steps_of_llama_put_a_mark_before_and_in_place_of_spaces() {
+        let space = Normalizer::Replace(Find::literal(" ").unwrap(), "▁".to_owned());
+        let llama = Normalizer::Sequence(vec![Normalizer::Prepend("▁".to_owned()), space]);
+        check(&llama, "a b", &[('▁', 0, 1), ('a', 0, 1), ('▁', 1, 2), ('b', 2, 3)]);
+        check(&llama, "", &[]);
+    }
+
+    #[test]
+    fn ends_are_stripped_and_letters_lowered() {
+        check(&Normalizer::Strip { left: true, right: true }, "  a b ", &[('a', 2, 3), (' ', 3, 4), ('b', 4, 5)]);
+        check(&Normalizer::Lowercase, "İA", &[('i', 0, 2), ('\u{307}', 0, 2), ('a', 2, 3)]);
     }
 
     proptest! {
         #[test]
-        fn aligned_normalization_matches_naive(text in "[a-c\u{300}-\u{305}\u{323}\u{1100}-\u{1112}\u{1161}-\u{1175}\u{11a8}-\u{11c2}가각é½ﬁÅ\u{212b}\u{958}중]{0,24}") {
-            for n in [Normalizer::Nfc, Normalizer::Nfd, Normalizer::Nfkc, Normalizer::Nfkd] {
-                let (aligned, alignment) = n.apply_aligned(&text);
-                prop_assert_eq!(&*aligned, &*n.apply(&text));
-                let whole = alignment.original(Span { start: 0, end: aligned.len() });
-                prop_assert_eq!((whole.start, whole.end), (0, text.len()));
+        fn tracked_normalization_matches_naive(text in "[a-c\u{300}-\u{305}\u{323}\u{1100}-\u{1112}\u{1161}-\u{1175}\u{11a8}-\u{11c2}가각é½ﬁÅ\u{212b}\u{958}중]{0,24}") {
+            for form in Form::ALL {
+                for tables in [Tables::Current, Tables::Reference] {
+                    let n = Normalizer::Unicode(form, tables);
+                    let mut tracked = Tracked::new(&text, 0, true);
+                    n.run(&mut tracked).unwrap();
+                    let naive = form.current(&text);
+                    prop_assert_eq!(tracked.text(), &naive);
+                    prop_assert_eq!(n.apply(&text).unwrap(), naive);
+                }
             }
         }
     }

@@ -2,8 +2,9 @@
 //!
 //! Names are matched leftmost, and of several at one place the longest.
 
-use super::TokenId;
+use super::{Normalizer, TokenId};
 use aho_corasick::{AhoCorasick, MatchKind};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
 
@@ -17,6 +18,28 @@ pub struct Special {
     /// Whether it steers a model: such a token is text unless the caller says otherwise, and is left out when a
     /// decoder skips special tokens. An added token that is not special is always recognised.
     pub special: bool,
+    /// Where its name counts.
+    pub place: Place,
+}
+
+/// Where the name of a special or added token counts, and what belongs to it there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Place {
+    /// The name is looked for in the normalized text, itself normalized.
+    pub normalized: bool,
+    /// Only where no word character stands beside it.
+    pub single_word: bool,
+    /// White space before it is part of the token.
+    pub lstrip: bool,
+    /// White space behind it is part of the token.
+    pub rstrip: bool,
+}
+
+impl Special {
+    /// A token that is recognised wherever its name stands in the text as it came.
+    pub fn new(name: impl Into<String>, id: TokenId, special: bool) -> Self {
+        Self { name: name.into(), id, special, place: Place::default() }
+    }
 }
 
 /// What happens to the name of a special token inside a text.
@@ -72,21 +95,42 @@ pub struct SpecialTokens {
     list: Vec<Special>,
     /// Position in `list` of each name.
     by_name: HashMap<String, usize>,
-    all: Option<AhoCorasick>,
-    added: Option<AhoCorasick>,
-    /// Position in `list` of each pattern of `added`.
-    added_index: Vec<usize>,
+    /// What stands in the text for each of `list`: the name, or the normalized name.
+    patterns: Vec<String>,
+    all: Names,
+    added: Names,
+}
+
+/// Names to look for: those in the text as it came, and those in the normalized text.
+#[derive(Debug, Clone, Default)]
+struct Names {
+    raw: Option<Automaton>,
+    normalized: Option<Automaton>,
+}
+
+#[derive(Debug, Clone)]
+struct Automaton {
+    automaton: AhoCorasick,
+    /// Position in the list of tokens of each pattern.
+    index: Vec<usize>,
+}
+
+/// What a found name means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Take,
+    /// It is text, and so is what stands inside it.
+    Pass,
+    Deny,
 }
 
 /// A policy made ready for one call.
 #[derive(Debug)]
 pub struct Matcher<'t> {
     tokens: &'t SpecialTokens,
-    automaton: Option<std::borrow::Cow<'t, AhoCorasick>>,
-    /// Position in `tokens.list` of each pattern, where the automaton is not over the whole list.
-    index: Option<std::borrow::Cow<'t, [usize]>>,
-    /// With `OnSpecial::Error`: whether each token of the list is allowed; another one is an error.
-    strict: Option<Vec<bool>>,
+    names: Cow<'t, Names>,
+    /// By position in the list; all are taken where there is none.
+    roles: Option<Vec<Role>>,
 }
 
 /// A special token found in a text.
@@ -99,12 +143,13 @@ pub enum Found {
 }
 
 impl SpecialTokens {
-    /// Takes a list of tokens.
+    /// Takes a list of tokens; `normalizer` says how names stand in the normalized text.
     ///
     /// # Errors
     /// Empty or repeated names.
-    pub fn new(list: Vec<Special>) -> Result<Self, SpecialError> {
+    pub fn new(list: Vec<Special>, normalizer: &Normalizer) -> Result<Self, SpecialError> {
         let mut by_name = HashMap::with_capacity(list.len());
+        let mut patterns = Vec::with_capacity(list.len());
         for (position, token) in list.iter().enumerate() {
             if token.name.is_empty() {
                 return Err(SpecialError::EmptyName { id: token.id });
@@ -112,16 +157,24 @@ impl SpecialTokens {
             if by_name.insert(token.name.clone(), position).is_some() {
                 return Err(SpecialError::DuplicateName { id: token.id });
             }
+            patterns.push(match token.place.normalized {
+                true => normalizer.name_in_text(&token.name)?,
+                false => token.name.clone(),
+            });
         }
-        let added_index: Vec<usize> = (0..list.len()).filter(|&i| !list[i].special).collect();
-        let all = automaton(list.iter().map(|t| &t.name))?;
-        let added = automaton(added_index.iter().map(|&i| &list[i].name))?;
-        Ok(Self { list, by_name, all, added, added_index })
+        let all = Names::new(&list, &patterns, |_| true)?;
+        let added = Names::new(&list, &patterns, |token| !token.special)?;
+        Ok(Self { list, by_name, patterns, all, added })
     }
 
     /// The tokens, in the order given.
     pub fn list(&self) -> &[Special] {
         &self.list
+    }
+
+    /// The tokens with what stands in a text for each: its name, or its normalized name.
+    pub(super) fn patterns(&self) -> impl Iterator<Item = (&Special, &str)> {
+        self.list.iter().zip(self.patterns.iter().map(String::as_str))
     }
 
     /// The token of that name.
@@ -131,9 +184,8 @@ impl SpecialTokens {
 
     /// Bytes of heap that names and matchers hold.
     pub fn memory_bytes(&self) -> usize {
-        let names: usize = self.list.iter().map(|t| t.name.len() + size_of::<Special>()).sum();
-        let automata = self.all.iter().chain(&self.added).map(AhoCorasick::memory_usage).sum::<usize>();
-        names + automata
+        let names: usize = self.list.iter().map(|t| 3 * t.name.len() + size_of::<Special>()).sum();
+        names + self.all.memory_bytes() + self.added.memory_bytes()
     }
 
     /// Makes a policy ready to run over a text.
@@ -141,72 +193,120 @@ impl SpecialTokens {
     /// # Errors
     /// [`SpecialError::UnknownName`] where `allowed` names a token that is not here.
     pub fn matcher(&self, policy: &SpecialPolicy<'_>) -> Result<Matcher<'_>, SpecialError> {
-        use std::borrow::Cow;
-        let allowed = policy
-            .allowed
-            .iter()
-            .enumerate()
-            .map(|(index, name)| self.by_name.get(name).copied().ok_or(SpecialError::UnknownName { index }))
-            .collect::<Result<Vec<_>, _>>()?;
-        let whole = |strict| Matcher {
-            tokens: self,
-            automaton: self.all.as_ref().map(Cow::Borrowed),
-            index: None,
-            strict,
+        let position = |(index, name): (usize, &String)| {
+            self.by_name.get(name).copied().ok_or(SpecialError::UnknownName { index })
         };
+        let allowed = policy.allowed.iter().enumerate().map(position).collect::<Result<Vec<_>, _>>()?;
+        let others = |role| {
+            let mut roles: Vec<Role> =
+                self.list.iter().map(|token| if token.special { role } else { Role::Take }).collect();
+            allowed.iter().for_each(|&position| roles[position] = Role::Take);
+            Some(roles)
+        };
+        let matcher = |names, roles| Matcher { tokens: self, names, roles };
         Ok(match policy.others {
-            OnSpecial::Parse => whole(None),
-            OnSpecial::Error => {
-                let mut strict = vec![false; self.list.len()];
-                allowed.into_iter().for_each(|position| strict[position] = true);
-                whole(Some(strict))
+            OnSpecial::Parse => matcher(Cow::Borrowed(&self.all), None),
+            OnSpecial::Error => matcher(Cow::Borrowed(&self.all), others(Role::Deny)),
+            OnSpecial::Text if !allowed.is_empty() => {
+                let wanted = |token: &Special| {
+                    !token.special || policy.allowed.contains(&token.name)
+                };
+                matcher(Cow::Owned(Names::new(&self.list, &self.patterns, wanted)?), None)
             }
-            OnSpecial::Text if allowed.is_empty() => Matcher {
-                tokens: self,
-                automaton: self.added.as_ref().map(Cow::Borrowed),
-                index: Some(Cow::Borrowed(&self.added_index)),
-                strict: None,
-            },
-            OnSpecial::Text => {
-                let mut index = self.added_index.clone();
-                index.extend(allowed.into_iter().filter(|&i| self.list[i].special));
-                index.sort_unstable();
-                index.dedup();
-                let automaton = automaton(index.iter().map(|&i| &self.list[i].name))?.map(Cow::Owned);
-                Matcher { tokens: self, automaton, index: Some(Cow::Owned(index)), strict: None }
-            }
+            // With nothing to find there is nothing to look for. Otherwise the name of a special token hides what
+            // stands inside it, as it does in the reference.
+            OnSpecial::Text if self.added.is_empty() => matcher(Cow::Borrowed(&self.added), None),
+            OnSpecial::Text => matcher(Cow::Borrowed(&self.all), others(Role::Pass)),
         })
+    }
+}
+
+impl Names {
+    fn new(
+        list: &[Special],
+        patterns: &[String],
+        wanted: impl Fn(&Special) -> bool,
+    ) -> Result<Self, SpecialError> {
+        let automaton = |normalized: bool| {
+            let of_kind = |&i: &usize| {
+                wanted(&list[i]) && list[i].place.normalized == normalized && !patterns[i].is_empty()
+            };
+            let index: Vec<usize> = (0..list.len()).filter(of_kind).collect();
+            if index.is_empty() {
+                return Ok(None);
+            }
+            let automaton = AhoCorasick::builder()
+                .match_kind(MatchKind::LeftmostLongest)
+                .build(index.iter().map(|&i| &patterns[i]))
+                .map_err(|_| SpecialError::TooLarge)?;
+            Ok(Some(Automaton { automaton, index }))
+        };
+        Ok(Self { raw: automaton(false)?, normalized: automaton(true)? })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.raw.is_none() && self.normalized.is_none()
+    }
+
+    fn memory_bytes(&self) -> usize {
+        let automata = self.raw.iter().chain(&self.normalized);
+        automata.map(|a| a.automaton.memory_usage() + a.index.capacity() * size_of::<usize>()).sum()
     }
 }
 
 impl Matcher<'_> {
     /// Whether a name may be an error.
     pub(super) fn denies(&self) -> bool {
-        self.strict.is_some()
+        self.roles.as_ref().is_some_and(|roles| roles.contains(&Role::Deny))
     }
 
-    /// The first special token at or after `from`.
-    pub fn next(&self, text: &str, from: usize) -> Option<Found> {
-        let input = aho_corasick::Input::new(text).span(from..text.len());
-        let found = self.automaton.as_ref()?.find(input)?;
-        let pattern = found.pattern().as_usize();
-        let position = self.index.as_ref().map_or(pattern, |index| index[pattern]);
-        let token = &self.tokens.list[position];
-        let denied = token.special && self.strict.as_ref().is_some_and(|allowed| !allowed[position]);
-        Some(if denied { Found::Denied(found.range()) } else { Found::Token(found.range(), token.id) })
+    /// Whether names are looked for in the normalized text.
+    pub(super) fn looks_at_normalized(&self) -> bool {
+        self.names.normalized.is_some()
+    }
+
+    /// The special tokens in a text, in order: in one that is as it came, or in a normalized one.
+    ///
+    /// As in the reference a token that takes the white space behind it may reach over the next one's beginning.
+    pub fn find<'m>(&'m self, text: &'m str, normalized: bool) -> impl Iterator<Item = Found> + use<'m> {
+        let names = if normalized { &self.names.normalized } else { &self.names.raw };
+        let matches = names.iter().flat_map(move |names| {
+            names.automaton.find_iter(text).map(|found| (found.range(), names.index[found.pattern().as_usize()]))
+        });
+        let mut taken = 0;
+        matches.filter_map(move |(Range { mut start, mut end }, position)| {
+            let token = &self.tokens.list[position];
+            let role = self.roles.as_ref().map_or(Role::Take, |roles| roles[position]);
+            let alone = || !ends_in_word(&text[..start]) && !begins_with_word(&text[end..]);
+            if role == Role::Pass || token.place.single_word && !alone() {
+                return None;
+            }
+            if token.place.lstrip {
+                start = text[..start].trim_end().len().max(taken);
+            }
+            if token.place.rstrip {
+                end = text.len() - text[end..].trim_start().len();
+            }
+            taken = end;
+            Some(match role {
+                Role::Deny => Found::Denied(start..end),
+                _ => Found::Token(start..end, token.id),
+            })
+        })
     }
 }
 
-fn automaton<'a>(names: impl Iterator<Item = &'a String>) -> Result<Option<AhoCorasick>, SpecialError> {
-    let names: Vec<&String> = names.collect();
-    if names.is_empty() {
-        return Ok(None);
-    }
-    AhoCorasick::builder()
-        .match_kind(MatchKind::LeftmostLongest)
-        .build(names)
-        .map(Some)
-        .map_err(|_| SpecialError::TooLarge)
+/// Whether a text ends in a word character, as `\w` has it.
+fn ends_in_word(text: &str) -> bool {
+    text.chars().next_back().is_some_and(is_word)
+}
+
+fn begins_with_word(text: &str) -> bool {
+    text.chars().next().is_some_and(is_word)
+}
+
+fn is_word(c: char) -> bool {
+    regex_syntax::try_is_word_character(c).unwrap_or(false)
 }
 
 #[cfg(test)]
@@ -214,22 +314,16 @@ mod tests {
     use super::*;
 
     fn tokens() -> SpecialTokens {
-        let t = |name: &str, id, special| Special { name: name.into(), id, special };
-        SpecialTokens::new(vec![t("<a>", 10, true), t("<a><b>", 11, true), t("<tool>", 12, false)]).unwrap()
+        let t = Special::new;
+        let list = vec![t("<a>", 10, true), t("<a><b>", 11, true), t("<tool>", 12, false)];
+        SpecialTokens::new(list, &Normalizer::None).unwrap()
     }
 
     #[track_caller]
     fn check(policy: SpecialPolicy<'_>, text: &str, expect: &[Found]) {
         let tokens = tokens();
         let matcher = tokens.matcher(&policy).unwrap();
-        let (mut from, mut found) = (0, vec![]);
-        while let Some(f) = matcher.next(text, from) {
-            from = match &f {
-                Found::Token(r, _) | Found::Denied(r) => r.end,
-            };
-            found.push(f);
-        }
-        assert_eq!(found, expect);
+        assert_eq!(matcher.find(text, false).collect::<Vec<_>>(), expect);
     }
 
     #[test]
@@ -256,8 +350,36 @@ mod tests {
         let allowed = ["<a>".to_string(), "<zzz>".to_string()];
         let policy = SpecialPolicy { allowed: &allowed, ..Default::default() };
         assert_eq!(tokens().matcher(&policy).unwrap_err(), SpecialError::UnknownName { index: 1 });
-        let twice = Special { name: "x".into(), id: 1, special: true };
-        let list = vec![twice.clone(), Special { id: 2, ..twice }];
-        assert_eq!(SpecialTokens::new(list).unwrap_err(), SpecialError::DuplicateName { id: 2 });
+        let list = vec![Special::new("x", 1, true), Special::new("x", 2, true)];
+        let refused = SpecialTokens::new(list, &Normalizer::None).unwrap_err();
+        assert_eq!(refused, SpecialError::DuplicateName { id: 2 });
+    }
+
+    #[track_caller]
+    fn check_place(place: Place, text: &str, expect: &[Range<usize>]) {
+        let list = vec![Special { place, ..Special::new("tok", 1, false) }];
+        let tokens = SpecialTokens::new(list, &Normalizer::None).unwrap();
+        let matcher = tokens.matcher(&SpecialPolicy::default()).unwrap();
+        let found: Vec<_> = matcher.find(text, place.normalized).collect();
+        assert_eq!(found, expect.iter().map(|r| Found::Token(r.clone(), 1)).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn places_say_what_belongs_to_a_token() {
+        let none = Place::default();
+        check_place(none, "a tok  tokb", &[2..5, 7..10]);
+        check_place(Place { single_word: true, ..none }, "a tok  tokb", &[2..5]);
+        check_place(Place { lstrip: true, ..none }, "a \n tok tok", &[1..7, 7..11]);
+        check_place(Place { rstrip: true, ..none }, "tok \u{a0} a", &[0..6]);
+        check_place(Place { normalized: true, ..none }, "xtok", &[1..4]);
+    }
+
+    #[test]
+    fn a_special_name_that_is_text_hides_what_is_in_it() {
+        let list = vec![Special::new("<a|tool|b>", 1, true), Special::new("|tool|", 2, false)];
+        let tokens = SpecialTokens::new(list, &Normalizer::None).unwrap();
+        let matcher = tokens.matcher(&SpecialPolicy::default()).unwrap();
+        let found: Vec<_> = matcher.find("<a|tool|b>|tool|", false).collect();
+        assert_eq!(found, [Found::Token(10..16, 2)]);
     }
 }

@@ -14,6 +14,7 @@ mod o200k;
 #[cfg(any(test, fuzzing))]
 mod oracle;
 mod qwen2;
+mod regex;
 mod scan;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ use class::{LETTER, MARK, NEWLINE, NUMBER, SPACE, char_before, classes};
 use free::Stages;
 #[cfg(any(test, fuzzing))]
 pub use oracle::oracle_pieces;
+pub use regex::Regex;
 use scan::{Scan, drive};
 
 /// A published split pattern that has a scanner of its own.
@@ -138,6 +140,9 @@ pub enum SplitError {
     #[error("digits cannot be replaced in a free regex; write them in the pattern")]
     DigitsInRegex,
 }
+
+/// The regex of the byte-level pre-tokenizer of Hugging Face.
+pub(super) const GPT2_REGEX: &str = gpt2::OLDER_REGEX;
 
 /// Whether a text looks like the name of a family rather than like a regex.
 fn is_word(spec: &str) -> bool {

@@ -1,35 +1,71 @@
-//! A loaded tokenizer: normalizer, split pattern, vocabulary, merges, special tokens.
+//! A loaded tokenizer: normalizer, pre-tokenizer, vocabulary, merges, special tokens, decoder.
 //!
-//! Immutable once made. Holds for every [`Tokenizer`]: each of the 256 bytes is a token, so that no text is out of
-//! vocabulary; each merge's result has the bytes of its two parts.
+//! Immutable once made. Holds for every [`Tokenizer`]: each merge's result has the bytes of its two parts; where the
+//! model sees bytes, each of the 256 is a token, so that no text is out of vocabulary, or the parts say what becomes
+//! of those that are none.
 
-use super::encode::merge;
+use super::alphabet::{spell, spelt_bytes};
+use super::decode::Surfaces;
 use super::merges::DuplicatePair;
-use super::special::{Found, Matcher, SpecialError};
+use super::model::{Model, Rules, Running};
+use super::special::SpecialError;
 use super::{
-    ChatTemplates, Merge, MergeTable, Normalizer, OffsetUnit, Pattern, Scratch, Span, Special, SpecialPolicy,
-    SpecialTokens, SplitError, TokenId, Vocab, VocabError, offsets,
+    ChatTemplates, Decoder, Merge, MergeTable, Normalizer, Pattern, Pretokenizer, Rank, Special, SpecialTokens,
+    SplitError, Template, TokenId, Vocab, VocabError,
 };
-use std::ops::{ControlFlow, Range};
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
 
 /// What a tokenizer is made of.
 #[derive(Debug, Clone)]
 pub struct TokenizerParts {
-    /// Ordinary tokens: id and bytes.
+    /// Ordinary tokens: id and bytes (for a model over characters: of the string).
     pub tokens: Vec<(TokenId, Vec<u8>)>,
+    /// Tokens that no text leads to but that can be decoded: of SentencePiece those for single bytes, control and
+    /// unknown; of byte-level vocabularies strings that are not all letters of the byte alphabet.
+    pub unreached: Vec<(TokenId, Vec<u8>)>,
     /// Merges in order of priority.
     pub merges: Vec<Merge>,
+    /// The rank of each merge, where it is not its position: merges of one rank go from left to right.
+    pub ranks: Option<Vec<Rank>>,
     /// Special and added tokens.
     pub specials: Vec<Special>,
     /// How text is cut before merging.
-    pub pattern: Pattern,
+    pub pretokenizer: Pretokenizer,
     /// What happens to text before it is cut.
     pub normalizer: Normalizer,
+    /// What a pretoken is merged from, and what becomes of what is in no token.
+    pub model: Model,
     /// Whether a pretoken that is a token as a whole is taken as it is, whatever the merges say. Semantics for
-    /// tiktoken vocabularies (some hold tokens that no merge reaches), a shortcut for those trained here.
+    /// tiktoken vocabularies (some hold tokens that no merge reaches) and where a file asks for it (`ignore_merges`), a
+    /// shortcut for those trained here.
     pub whole_pretokens: bool,
+    /// What is put around a text, and done to its offsets.
+    pub template: Template,
+    /// How tokens become text.
+    pub decoder: Decoder,
     /// Chat templates; carried along.
     pub chat: ChatTemplates,
+}
+
+impl TokenizerParts {
+    /// Parts of a plain byte-level tokenizer: bytes merge as `merges` say within the pieces of `pattern`.
+    pub fn byte_level(tokens: Vec<(TokenId, Vec<u8>)>, merges: Vec<Merge>, pattern: Pattern) -> Self {
+        Self {
+            tokens,
+            unreached: Vec::new(),
+            merges,
+            ranks: None,
+            specials: Vec::new(),
+            pretokenizer: Pretokenizer::Pattern(pattern),
+            normalizer: Normalizer::None,
+            model: Model::Bytes { missing: None },
+            whole_pretokens: false,
+            template: Template::default(),
+            decoder: Decoder::Bytes,
+            chat: ChatTemplates::default(),
+        }
+    }
 }
 
 /// Why parts do not make a tokenizer.
@@ -44,6 +80,9 @@ pub enum TokenizerError {
     /// A pair is merged twice.
     #[error(transparent)]
     Merges(#[from] DuplicatePair),
+    /// A regex of the decoder used up its steps on a token.
+    #[error(transparent)]
+    Split(#[from] SplitError),
     /// One of the 256 bytes is no token.
     #[error("byte 0x{byte:02x} is no token; a byte-level vocabulary needs all 256")]
     MissingByte {
@@ -62,72 +101,23 @@ pub enum TokenizerError {
         /// The result it names.
         id: TokenId,
     },
-}
-
-/// Why a text cannot be encoded.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum EncodeError {
-    /// The name of a special token stands in a text in which it is not allowed.
-    #[error("the text holds the name of a special token at byte {offset}, which is not allowed here")]
-    SpecialNotAllowed {
-        /// Byte offset of the name.
-        offset: usize,
+    /// The model and the pre-tokenizer do not speak of the same: bytes, or characters.
+    #[error("the model and the pre-tokenizer must both see bytes or both see characters")]
+    Alphabet,
+    /// A token that is put around texts, or stands for what is unknown, is none of the vocabulary.
+    #[error("token {id}, which the vocabulary puts into texts, is not in it")]
+    NoSuchToken {
+        /// Its id.
+        id: TokenId,
     },
-    /// The policy names an unknown token.
-    #[error(transparent)]
-    Special(#[from] SpecialError),
-    /// The split pattern gave up.
-    #[error(transparent)]
-    Split(#[from] SplitError),
-    /// More bytes than offsets of 32 bits can tell.
-    #[error("the text has over {limit} bytes")]
-    TooLong {
-        /// The limit.
-        limit: usize,
+    /// There is not a rank for each merge.
+    #[error("{merges} merges have {ranks} ranks")]
+    Ranks {
+        /// Number of merges.
+        merges: usize,
+        /// Number of ranks.
+        ranks: usize,
     },
-}
-
-/// The end of a text that is kept when it has more tokens than wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Keep {
-    /// The first tokens (what is over is cut on the right).
-    #[default]
-    Start,
-    /// The last tokens.
-    End,
-}
-
-/// How to encode.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct EncodeOptions<'a> {
-    /// Special tokens inside the text.
-    pub special: SpecialPolicy<'a>,
-    /// Whether spans are wanted, and in which unit.
-    pub offsets: Option<OffsetUnit>,
-    /// At most so many tokens.
-    pub max_tokens: Option<usize>,
-    /// Which of them, if there are more.
-    pub keep: Keep,
-}
-
-/// An encoded text.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Encoding {
-    /// Token ids.
-    pub ids: Vec<TokenId>,
-    /// Where each token stands in the original text; empty unless offsets were asked for.
-    pub spans: Vec<Span>,
-    /// Whether `max_tokens` cut something off.
-    pub truncated: bool,
-}
-
-/// A number of tokens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Count {
-    /// Tokens counted; with `exceeded` a lower bound.
-    pub tokens: usize,
-    /// Whether counting stopped because the limit was passed.
-    pub exceeded: bool,
 }
 
 /// A loaded tokenizer. `Send + Sync`, cheap to use from many threads at once.
@@ -135,21 +125,22 @@ pub struct Count {
 pub struct Tokenizer {
     vocab: Vocab,
     merges: Vec<Merge>,
+    ranks: Option<Vec<Rank>>,
     table: MergeTable,
     specials: SpecialTokens,
     /// By id: whether the token is flagged special. As long as the highest special id.
     special_ids: Vec<bool>,
-    byte_ids: Box<[TokenId; 256]>,
-    pattern: Pattern,
+    byte_ids: Box<[Option<TokenId>; 256]>,
+    pretokenizer: Pretokenizer,
     normalizer: Normalizer,
+    model: Model,
+    /// Ids of the characters that merge without being tokens; see [`Rules::SentencePiece`].
+    joining: HashMap<char, TokenId, FixedState>,
     whole_pretokens: bool,
+    template: Template,
+    decoder: Decoder,
+    surfaces: Surfaces,
     chat: ChatTemplates,
-}
-
-/// A stretch of text between special tokens, or such a token.
-enum Part<'t> {
-    Text(&'t str, usize),
-    Token(TokenId, Range<usize>),
 }
 
 impl Tokenizer {
@@ -158,31 +149,70 @@ impl Tokenizer {
     /// # Errors
     /// See [`TokenizerError`].
     pub fn new(parts: TokenizerParts) -> Result<Self, TokenizerError> {
-        let specials = SpecialTokens::new(parts.specials)?;
+        let specials = SpecialTokens::new(parts.specials, &parts.normalizer)?;
+        // What a special token stands for when it is decoded: its name, which may spell bytes.
+        let read_names = parts.decoder == Decoder::ByteLevel;
+        let name_bytes = |token: &Special| {
+            let spelt = if read_names { spelt_bytes(&token.name) } else { None };
+            spelt.unwrap_or_else(|| token.name.as_bytes().to_vec())
+        };
+        let names: Vec<(TokenId, Vec<u8>)> =
+            specials.list().iter().map(|token| (token.id, name_bytes(token))).collect();
         let vocab = Vocab::new(
             parts.tokens.iter().map(|(id, bytes)| (*id, bytes.as_slice())),
-            specials.list().iter().map(|t| (t.id, t.name.as_bytes())),
+            parts.unreached.iter().chain(&names).map(|(id, bytes)| (*id, bytes.as_slice())),
         )?;
-        let mut byte_ids = Box::new([0; 256]);
-        for byte in 0..=u8::MAX {
-            byte_ids[usize::from(byte)] = vocab.id(&[byte]).ok_or(TokenizerError::MissingByte { byte })?;
+        let is_byte_level = matches!(parts.model, Model::Bytes { .. });
+        if is_byte_level != parts.pretokenizer.is_byte_level() {
+            return Err(TokenizerError::Alphabet);
         }
-        check_merges(&vocab, &parts.merges)?;
-        let table = MergeTable::new(&parts.merges)?;
-        let flagged = || specials.list().iter().filter(|t| t.special).map(|t| t.id as usize);
+        let mut byte_ids = Box::new([None; 256]);
+        if let Model::Bytes { missing } = &parts.model {
+            for byte in 0..=u8::MAX {
+                let id = vocab.id(&[byte]);
+                if id.is_none() && missing.is_none() {
+                    return Err(TokenizerError::MissingByte { byte });
+                }
+                byte_ids[usize::from(byte)] = id;
+            }
+        }
+        let joining = joining(&parts.model, vocab.id_bound());
+        check_ids(&vocab, &parts.model, &parts.template)?;
+        check_merges(&vocab, &parts.model, &parts.merges)?;
+        if let Some(ranks) = parts.ranks.as_ref().filter(|ranks| ranks.len() != parts.merges.len()) {
+            return Err(TokenizerError::Ranks { merges: parts.merges.len(), ranks: ranks.len() });
+        }
+        let table = MergeTable::with_ranks(&parts.merges, parts.ranks.as_deref())?;
+        // As in the reference a special token that is decoded as something else than its name is not left out.
+        let flagged = || specials.patterns().filter(|(t, pattern)| t.special && t.name == *pattern);
+        let flagged = || flagged().map(|(t, _)| t.id as usize);
         let mut special_ids = vec![false; flagged().max().map_or(0, |id| id + 1)];
         flagged().for_each(|id| special_ids[id] = true);
+
+        let patterns: HashMap<TokenId, &str> = specials.patterns().map(|(t, pattern)| (t.id, pattern)).collect();
+        let surfaces = Surfaces::new(&parts.decoder, vocab.id_bound(), |id| match patterns.get(&id) {
+            Some(pattern) => Some((*pattern).to_owned()),
+            None if is_byte_level => vocab.bytes(id).map(spell),
+            None => vocab.bytes(id).map(|bytes| String::from_utf8_lossy(bytes).into_owned()),
+        })?;
+        drop(patterns);
         Ok(Self {
             vocab,
             merges: parts.merges,
+            ranks: parts.ranks,
             table,
-            specials,
             special_ids,
             byte_ids,
-            pattern: parts.pattern,
+            pretokenizer: parts.pretokenizer,
             normalizer: parts.normalizer,
+            model: parts.model,
+            joining,
             whole_pretokens: parts.whole_pretokens,
+            template: parts.template,
+            decoder: parts.decoder,
+            surfaces,
             chat: parts.chat,
+            specials,
         })
     }
 
@@ -196,6 +226,11 @@ impl Tokenizer {
         &self.merges
     }
 
+    /// The rank of each merge, where that is not its position.
+    pub fn ranks(&self) -> Option<&[Rank]> {
+        self.ranks.as_deref()
+    }
+
     /// The merges by pair.
     pub fn table(&self) -> &MergeTable {
         &self.table
@@ -206,19 +241,38 @@ impl Tokenizer {
         &self.specials
     }
 
-    /// The split pattern.
-    pub fn pattern(&self) -> &Pattern {
-        &self.pattern
+    /// How text is cut.
+    pub fn pretokenizer(&self) -> &Pretokenizer {
+        &self.pretokenizer
     }
 
     /// The normalizer.
-    pub fn normalizer(&self) -> Normalizer {
-        self.normalizer
+    pub fn normalizer(&self) -> &Normalizer {
+        &self.normalizer
+    }
+
+    /// What pretokens are merged from.
+    pub fn model(&self) -> &Model {
+        &self.model
     }
 
     /// See [`TokenizerParts::whole_pretokens`].
     pub fn whole_pretokens(&self) -> bool {
         self.whole_pretokens
+    }
+
+    /// What is put around a text.
+    pub fn template(&self) -> &Template {
+        &self.template
+    }
+
+    /// How tokens become text.
+    pub fn decoder(&self) -> &Decoder {
+        &self.decoder
+    }
+
+    pub(super) fn surfaces(&self) -> &Surfaces {
+        &self.surfaces
     }
 
     /// Its chat templates, perhaps none.
@@ -241,239 +295,62 @@ impl Tokenizer {
         self.vocab.memory_bytes()
             + self.table.memory_bytes()
             + self.merges.capacity() * size_of::<Merge>()
+            + self.ranks.as_ref().map_or(0, |ranks| ranks.capacity() * size_of::<Rank>())
             + self.specials.memory_bytes()
             + self.special_ids.capacity()
+            + self.surfaces.memory_bytes()
     }
 
-    /// Makes a policy on special tokens ready for many texts; [`Tokenizer::encode`] does so for one.
-    ///
-    /// # Errors
-    /// It names a token that the vocabulary does not have.
-    pub fn matcher(&self, policy: &SpecialPolicy<'_>) -> Result<Matcher<'_>, SpecialError> {
-        self.specials.matcher(policy)
-    }
-
-    /// Encodes a text.
-    ///
-    /// # Errors
-    /// See [`EncodeError`].
-    pub fn encode(
-        &self,
-        text: &str,
-        options: &EncodeOptions<'_>,
-        scratch: &mut Scratch,
-    ) -> Result<Encoding, EncodeError> {
-        self.encode_matched(text, &self.matcher(&options.special)?, options, scratch)
-    }
-
-    /// The same with a policy made ready before, which stands in for that of the options.
-    ///
-    /// # Errors
-    /// See [`EncodeError`].
-    pub fn encode_matched(
-        &self,
-        text: &str,
-        matcher: &Matcher<'_>,
-        options: &EncodeOptions<'_>,
-        scratch: &mut Scratch,
-    ) -> Result<Encoding, EncodeError> {
-        let mut encoding = Encoding::default();
-        let max = options.max_tokens.unwrap_or(usize::MAX);
-        // Only what is cut on the right can be left unread.
-        let stop = if options.keep == Keep::Start { max } else { usize::MAX };
-        match options.offsets {
-            None => self.encode_into(text, matcher, stop, scratch, &mut encoding.ids)?,
-            Some(unit) => {
-                self.encode_with_spans(text, matcher, stop, scratch, &mut encoding)?;
-                offsets::convert(text, &mut encoding.spans, unit);
-            }
-        }
-        if encoding.ids.len() > max {
-            encoding.truncated = true;
-            match options.keep {
-                Keep::Start => {
-                    encoding.ids.truncate(max);
-                    encoding.spans.truncate(max);
-                }
-                Keep::End => {
-                    let over = encoding.ids.len() - max;
-                    encoding.ids.drain(..over);
-                    encoding.spans.drain(..over.min(encoding.spans.len()));
-                }
-            }
-        }
-        Ok(encoding)
-    }
-
-    /// Appends the ids of a text to `out`; stops soon after more than `stop` of them are there.
-    ///
-    /// # Errors
-    /// See [`EncodeError`].
-    pub fn encode_into(
-        &self,
-        text: &str,
-        matcher: &Matcher<'_>,
-        stop: usize,
-        scratch: &mut Scratch,
-        out: &mut Vec<TokenId>,
-    ) -> Result<(), EncodeError> {
-        let start = out.len();
-        self.parts(text, matcher, |part| {
-            match part {
-                Part::Token(id, _) => out.push(id),
-                Part::Text(text, _) => self.pattern.for_each(&self.normalizer.apply(text), |piece| {
-                    self.encode_pretoken(piece.as_bytes(), scratch, out);
-                    over(out.len() - start, stop)
-                })?,
-            }
-            Ok(over(out.len() - start, stop))
-        })
-    }
-
-    /// Counts the tokens of a text, reading only so far as is needed to see that there are more than `limit`.
-    ///
-    /// # Errors
-    /// See [`EncodeError`].
-    pub fn count(
-        &self,
-        text: &str,
-        special: &SpecialPolicy<'_>,
-        limit: Option<usize>,
-        scratch: &mut Scratch,
-    ) -> Result<Count, EncodeError> {
-        self.count_matched(text, &self.matcher(special)?, limit, scratch)
-    }
-
-    /// The same with a policy made ready before.
-    ///
-    /// # Errors
-    /// See [`EncodeError`].
-    pub fn count_matched(
-        &self,
-        text: &str,
-        matcher: &Matcher<'_>,
-        limit: Option<usize>,
-        scratch: &mut Scratch,
-    ) -> Result<Count, EncodeError> {
-        let limit = limit.unwrap_or(usize::MAX);
-        let mut tokens = 0;
-        let mut ids = std::mem::take(&mut scratch.ids);
-        let outcome = self.parts(text, matcher, |part| {
-            match part {
-                Part::Token(..) => tokens += 1,
-                Part::Text(text, _) => self.pattern.for_each(&self.normalizer.apply(text), |piece| {
-                    ids.clear();
-                    self.encode_pretoken(piece.as_bytes(), scratch, &mut ids);
-                    tokens += ids.len();
-                    over(tokens, limit)
-                })?,
-            }
-            Ok(over(tokens, limit))
-        });
-        scratch.ids = ids;
-        outcome.map(|()| Count { tokens, exceeded: tokens > limit })
-    }
-
-    fn encode_with_spans(
-        &self,
-        text: &str,
-        matcher: &Matcher<'_>,
-        stop: usize,
-        scratch: &mut Scratch,
-        out: &mut Encoding,
-    ) -> Result<(), EncodeError> {
-        let Encoding { ids, spans, .. } = out;
-        self.parts(text, matcher, |part| {
-            match part {
-                Part::Token(id, range) => {
-                    ids.push(id);
-                    spans.push(Span { start: range.start, end: range.end });
-                }
-                Part::Text(text, base) => {
-                    let (normalized, alignment) = self.normalizer.apply_aligned(text);
-                    let first = ids.len();
-                    self.pattern.for_each(&normalized, |piece| {
-                        self.encode_pretoken(piece.as_bytes(), scratch, ids);
-                        over(ids.len(), stop)
-                    })?;
-                    let mut at = 0;
-                    for &id in &ids[first..] {
-                        let end = at + self.vocab.bytes(id).map_or(0, <[u8]>::len);
-                        let span = alignment.original(Span { start: at, end });
-                        spans.push(Span { start: base + span.start, end: base + span.end });
-                        at = end;
-                    }
-                }
-            }
-            Ok(over(ids.len(), stop))
-        })
-    }
-
-    /// Cuts a text at its special tokens.
-    fn parts<'t>(
-        &self,
-        text: &'t str,
-        matcher: &Matcher<'_>,
-        mut take: impl FnMut(Part<'t>) -> Result<ControlFlow<()>, EncodeError>,
-    ) -> Result<(), EncodeError> {
-        let limit = u32::MAX as usize - 1;
-        if text.len() > limit {
-            return Err(EncodeError::TooLong { limit });
-        }
-        // A name that is not allowed is an error wherever it stands, even behind the tokens that are wanted.
-        if matcher.denies() {
-            deny(matcher, text)?;
-        }
-        let mut from = 0;
-        loop {
-            let (end, token) = match matcher.next(text, from) {
-                Some(Found::Token(range, id)) => (range.start, Some((range, id))),
-                Some(Found::Denied(range)) => {
-                    return Err(EncodeError::SpecialNotAllowed { offset: range.start });
-                }
-                None => (text.len(), None),
-            };
-            if end > from && take(Part::Text(&text[from..end], from))?.is_break() {
-                return Ok(());
-            }
-            let Some((range, id)) = token else { return Ok(()) };
-            from = range.end;
-            if take(Part::Token(id, range))?.is_break() {
-                return Ok(());
-            }
-        }
-    }
-
-    #[inline]
-    fn encode_pretoken(&self, bytes: &[u8], scratch: &mut Scratch, out: &mut Vec<TokenId>) {
-        if let [byte] = bytes {
-            out.push(self.byte_ids[usize::from(*byte)]);
-        } else if let Some(id) = self.vocab.id(bytes).filter(|_| self.whole_pretokens) {
-            out.push(id);
-        } else {
-            merge(&self.table, bytes.iter().map(|&b| self.byte_ids[usize::from(b)]), scratch, out);
+    pub(super) fn running(&self) -> Running<'_> {
+        Running {
+            vocab: &self.vocab,
+            table: &self.table,
+            byte_ids: &self.byte_ids,
+            whole: self.whole_pretokens,
+            joining: &self.joining,
         }
     }
 }
 
-fn over(tokens: usize, limit: usize) -> ControlFlow<()> {
-    if tokens > limit { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+/// The ids of characters that merge without being tokens.
+fn joining(model: &Model, bound: usize) -> HashMap<char, TokenId, FixedState> {
+    let Model::Chars(chars) = model else { return HashMap::default() };
+    let Rules::SentencePiece { joining } = &chars.rules else { return HashMap::default() };
+    joining.iter().copied().zip(bound as TokenId..).collect()
 }
 
-fn deny(matcher: &Matcher<'_>, text: &str) -> Result<(), EncodeError> {
-    let mut from = 0;
-    while let Some(found) = matcher.next(text, from) {
-        match found {
-            Found::Token(range, _) => from = range.end,
-            Found::Denied(range) => return Err(EncodeError::SpecialNotAllowed { offset: range.start }),
-        }
+fn check_ids(vocab: &Vocab, model: &Model, template: &Template) -> Result<(), TokenizerError> {
+    let unknown = match model {
+        Model::Bytes { missing: Some(super::Missing::Unknown(unknown)) } => Some(unknown.id),
+        Model::Bytes { .. } => None,
+        Model::Chars(chars) => chars.unknown.map(|unknown| unknown.id),
+    };
+    let bytes = match model {
+        Model::Chars(chars) => chars.bytes.as_deref(),
+        Model::Bytes { .. } => None,
+    };
+    let ids = template.before.iter().chain(&template.after).copied().chain(unknown);
+    let ids = ids.chain(bytes.into_iter().flatten().flatten().copied());
+    match ids.into_iter().find(|&id| vocab.bytes(id).is_none()) {
+        Some(id) => Err(TokenizerError::NoSuchToken { id }),
+        None => Ok(()),
     }
-    Ok(())
 }
 
-fn check_merges(vocab: &Vocab, merges: &[Merge]) -> Result<(), TokenizerError> {
+fn check_merges(vocab: &Vocab, model: &Model, merges: &[Merge]) -> Result<(), TokenizerError> {
+    let bound = vocab.id_bound();
+    let joining: Vec<String> = match model {
+        Model::Chars(super::Chars { rules: Rules::SentencePiece { joining }, .. }) => {
+            joining.iter().map(char::to_string).collect()
+        }
+        _ => Vec::new(),
+    };
+    let bytes = |id: TokenId| match (id as usize).checked_sub(bound) {
+        None => vocab.bytes(id),
+        Some(beyond) => joining.get(beyond).map(String::as_bytes),
+    };
     for (index, &Merge { left, right, id }) in merges.iter().enumerate() {
-        let spells = match (vocab.bytes(left), vocab.bytes(right), vocab.bytes(id)) {
+        let spells = match (bytes(left), bytes(right), vocab.bytes(id)) {
             (Some(l), Some(r), Some(whole)) => whole.strip_prefix(l) == Some(r),
             _ => false,
         };

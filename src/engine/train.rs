@@ -14,7 +14,8 @@ mod words;
 pub use count::{Counter, SafeCuts};
 pub use words::WordCounts;
 
-use super::{Normalizer, Pattern, SplitError, TokenId};
+use super::alphabet::bytes_by_letter;
+use super::{Form, Pattern, SplitError, TokenId};
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 
@@ -56,7 +57,7 @@ pub struct TrainConfig {
     /// How texts are cut into pretokens; no merge crosses from one into the next.
     pub pattern: Pattern,
     /// Applied before the cut, to each stretch between special tokens.
-    pub normalizer: Normalizer,
+    pub normalizer: Option<Form>,
     /// Names that get an id and end the record where they occur in a text. They are never counted.
     pub special_tokens: Vec<String>,
     /// Stop at this many tokens: special tokens, 256 bytes and merges together.
@@ -78,7 +79,7 @@ impl TrainConfig {
     pub fn new(pattern: Pattern) -> Self {
         Self {
             pattern,
-            normalizer: Normalizer::None,
+            normalizer: None,
             special_tokens: Vec::new(),
             vocab_size: None,
             num_merges: None,
@@ -161,20 +162,13 @@ impl TrainConfig {
             }
             TieBreak::Hf => {
                 let first = self.special_tokens.len() as TokenId;
-                for (id, byte) in (first..).zip(gpt2_byte_order()) {
+                for (id, byte) in (first..).zip(bytes_by_letter()) {
                     ids[usize::from(byte)] = id;
                 }
                 (ids, first + 256)
             }
         }
     }
-}
-
-/// The 256 bytes in the order of the code points that GPT-2's byte alphabet gives them: the printable ones stand for
-/// themselves, the others follow from U+0100.
-fn gpt2_byte_order() -> impl Iterator<Item = u8> {
-    let printable = |b: &u8| matches!(b, 33..=126 | 161..=172 | 174..=255);
-    (0..=255).filter(printable).chain((0..=255).filter(move |b| !printable(b)))
 }
 
 /// A part of the work of training.

@@ -8,22 +8,34 @@
 //! | header | u32 length, then JSON: `Header` |
 //! | tokens | u32 count, then ids (u32 each, ascending), then lengths (u32 each), then all bytes joined |
 //! | merges | u32 count, then left, right, result (u32 each) in order of priority |
+//! | unreached | where the header says so: as tokens, those that no text leads to |
+//! | ranks | where the header says so: a u32 for each merge |
 //!
 //! Names of special tokens are in the header only.
 
-use super::{FormatError, ImportOptions};
-use crate::engine::{ChatTemplates, Merge, Normalizer, Pattern, Special, TokenId, Tokenizer, TokenizerParts};
+use super::hf::{
+    At, Dialect, decoder, decoder_json, normalizer, normalizer_json, pretokenizer, pretokenizer_json,
+};
+use super::FormatError;
+use crate::engine::{
+    ChatTemplates, Chars, Decoder, Merge, Missing, Model, Normalizer, Pattern, Place, Pretokenizer, Rules,
+    Special, Template, TokenId, Tokenizer, TokenizerParts, Trim, Unknown,
+};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 const MAGIC: &[u8; 8] = b"VOCABD\x00\x01";
 
-/// Everything but tokens and merges. Field order is part of the format.
+/// Everything but tokens and merges. Field order is part of the format. A field that was not there from the beginning
+/// is written only where it says something, so that a vocabulary that needs none of them has the bytes, and the
+/// digest, that it always had.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Header {
-    normalizer: String,
+    /// A name, or a component as in a `tokenizer.json`.
+    normalizer: Value,
     split: Vec<String>,
     whole_pretokens: bool,
     special: Vec<HeaderSpecial>,
@@ -31,6 +43,23 @@ struct Header {
     chat_templates: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     chat_tokens: BTreeMap<String, String>,
+    /// In the place of `split`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pre_tokenizer: Option<Value>,
+    /// What is not a merge of bytes, all of which are tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    model: Option<HeaderModel>,
+    /// What does not join bytes: `byte_level`, `spaced`, or a component as in a `tokenizer.json`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    decoder: Option<Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    template: Option<HeaderTemplate>,
+    /// Behind the merges: ids, lengths and bytes of the tokens that no text leads to, as the others have them.
+    #[serde(default, skip_serializing_if = "is_false")]
+    unreached: bool,
+    /// Behind those: the rank of each merge.
+    #[serde(default, skip_serializing_if = "is_false")]
+    ranks: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -39,6 +68,45 @@ struct HeaderSpecial {
     name: String,
     id: TokenId,
     special: bool,
+    #[serde(default, skip_serializing_if = "is_false")]
+    normalized: bool,
+    #[serde(default, skip_serializing_if = "is_false")]
+    single_word: bool,
+    #[serde(default, skip_serializing_if = "is_false")]
+    lstrip: bool,
+    #[serde(default, skip_serializing_if = "is_false")]
+    rstrip: bool,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case", tag = "kind")]
+enum HeaderModel {
+    /// Merges of bytes of which some are no tokens: left out, or the unknown token.
+    Bytes { unknown: Option<HeaderUnknown> },
+    /// Merges of characters, by Hugging Face's rules, or by SentencePiece's with the characters that join without
+    /// being tokens.
+    Chars { unknown: Option<HeaderUnknown>, bytes: Option<Vec<Option<TokenId>>>, joining: Option<String> },
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HeaderUnknown {
+    id: TokenId,
+    fused: bool,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HeaderTemplate {
+    before: Vec<TokenId>,
+    after: Vec<TokenId>,
+    /// `prefix_space` of each trim.
+    trims: Vec<bool>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls it with")]
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 /// Whether a file begins like one of this format.
@@ -57,39 +125,106 @@ pub fn digest(canonical: &[u8]) -> String {
 
 /// The canonical bytes of a tokenizer.
 pub fn write(tokenizer: &Tokenizer) -> Vec<u8> {
-    let specials = tokenizer.specials();
-    let mut special: Vec<HeaderSpecial> = specials
-        .list()
-        .iter()
-        .map(|t| HeaderSpecial { name: t.name.clone(), id: t.id, special: t.special })
-        .collect();
-    special.sort_by_key(|t| t.id);
-    let header = Header {
-        normalizer: tokenizer.normalizer().name().to_owned(),
-        split: tokenizer.pattern().regexes().to_vec(),
-        whole_pretokens: tokenizer.whole_pretokens(),
-        special,
-        chat_templates: tokenizer.chat().sources.clone(),
-        chat_tokens: tokenizer.chat().tokens.clone(),
-    };
-    let header = serde_json::to_vec(&header).expect("strings, integers and flags have a JSON form");
-    let tokens: Vec<(TokenId, &[u8])> =
-        tokenizer.vocab().iter().filter(|(id, bytes)| tokenizer.vocab().id(bytes) == Some(*id)).collect();
+    let vocab = tokenizer.vocab();
+    let names: HashSet<TokenId> = tokenizer.specials().list().iter().map(|t| t.id).collect();
+    let (tokens, others): (Vec<_>, Vec<_>) = vocab.iter().partition(|(id, bytes)| vocab.id(bytes) == Some(*id));
+    let unreached: Vec<(TokenId, &[u8])> = others.into_iter().filter(|(id, _)| !names.contains(id)).collect();
     let merges = tokenizer.merges();
+    let header = header(tokenizer, !unreached.is_empty());
+    let header = serde_json::to_vec(&header).expect("strings, integers and flags have a JSON form");
 
     let mut out = Vec::with_capacity(64 + header.len() + tokens.len() * 16 + merges.len() * 12);
     out.extend_from_slice(MAGIC);
     put_u32(&mut out, header.len());
     out.extend_from_slice(&header);
-    put_u32(&mut out, tokens.len());
-    tokens.iter().for_each(|(id, _)| out.extend_from_slice(&id.to_le_bytes()));
-    tokens.iter().for_each(|(_, bytes)| put_u32(&mut out, bytes.len()));
-    tokens.iter().for_each(|(_, bytes)| out.extend_from_slice(bytes));
+    put_tokens(&mut out, &tokens);
     put_u32(&mut out, merges.len());
     for merge in merges {
         [merge.left, merge.right, merge.id].iter().for_each(|n| out.extend_from_slice(&n.to_le_bytes()));
     }
+    if !unreached.is_empty() {
+        put_tokens(&mut out, &unreached);
+    }
+    tokenizer.ranks().into_iter().flatten().for_each(|rank| out.extend_from_slice(&rank.to_le_bytes()));
     out
+}
+
+fn header(tokenizer: &Tokenizer, unreached: bool) -> Header {
+    let mut special: Vec<HeaderSpecial> = tokenizer.specials().list().iter().map(HeaderSpecial::from).collect();
+    special.sort_by_key(|t| t.id);
+    let own = "regexes in their own dialect need no translation";
+    let normalizer = match tokenizer.normalizer() {
+        plain if Normalizer::from_name(&plain.name()).as_ref() == Some(plain) => Value::from(plain.name()),
+        other => normalizer_json(other, Dialect::Own).expect(own),
+    };
+    let pre_tokenizer = match tokenizer.pretokenizer() {
+        Pretokenizer::Pattern(_) => None,
+        steps => Some(pretokenizer_json(steps, Dialect::Own).expect(own)),
+    };
+    let decoder = match tokenizer.decoder() {
+        Decoder::Bytes => None,
+        Decoder::ByteLevel => Some(Value::from("byte_level")),
+        Decoder::Spaced => Some(Value::from("spaced")),
+        steps => Some(decoder_json(steps, Dialect::Own).expect(own)),
+    };
+    let unknown = |unknown: &Unknown| HeaderUnknown { id: unknown.id, fused: unknown.fused };
+    let model = match tokenizer.model() {
+        Model::Bytes { missing: None } => None,
+        Model::Bytes { missing: Some(Missing::LeftOut) } => Some(HeaderModel::Bytes { unknown: None }),
+        Model::Bytes { missing: Some(Missing::Unknown(id)) } => {
+            Some(HeaderModel::Bytes { unknown: Some(unknown(id)) })
+        }
+        Model::Chars(chars) => Some(HeaderModel::Chars {
+            unknown: chars.unknown.as_ref().map(unknown),
+            bytes: chars.bytes.as_ref().map(|bytes| bytes.to_vec()),
+            joining: match &chars.rules {
+                Rules::HuggingFace => None,
+                Rules::SentencePiece { joining } => Some(joining.iter().collect()),
+            },
+        }),
+    };
+    let template = tokenizer.template();
+    let chat = tokenizer.chat().clone();
+    Header {
+        normalizer,
+        split: tokenizer.pretokenizer().pattern().map_or_else(Vec::new, |p| p.regexes().to_vec()),
+        whole_pretokens: tokenizer.whole_pretokens(),
+        special,
+        chat_templates: chat.sources,
+        chat_tokens: chat.tokens,
+        pre_tokenizer,
+        model,
+        decoder,
+        template: (*template != Template::default()).then(|| HeaderTemplate {
+            before: template.before.clone(),
+            after: template.after.clone(),
+            trims: template.trims.iter().map(|trim| trim.prefix_space).collect(),
+        }),
+        unreached,
+        ranks: tokenizer.ranks().is_some(),
+    }
+}
+
+impl From<&Special> for HeaderSpecial {
+    fn from(t: &Special) -> Self {
+        let Place { normalized, single_word, lstrip, rstrip } = t.place;
+        Self { name: t.name.clone(), id: t.id, special: t.special, normalized, single_word, lstrip, rstrip }
+    }
+}
+
+impl From<HeaderSpecial> for Special {
+    fn from(t: HeaderSpecial) -> Self {
+        let place =
+            Place { normalized: t.normalized, single_word: t.single_word, lstrip: t.lstrip, rstrip: t.rstrip };
+        Self { name: t.name, id: t.id, special: t.special, place }
+    }
+}
+
+fn put_tokens(out: &mut Vec<u8>, tokens: &[(TokenId, &[u8])]) {
+    put_u32(out, tokens.len());
+    tokens.iter().for_each(|(id, _)| out.extend_from_slice(&id.to_le_bytes()));
+    tokens.iter().for_each(|(_, bytes)| put_u32(out, bytes.len()));
+    tokens.iter().for_each(|(_, bytes)| out.extend_from_slice(bytes));
 }
 
 fn put_u32(out: &mut Vec<u8>, n: usize) {
@@ -102,24 +237,6 @@ fn put_u32(out: &mut Vec<u8>, n: usize) {
 /// # Errors
 /// [`FormatError::Malformed`] with the place; [`FormatError::Tokenizer`] where the content is no vocabulary.
 pub fn read(bytes: &[u8]) -> Result<Tokenizer, FormatError> {
-    read_with(bytes, &ImportOptions::default())
-}
-
-/// Reads a file of this format; it is complete, so options are refused.
-pub(super) fn read_with(bytes: &[u8], options: &ImportOptions) -> Result<Tokenizer, FormatError> {
-    for (option, given) in [
-        ("split", options.split.is_some()),
-        ("digits", options.digits.is_some()),
-        ("normalizer", options.normalizer.is_some()),
-        ("special", !options.special.is_empty()),
-    ] {
-        if given {
-            return Err(FormatError::Option {
-                option,
-                reason: "cannot be given: a native file has its own".to_owned(),
-            });
-        }
-    }
     let mut reader = Reader { bytes, at: 0 };
     if reader.take(MAGIC.len())? != MAGIC {
         return Err(FormatError::Malformed {
@@ -133,37 +250,102 @@ pub(super) fn read_with(bytes: &[u8], options: &ImportOptions) -> Result<Tokeniz
         FormatError::Malformed { offset: header_at, reason: "the header is not valid".to_owned() }
     })?;
 
-    let count = reader.u32()? as usize;
-    let ids = reader.u32s(count)?;
-    let lens = reader.u32s(count)?;
-    let mut tokens = Vec::with_capacity(count);
-    for (id, len) in ids.zip(lens) {
-        tokens.push((id, reader.take(len as usize)?.to_vec()));
-    }
+    let tokens = reader.tokens()?;
     let count = reader.u32()? as usize;
     let numbers: Vec<u32> = reader.u32s(count.saturating_mul(3))?.collect();
-    let merges = numbers.chunks_exact(3).map(|m| Merge { left: m[0], right: m[1], id: m[2] }).collect();
+    let merges: Vec<Merge> =
+        numbers.chunks_exact(3).map(|m| Merge { left: m[0], right: m[1], id: m[2] }).collect();
+    let unreached = if header.unreached { reader.tokens()? } else { Vec::new() };
+    let ranks = match header.ranks {
+        true => Some(reader.u32s(merges.len())?.collect()),
+        false => None,
+    };
     if reader.at != bytes.len() {
         return Err(reader.malformed("bytes after the end"));
     }
+    let parts = header.parts(tokens, merges, header_at)?;
+    Ok(Tokenizer::new(TokenizerParts { unreached, ranks, ..parts })?)
+}
 
-    let bad = |reason: String| FormatError::Malformed { offset: header_at, reason };
-    let stages: Vec<&str> = header.split.iter().map(String::as_str).collect();
-    let parts = TokenizerParts {
-        tokens,
-        merges,
-        specials: header
-            .special
-            .into_iter()
-            .map(|t| Special { name: t.name, id: t.id, special: t.special })
-            .collect(),
-        pattern: Pattern::from_regexes(&stages).map_err(|e| bad(e.to_string()))?,
-        normalizer: Normalizer::from_name(&header.normalizer)
-            .ok_or_else(|| bad("the header names an unknown normalizer".to_owned()))?,
-        whole_pretokens: header.whole_pretokens,
-        chat: ChatTemplates { sources: header.chat_templates, tokens: header.chat_tokens },
-    };
-    Ok(Tokenizer::new(parts)?)
+impl Header {
+    /// The parts that the header tells, with the tokens and merges from behind it.
+    fn parts(
+        self,
+        tokens: Vec<(TokenId, Vec<u8>)>,
+        merges: Vec<Merge>,
+        header_at: usize,
+    ) -> Result<TokenizerParts, FormatError> {
+        let bad = |reason: String| FormatError::Malformed { offset: header_at, reason };
+        let in_header = |error: FormatError| bad(format!("in the header, {error}"));
+        let normalizer = match self.normalizer.as_str() {
+            Some(name) => Normalizer::from_name(name)
+                .ok_or_else(|| bad("the header names an unknown normalizer".to_owned()))?,
+            None => normalizer(&At::new(&self.normalizer, "/normalizer"), Dialect::Own).map_err(in_header)?,
+        };
+        let pretokenizer = match &self.pre_tokenizer {
+            Some(Value::Null) => Pretokenizer::Steps(Vec::new()),
+            Some(steps) => {
+                pretokenizer(&At::new(steps, "/pre_tokenizer"), Dialect::Own).map_err(in_header)?
+            }
+            None => {
+                let stages: Vec<&str> = self.split.iter().map(String::as_str).collect();
+                Pretokenizer::Pattern(Pattern::from_regexes(&stages).map_err(|e| bad(e.to_string()))?)
+            }
+        };
+        let model = self.model.map_or(Ok(Model::Bytes { missing: None }), |model| model.model().map_err(bad))?;
+        let is_byte_level = matches!(model, Model::Bytes { .. });
+        let decoder = match &self.decoder {
+            None => Decoder::Bytes,
+            Some(Value::String(name)) if name == "byte_level" => Decoder::ByteLevel,
+            Some(Value::String(name)) if name == "spaced" => Decoder::Spaced,
+            Some(steps) => {
+                let at = At::new(steps, "/decoder");
+                decoder(Some(&at), is_byte_level, Dialect::Own).map_err(in_header)?
+            }
+        };
+        let template = self.template.map_or_else(Template::default, |t| Template {
+            before: t.before,
+            after: t.after,
+            trims: t.trims.into_iter().map(|prefix_space| Trim { prefix_space }).collect(),
+        });
+        Ok(TokenizerParts {
+            tokens,
+            unreached: Vec::new(),
+            merges,
+            ranks: None,
+            specials: self.special.into_iter().map(Special::from).collect(),
+            pretokenizer,
+            normalizer,
+            model,
+            whole_pretokens: self.whole_pretokens,
+            template,
+            decoder,
+            chat: ChatTemplates { sources: self.chat_templates, tokens: self.chat_tokens },
+        })
+    }
+}
+
+impl HeaderModel {
+    fn model(self) -> Result<Model, String> {
+        let known = |unknown: HeaderUnknown| Unknown { id: unknown.id, fused: unknown.fused };
+        Ok(match self {
+            Self::Bytes { unknown } => {
+                let missing = unknown.map_or(Missing::LeftOut, |unknown| Missing::Unknown(known(unknown)));
+                Model::Bytes { missing: Some(missing) }
+            }
+            Self::Chars { unknown, bytes, joining } => Model::Chars(Chars {
+                bytes: match bytes {
+                    Some(bytes) => Some(bytes.try_into().map_err(|_| "there must be a token for each byte")?),
+                    None => None,
+                },
+                unknown: unknown.map(known),
+                rules: match joining {
+                    Some(joining) => Rules::SentencePiece { joining: joining.chars().collect() },
+                    None => Rules::HuggingFace,
+                },
+            }),
+        })
+    }
 }
 
 /// Reads from a slice; every length is checked against what is there before it is used.
@@ -188,6 +370,14 @@ impl<'b> Reader<'b> {
         Ok(self.take(count.saturating_mul(4))?.chunks_exact(4).map(le_u32))
     }
 
+    /// A number of tokens, their ids, their lengths, their bytes.
+    fn tokens(&mut self) -> Result<Vec<(TokenId, Vec<u8>)>, FormatError> {
+        let count = self.u32()? as usize;
+        let ids = self.u32s(count)?;
+        let lens = self.u32s(count)?;
+        ids.zip(lens).map(|(id, len)| Ok((id, self.take(len as usize)?.to_vec()))).collect()
+    }
+
     fn malformed(&self, reason: &str) -> FormatError {
         FormatError::Malformed { offset: self.at, reason: reason.to_owned() }
     }
@@ -201,7 +391,7 @@ fn le_u32(bytes: &[u8]) -> u32 {
 mod tests {
     use super::*;
     use crate::engine::{EncodeOptions, Scratch};
-    use crate::formats::{Format, export, import, tiktoken};
+    use crate::formats::{Format, ImportOptions, export, import, tiktoken};
 
     fn tokenizer() -> Tokenizer {
         let mut file = tiktoken::tests::bytes_only();

@@ -6,7 +6,7 @@
 
 use super::{FormatError, ImportOptions, native};
 use crate::engine::{
-    Merge, Normalizer, Pattern, Scratch, Special, TokenId, Tokenizer, TokenizerError, TokenizerParts, Vocab,
+    Merge, Model, Normalizer, Pattern, Scratch, Special, TokenId, Tokenizer, TokenizerError, TokenizerParts, Vocab,
     VocabError, merge_by,
 };
 use base64::Engine as _;
@@ -57,7 +57,7 @@ const PUBLISHED: [Published; 5] = [
     Published {
         sha256: "sha256:b2b1b8dfb5cc5f024bafc373121c6aba3f66f9a5a0269e243470a1de16a33186",
         split: "qwen2",
-        normalizer: Normalizer::Nfc,
+        normalizer: Normalizer::NFC,
         specials: || {
             let chat = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"].into_iter().map(str::to_owned);
             chat.chain((0..205).map(|n| format!("<|extra_{n}|>"))).zip(151_643..).collect()
@@ -98,18 +98,16 @@ pub fn read(bytes: &[u8], options: &ImportOptions) -> Result<Tokenizer, FormatEr
     })?;
     let mut specials = options.specials();
     if let (true, Some(published)) = (specials.is_empty(), published) {
-        let special = |(name, id)| Special { name, id, special: true };
+        let special = |(name, id)| Special::new(name, id, true);
         specials = (published.specials)().into_iter().map(special).collect();
     }
     let (tokens, lines) = parse(bytes)?;
+    let merges = derive_merges(&tokens).map_err(|e| at_line(e.into(), &lines))?;
     let parts = TokenizerParts {
-        merges: derive_merges(&tokens).map_err(|e| at_line(e.into(), &lines))?,
-        tokens,
         specials,
-        pattern,
-        normalizer: options.normalizer(published.map_or(Normalizer::None, |p| p.normalizer))?,
+        normalizer: options.normalizer(published.map_or(Normalizer::None, |p| p.normalizer.clone()))?,
         whole_pretokens: true,
-        chat: Default::default(),
+        ..TokenizerParts::byte_level(tokens, merges, pattern)
     };
     Tokenizer::new(parts).map_err(|e| at_line(e, &lines))
 }
@@ -119,14 +117,20 @@ pub fn read(bytes: &[u8], options: &ImportOptions) -> Result<Tokenizer, FormatEr
 /// # Errors
 /// [`FormatError::Inexpressible`] where its merges are not those that ranks would give.
 pub fn write(tokenizer: &Tokenizer) -> Result<Vec<u8>, FormatError> {
+    let inexpressible =
+        |reason: &str| FormatError::Inexpressible { format: "tiktoken", reason: reason.to_owned() };
+    if *tokenizer.model() != (Model::Bytes { missing: None }) {
+        return Err(inexpressible("it is not byte-level"));
+    }
+    if tokenizer.pretokenizer().pattern().is_none() {
+        return Err(inexpressible("its pre-tokenizer is more than a split pattern"));
+    }
     let vocab = tokenizer.vocab();
     let tokens: Vec<(TokenId, Vec<u8>)> = vocab
         .iter()
         .filter(|(id, bytes)| vocab.id(bytes) == Some(*id))
         .map(|(id, bytes)| (id, bytes.to_vec()))
         .collect();
-    let inexpressible =
-        |reason: &str| FormatError::Inexpressible { format: "tiktoken", reason: reason.to_owned() };
     if tokens.iter().any(|(_, bytes)| bytes.len() > MAX_TOKEN_BYTES) {
         return Err(inexpressible("it has a token of over 16384 bytes"));
     }
@@ -154,7 +158,7 @@ pub fn write(tokenizer: &Tokenizer) -> Result<Vec<u8>, FormatError> {
 /// so far been merged as they would be alone (the borders were never crossed, and the choice of the lowest rank among
 /// independent stretches does not depend on the others); so the two are the pair that the token's bytes alone lead to.
 /// A token that its bytes do not lead to is reached only as a whole pretoken.
-fn derive_merges(tokens: &[(TokenId, Vec<u8>)]) -> Result<Vec<Merge>, VocabError> {
+pub(super) fn derive_merges(tokens: &[(TokenId, Vec<u8>)]) -> Result<Vec<Merge>, VocabError> {
     let vocab = Vocab::new(tokens.iter().map(|(id, bytes)| (*id, bytes.as_slice())), [])?;
     let mut sorted: Vec<&(TokenId, Vec<u8>)> = tokens.iter().filter(|(_, bytes)| bytes.len() > 1).collect();
     sorted.sort_unstable_by_key(|(id, _)| *id);

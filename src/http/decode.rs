@@ -132,14 +132,15 @@ pub(super) async fn decode(
     let (size, limit) = (work(&app, &loaded.tokenizer, [&request.ids]), app.config.max_decoded_bytes);
     let made = app.cpu.run(size, move || {
         let mut left = limit;
-        let bytes =
-            bytes_of(&loaded.tokenizer, &request.ids, request.skip_special_tokens, "/ids", &mut left)?;
+        let how = (request.skip_special_tokens, request.errors);
         let vocab = VocabTriple::from(&*loaded.facts);
-        let reply = if request.errors == OnInvalid::Bytes {
-            DecodeReply { vocab, text: None, valid_utf8: None, bytes_b64: Some(STANDARD.encode(bytes)) }
-        } else {
-            let (text, valid) = text_of(bytes, request.errors, "/ids")?;
-            DecodeReply { vocab, text: Some(text), valid_utf8: Some(valid), bytes_b64: None }
+        let reply = match decoded(&loaded.tokenizer, &request.ids, how, "/ids", &mut left)? {
+            Text::Bytes(bytes) => {
+                DecodeReply { vocab, text: None, valid_utf8: None, bytes_b64: Some(STANDARD.encode(bytes)) }
+            }
+            Text::Text(text, valid) => {
+                DecodeReply { vocab, text: Some(text), valid_utf8: Some(valid), bytes_b64: None }
+            }
         };
         Ok::<_, Problem>(Made::by(&loaded.facts, &reply))
     });
@@ -177,13 +178,13 @@ pub(super) async fn decode_batch(
         let (mut texts, mut valid_utf8, mut bytes_b64) = (Vec::new(), Vec::new(), Vec::new());
         for (index, ids) in request.ids.iter().enumerate() {
             let pointer = format!("/ids/{index}");
-            let bytes = bytes_of(&loaded.tokenizer, ids, request.skip_special_tokens, &pointer, &mut left)?;
-            if request.errors == OnInvalid::Bytes {
-                bytes_b64.push(STANDARD.encode(bytes));
-            } else {
-                let (text, valid) = text_of(bytes, request.errors, &pointer)?;
-                texts.push(text);
-                valid_utf8.push(valid);
+            let how = (request.skip_special_tokens, request.errors);
+            match decoded(&loaded.tokenizer, ids, how, &pointer, &mut left)? {
+                Text::Bytes(bytes) => bytes_b64.push(STANDARD.encode(bytes)),
+                Text::Text(text, valid) => {
+                    texts.push(text);
+                    valid_utf8.push(valid);
+                }
             }
         }
         let as_bytes = request.errors == OnInvalid::Bytes;
@@ -217,28 +218,38 @@ fn work<'i>(
     size
 }
 
+/// A sequence decoded as the request asks.
+enum Text {
+    Bytes(Vec<u8>),
+    Text(String, bool),
+}
+
 /// Decodes, taking what it needs from the bytes that are `left`.
-fn bytes_of(
+fn decoded(
     tokenizer: &Tokenizer,
     ids: &[TokenId],
-    skip_special: bool,
+    (skip_special, errors): (bool, OnInvalid),
     pointer: &str,
     left: &mut u64,
-) -> Result<Vec<u8>, Problem> {
-    let unknown = |e: DecodeError| Problem::unknown_id(format!("{pointer}/{}", e.index), e.id);
-    let needed = tokenizer.decoded_len(ids, skip_special).map_err(unknown)?;
+) -> Result<Text, Problem> {
+    let failed = |e: DecodeError| match e {
+        DecodeError::UnknownId { index, id } => Problem::unknown_id(format!("{pointer}/{index}"), id),
+        DecodeError::Split(e) => Problem::encode(pointer, &e.into()),
+    };
+    let needed = tokenizer.decoded_len(ids, skip_special).map_err(failed)?;
     *left = left.checked_sub(needed).ok_or_else(|| {
         Problem::invalid(pointer, "stands for more bytes than max_decoded_bytes allows for one request")
     })?;
-    tokenizer.decode_bytes(ids, skip_special).map_err(unknown)
-}
-
-fn text_of(bytes: Vec<u8>, errors: OnInvalid, pointer: &str) -> Result<(String, bool), Problem> {
+    if errors == OnInvalid::Replace {
+        let decoded = tokenizer.decode(ids, skip_special).map_err(failed)?;
+        return Ok(Text::Text(decoded.text, decoded.valid));
+    }
+    let bytes = tokenizer.decode_bytes(ids, skip_special).map_err(failed)?;
+    if errors == OnInvalid::Bytes {
+        return Ok(Text::Bytes(bytes));
+    }
     match String::from_utf8(bytes) {
-        Ok(text) => Ok((text, true)),
-        Err(e) if errors == OnInvalid::Strict => {
-            Err(Problem::not_text(pointer.to_owned(), e.utf8_error().valid_up_to()))
-        }
-        Err(e) => Ok((String::from_utf8_lossy(e.as_bytes()).into_owned(), false)),
+        Ok(text) => Ok(Text::Text(text, true)),
+        Err(e) => Err(Problem::not_text(pointer.to_owned(), e.utf8_error().valid_up_to())),
     }
 }

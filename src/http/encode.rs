@@ -32,7 +32,6 @@ pub(super) struct EncodeRequest {
     /// Add the tokens that the vocabulary puts around a text (such as BOS).
     #[serde(default)]
     #[schema(default = false)]
-    #[expect(dead_code, reason = "no format that is read so far says that there are such tokens")]
     add_special_tokens: bool,
     /// What the names of special tokens inside the text mean: plain text, the tokens, or an error.
     #[serde(default)]
@@ -73,7 +72,6 @@ pub(super) struct EncodeBatchRequest {
     /// Add the tokens that the vocabulary puts around a text (such as BOS).
     #[serde(default)]
     #[schema(default = false)]
-    #[expect(dead_code, reason = "no format that is read so far says that there are such tokens")]
     add_special_tokens: bool,
     /// What the names of special tokens inside the texts mean: plain text, the tokens, or an error.
     #[serde(default)]
@@ -108,7 +106,6 @@ pub(super) struct CountRequest {
     /// Count the tokens that the vocabulary puts around a text (such as BOS).
     #[serde(default)]
     #[schema(default = false)]
-    #[expect(dead_code, reason = "no format that is read so far says that there are such tokens")]
     add_special_tokens: bool,
     /// What the names of special tokens inside the text mean: plain text, the tokens, or an error.
     #[serde(default)]
@@ -293,6 +290,7 @@ pub(super) async fn encode(
             let returns = |part| request.wanted.contains(&part);
             let options = EncodeOptions {
                 special: policy(request.special, &request.allowed_special),
+                add_special: request.add_special_tokens,
                 offsets: returns(Return::Offsets).then(|| unit(request.offset_unit)),
                 max_tokens,
                 keep: keep(request.truncation_side),
@@ -336,6 +334,7 @@ pub(super) async fn encode_batch(
         .run(size, move || {
             let options = EncodeOptions {
                 special: policy(request.special, &request.allowed_special),
+                add_special: request.add_special_tokens,
                 offsets: None,
                 max_tokens,
                 keep: keep(request.truncation_side),
@@ -400,7 +399,7 @@ pub(super) async fn count(
                 for (index, text) in texts.iter().enumerate() {
                     let rest = limit.map(|limit| limit - total);
                     let count =
-                        loaded.tokenizer.count_matched(text, &matcher, rest, scratch).map_err(|e| {
+                        loaded.tokenizer.count_matched(text, &matcher, request.add_special_tokens, rest, scratch).map_err(|e| {
                             let pointer = if single { "/text".to_owned() } else { format!("/texts/{index}") };
                             Problem::encode(&pointer, &e)
                         })?;
@@ -434,12 +433,12 @@ fn encode_reply(
     returns: impl Fn(Return) -> bool,
 ) -> EncodeReply {
     let Encoding { ids, spans, truncated } = encoding;
-    let bytes = || ids.iter().map(|&id| tokenizer.vocab().bytes(id).unwrap_or_default());
+    let bytes = || ids.iter().map(|&id| tokenizer.token_bytes(id).unwrap_or_default());
     EncodeReply {
         vocab,
         count: ids.len(),
         tokens: returns(Return::Tokens)
-            .then(|| bytes().map(|b| String::from_utf8_lossy(b).into_owned()).collect()),
+            .then(|| bytes().map(|b| String::from_utf8_lossy(&b).into_owned()).collect()),
         bytes_b64: returns(Return::Bytes).then(|| bytes().map(|b| STANDARD.encode(b)).collect()),
         offsets: returns(Return::Offsets).then(|| spans.iter().map(|s| [s.start, s.end]).collect()),
         ids: returns(Return::Ids).then_some(ids),

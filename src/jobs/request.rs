@@ -1,7 +1,7 @@
 //! What a training job is asked to do, checked before it is accepted.
 
 use super::JobError;
-use crate::engine::{Digits, Normalizer, Pattern, TieBreak, TrainConfig, TrainError};
+use crate::engine::{Digits, Form, Pattern, TieBreak, TrainConfig, TrainError};
 use crate::registry::{AliasName, VocabName};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
@@ -243,11 +243,11 @@ impl TrainRequest {
         }
         let config = TrainConfig {
             normalizer: match self.normalizer {
-                NormalizerName::None => Normalizer::None,
-                NormalizerName::Nfc => Normalizer::Nfc,
-                NormalizerName::Nfd => Normalizer::Nfd,
-                NormalizerName::Nfkc => Normalizer::Nfkc,
-                NormalizerName::Nfkd => Normalizer::Nfkd,
+                NormalizerName::None => None,
+                NormalizerName::Nfc => Some(Form::Nfc),
+                NormalizerName::Nfd => Some(Form::Nfd),
+                NormalizerName::Nfkc => Some(Form::Nfkc),
+                NormalizerName::Nfkd => Some(Form::Nfkd),
             },
             special_tokens: self.special_tokens.clone(),
             vocab_size: self.vocab_size,

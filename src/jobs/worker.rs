@@ -7,7 +7,7 @@ use super::request::TrainRequest;
 use super::uploads::{UploadId, Uploads};
 use super::{JobError, files};
 use crate::engine::{
-    Counter, Merge, SafeCuts, Special, Tokenizer, TokenizerError, TokenizerParts, TrainConfig, TrainError,
+    Counter, Merge, Normalizer, SafeCuts, Special, Tables, Tokenizer, TokenizerError, TokenizerParts, TrainConfig, TrainError,
     Trained, WordCounts, train,
 };
 use crate::registry::{Provenance, PublishError, Published, Registry};
@@ -316,20 +316,18 @@ fn learned(
     let specials: Vec<Special> = trained
         .special_tokens
         .iter()
-        .map(|(name, id)| Special { name: name.clone(), id: *id, special: true })
+        .map(|(name, id)| Special::new(name.clone(), *id, true))
         .collect();
     let special_ids: std::collections::HashSet<u32> = specials.iter().map(|s| s.id).collect();
     let tokens = (0..).zip(trained.tokens).filter(|(id, _)| !special_ids.contains(id)).collect();
     let merges = trained.merges.iter().map(|m| Merge { left: m.left, right: m.right, id: m.id }).collect();
+    let normalizer = config.normalizer.map(|form| Normalizer::Unicode(form, Tables::Reference));
     let parts = TokenizerParts {
-        tokens,
-        merges,
         specials,
-        pattern: config.pattern.clone(),
-        normalizer: config.normalizer,
+        normalizer: normalizer.unwrap_or_default(),
         // Every token was merged from bytes by the merges before it, so its bytes always lead to it.
         whole_pretokens: true,
-        chat: Default::default(),
+        ..TokenizerParts::byte_level(tokens, merges, config.pattern.clone())
     };
     Ok(Learned {
         request,

@@ -2,6 +2,7 @@
 
 use super::name::VocabName;
 use crate::engine::EncodeOptions;
+use crate::engine::Pattern;
 use crate::engine::Scratch;
 use crate::engine::Tokenizer;
 use crate::store::Digest;
@@ -52,7 +53,7 @@ pub struct VersionFacts {
 pub enum SplitFacts {
     /// A family by name.
     Family(String),
-    /// Regexes in the order in which they apply.
+    /// Regexes in the order in which they apply; for pre-tokenizers that do more, the names of their steps.
     Regexes(Vec<String>),
 }
 
@@ -111,7 +112,7 @@ impl VersionFacts {
         native: (Digest, u64),
         from: &Provenance,
     ) -> Self {
-        let pattern = tokenizer.pattern();
+        let pretokenizer = tokenizer.pretokenizer();
         Self {
             name: name.clone(),
             version,
@@ -124,11 +125,11 @@ impl VersionFacts {
             tokens: tokenizer.vocab().len() as u64,
             merges: tokenizer.merges().len() as u64,
             special_tokens: tokenizer.specials().list().len() as u64,
-            split: match pattern.family() {
+            split: match pretokenizer.pattern().and_then(Pattern::family) {
                 Some(family) => SplitFacts::Family(family.name().to_owned()),
-                None => SplitFacts::Regexes(pattern.regexes().to_vec()),
+                None => SplitFacts::Regexes(pretokenizer.describe()),
             },
-            normalizer: tokenizer.normalizer().name().to_owned(),
+            normalizer: tokenizer.normalizer().name().into_owned(),
             longest_token_bytes: tokenizer.vocab().longest() as u64,
             native_bytes: native.1,
             training: from.training.clone(),
@@ -165,8 +166,7 @@ pub(super) fn agrees(original: &Tokenizer, stored: &Tokenizer) -> bool {
         match (before, after) {
             (Ok(before), Ok(after)) => {
                 before == after
-                    && stored.decode_bytes(&after.ids, false).as_deref()
-                        == Ok(stored.normalizer().apply(text).as_bytes())
+                    && stored.decode_bytes(&after.ids, false) == original.decode_bytes(&before.ids, false)
             }
             (before, after) => before == after,
         }

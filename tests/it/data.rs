@@ -37,3 +37,16 @@ fn read(root: &Path, path: &str) -> Option<Vec<u8>> {
     let packed = std::fs::read(root.join(format!("{path}.zst"))).ok()?;
     Some(zstd::decode_all(&packed[..]).unwrap())
 }
+
+/// A file of the full set where that is, else the same of `tests/data`, if it is there.
+pub(crate) fn shared_or_local(path: &str) -> Option<Vec<u8>> {
+    shared(path).or_else(|| read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data"), path))
+}
+
+/// A vocabulary that may not be passed on, from the folder that `VOCABD_RESTRICTED_DIR` names or from beside the
+/// others.
+pub(crate) fn restricted(file: &str) -> Option<Vec<u8>> {
+    let beside = std::env::var_os("SHARED_DATA_DIR").map(|dir| PathBuf::from(dir).join("vocabs"));
+    let named = std::env::var_os("VOCABD_RESTRICTED_DIR").map(PathBuf::from);
+    named.into_iter().chain(beside).find_map(|folder| read(&folder, file))
+}

@@ -98,7 +98,7 @@ async fn every_option_reaches_the_trainer() {
         max_token_bytes: Some(4),
         special_tokens: vec!["<s>".into(), "<e>".into()],
         tie_break: vocabd::engine::TieBreak::Bytes,
-        normalizer: vocabd::engine::Normalizer::Nfc,
+        normalizer: Some(vocabd::engine::Form::Nfc),
         ..TrainConfig::new(pattern)
     };
     let texts = ["e\u{301}t e\u{301}t 12 12<s>xyxyxy", "hello hello"];

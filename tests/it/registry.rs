@@ -9,7 +9,7 @@ mod swap;
 use std::path::Path;
 use std::sync::Arc;
 use std::task::Poll;
-use vocabd::engine::{Merge, Normalizer, Pattern, Scratch, Tokenizer, TokenizerParts};
+use vocabd::engine::{Merge, Pattern, Scratch, Tokenizer, TokenizerParts};
 use vocabd::registry::{
     AliasName, ChangeError, Digest, Embedded, Pick, Precondition, Provenance, PublishError, Published,
     Registry, RegistrySettings, ResolveError, VocabName, VocabRef,
@@ -27,17 +27,7 @@ pub(super) fn tiny(word: &str) -> Tokenizer {
         tokens.push((id, word.as_bytes()[..end].to_vec()));
     }
     let pattern = Pattern::parse("cl100k").unwrap();
-    let (specials, normalizer) = (Vec::new(), Normalizer::None);
-    Tokenizer::new(TokenizerParts {
-        tokens,
-        merges,
-        specials,
-        pattern,
-        normalizer,
-        whole_pretokens: false,
-        chat: Default::default(),
-    })
-    .unwrap()
+    Tokenizer::new(TokenizerParts::byte_level(tokens, merges, pattern)).unwrap()
 }
 
 pub(super) fn native(word: &str) -> Vec<u8> {

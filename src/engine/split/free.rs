@@ -3,7 +3,7 @@
 //! What a finite automaton can express runs on one, in time linear in what each match looks at. The rest backtracks
 //! under a limit of steps, so a text ends in an error and never in a hang of one match or a deep stack.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
 use fancy_regex::RegexInput;
 use regex_automata::{Input, meta};
@@ -48,7 +48,7 @@ impl Stages {
         text: &'t str,
         piece: &mut impl FnMut(&'t str) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, SplitError> {
-        let mut purse = PATIENT_MATCHES + text.len() / BYTES_PER_PATIENT_MATCH;
+        let mut purse = purse(text);
         let mut levels = vec![Level::new(text)];
         while let Some(depth) = levels.len().checked_sub(1) {
             let level = &mut levels[depth];
@@ -113,7 +113,7 @@ impl<'t> Level<'t> {
 }
 
 /// One regex, compiled.
-enum Stage {
+pub(super) enum Stage {
     /// One that has a scanner.
     Scanner(Scanner),
     /// As it is.
@@ -125,13 +125,38 @@ enum Stage {
 }
 
 /// The same regex under two limits of steps.
-struct Backtracking {
+pub(super) struct Backtracking {
     quick: fancy_regex::Regex,
     patient: fancy_regex::Regex,
 }
 
+/// How often matches of a text may need many steps before they cost more than linear time.
+fn purse(text: &str) -> usize {
+    PATIENT_MATCHES + text.len() / BYTES_PER_PATIENT_MATCH
+}
+
 impl Stage {
-    fn compile(regex: &str) -> Result<Self, SplitError> {
+    /// All matches in order; an empty one directly behind another match is none.
+    pub(super) fn matches(&self, text: &str) -> Result<Vec<Range<usize>>, SplitError> {
+        let mut purse = purse(text);
+        let (mut found, mut from, mut last) = (Vec::new(), 0, None);
+        while from <= text.len() {
+            // A scanner matches everything but the end.
+            if from == text.len() && matches!(self, Self::Scanner(_)) {
+                break;
+            }
+            let Some((start, end)) = self.find(text, from, &mut purse)? else { break };
+            if start == end && last == Some(end) {
+                from = next_char(text, from);
+            } else {
+                found.push(start..end);
+                (from, last) = (end, Some(end));
+            }
+        }
+        Ok(found)
+    }
+
+    pub(super) fn compile(regex: &str) -> Result<Self, SplitError> {
         if regex.len() > MAX_REGEX_BYTES {
             return Err(SplitError::Invalid(format!(
                 "{} bytes are more than {MAX_REGEX_BYTES}",

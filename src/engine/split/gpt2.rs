@@ -14,9 +14,13 @@ pub(super) static PUBLISHED: Spelling = Spelling {
     scanner: |digits| Scanner::Gpt2(Gpt2::new(digits)),
 };
 
+/// See [`OLDER`].
+pub(super) const OLDER_REGEX: &str =
+    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+
 /// As GPT-2's own code had it, and the byte-level pre-tokenizer of Hugging Face: the same pieces.
 pub(super) static OLDER: Spelling = Spelling {
-    regexes: &[r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"],
+    regexes: &[OLDER_REGEX],
     digits: Digits::Run,
     numbers: [r" ?\p{N}", r" ?\p{N}{1,3}", r" ?\p{N}+"],
     plain: None,

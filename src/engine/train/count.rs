@@ -6,7 +6,8 @@
 
 use super::words::{Table, WordCounts, WordHasher};
 use super::{Observer, Stage, TrainConfig, TrainError};
-use crate::engine::{Normalizer, Span};
+use crate::engine::Tables;
+use crate::engine::tracked::Tracked;
 use aho_corasick::{AhoCorasick, MatchKind};
 use std::borrow::Cow;
 use std::ops::ControlFlow;
@@ -288,19 +289,23 @@ impl<'c> Texts<'c> {
 
     /// The same of a text without special tokens.
     fn safe_cut_of_stretch(&self, stretch: &str) -> Option<usize> {
-        let (text, alignment) = self.config.normalizer.apply_aligned(stretch);
-        let mut window = &*text;
+        let mut normalized = Tracked::new(stretch, 0, true);
+        if let Some(form) = self.config.normalizer {
+            form.run(Tables::Reference, &mut normalized);
+        }
+        let text = normalized.text();
+        let mut window = text;
         loop {
             let cut = self.config.pattern.safe_cut(window).filter(|&cut| cut > 0)?;
-            if self.config.normalizer == Normalizer::None {
+            if self.config.normalizer.is_none() {
                 return Some(cut);
             }
             // The pattern's promise is about normalized text. It holds for the original one where the cut is between
             // two characters of both, the second one such that normalization leaves it alone whatever follows.
             let inert = |b: &&u8| b.is_ascii() && !b.is_ascii_alphanumeric() && !b"<=>".contains(b);
             let after = text.as_bytes().get(cut).filter(inert);
-            let original = alignment.original(Span { start: cut - 1, end: cut }).end;
-            let between = alignment.original(Span { start: cut, end: cut + 1 }).start == original;
+            let original = normalized.original(cut - 1..cut).end;
+            let between = normalized.original(cut..cut + 1).start == original;
             if after.is_some() && between && stretch.as_bytes().get(original) == after {
                 return Some(original);
             }
@@ -355,9 +360,9 @@ impl<'c> Texts<'c> {
     /// Done in parts, so that a cancel need not wait for the whole. ASCII characters begin a new part safely: they
     /// take no part in compositions with what precedes them, in any of the normalization forms.
     fn normalized<'t>(&self, stretch: &'t str, report: &mut Report<'_>) -> Option<Cow<'t, str>> {
-        let normalizer = self.config.normalizer;
-        if normalizer == Normalizer::None || stretch.len() <= UNIT_BYTES {
-            return Some(normalizer.apply(stretch));
+        let Some(form) = self.config.normalizer else { return Some(Cow::Borrowed(stretch)) };
+        if stretch.len() <= UNIT_BYTES {
+            return Some(form.apply(Tables::Reference, stretch));
         }
         let mut whole = String::with_capacity(stretch.len());
         let mut rest = stretch;
@@ -367,7 +372,7 @@ impl<'c> Texts<'c> {
             }
             let after = rest.as_bytes().iter().skip(UNIT_BYTES).position(u8::is_ascii);
             let (part, others) = rest.split_at(after.map_or(rest.len(), |n| n + UNIT_BYTES));
-            whole.push_str(&normalizer.apply(part));
+            whole.push_str(&form.apply(Tables::Reference, part));
             rest = others;
         }
         Some(Cow::Owned(whole))

@@ -1,6 +1,7 @@
 //! The trainer against its naive twin, and what it promises beside.
 
 use super::*;
+use crate::engine::Tables;
 use proptest::prelude::*;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -169,7 +170,7 @@ proptest! {
     #[test]
     fn a_record_cut_where_it_may_be_counts_the_same(
         text in "(word|e\u{301}|世界| |\n|\r|<a>|<a>b|<|>|=\u{338}|'s|12|⑴|\\)|,|\u{301}|\u{327}|ﬁ|가\u{11a8}){0,24}",
-        normalizer in prop::sample::select(vec![Normalizer::None, Normalizer::Nfc, Normalizer::Nfkd]),
+        normalizer in prop::sample::select(vec![None, Some(Form::Nfc), Some(Form::Nfkd)]),
         specials in 0..3usize,
     ) {
         let special_tokens = ["<a>", "<a>b"].map(String::from)[..specials].to_vec();
@@ -187,11 +188,12 @@ proptest! {
 
     #[test]
     fn normalizing_in_parts_is_normalizing(text in "[a\u{301}\u{327}é가각ᄀ\u{1161}\u{11a8}㈱ﬁ\n]{1,30}", nfc in any::<bool>()) {
-        let normalizer = if nfc { Normalizer::Nfc } else { Normalizer::Nfkd };
+        let form = if nfc { Form::Nfc } else { Form::Nfkd };
         let cuts = text.char_indices().filter(|(_, c)| c.is_ascii());
         for (cut, _) in cuts {
             let (left, right) = text.split_at(cut);
-            prop_assert_eq!(normalizer.apply(left) + normalizer.apply(right), normalizer.apply(&text));
+            let apply = |text| form.apply(Tables::Reference, text);
+            prop_assert_eq!(apply(left) + apply(right), apply(&text));
         }
     }
 }
@@ -306,7 +308,7 @@ fn a_special_token_ends_the_record_and_is_not_counted() {
 fn no_pretoken_crosses_records_and_the_normalizer_sees_each_stretch() {
     let base = config(5);
     assert_eq!(count(&base, &["ab", "cd"]).len(), 2);
-    let nfc = TrainConfig { normalizer: Normalizer::Nfc, special_tokens: vec!["x".into()], ..base };
+    let nfc = TrainConfig { normalizer: Some(Form::Nfc), special_tokens: vec!["x".into()], ..base };
     // The accent after the special token is a stretch of its own and composes with nothing.
     let counts = count(&nfc, &["e\u{301}", "é", "ex\u{301}"]);
     let expected: [(&[u8], u64); 3] = [("é".as_bytes(), 2), (b"e", 1), ("\u{301}".as_bytes(), 1)];
@@ -317,7 +319,7 @@ fn no_pretoken_crosses_records_and_the_normalizer_sees_each_stretch() {
 fn a_large_record_counts_the_same_on_any_number_of_threads() {
     let line = "the same words, 世界 e\u{301} again and <|end|> again\n\n  and again";
     let text: String = (0..9000).map(|n| format!("{n}{line}")).collect();
-    for normalizer in [Normalizer::None, Normalizer::Nfc] {
+    for normalizer in [None, Some(Form::Nfc)] {
         let cl100k = TrainConfig::new(Pattern::parse("cl100k").unwrap());
         let one = TrainConfig { normalizer, special_tokens: vec!["<|end|>".into()], ..cl100k };
         let expected = count(&one, &[&text, "x", &text[..900]]);
@@ -329,29 +331,29 @@ fn a_large_record_counts_the_same_on_any_number_of_threads() {
 #[test]
 fn safe_cuts_are_found() {
     #[track_caller]
-    fn check(normalizer: Normalizer, text: &str, before: &str) {
+    fn check(normalizer: Option<Form>, text: &str, before: &str) {
         let special_tokens = vec!["<eot>".to_owned(), "</eot>".to_owned()];
         let cl100k = TrainConfig::new(Pattern::parse("cl100k").unwrap());
         let config = TrainConfig { normalizer, special_tokens, ..cl100k };
         assert_eq!(SafeCuts::new(&config).unwrap().last_in(text).map_or("", |cut| &text[..cut]), before);
     }
-    check(Normalizer::None, "one two three", "one two");
-    check(Normalizer::None, "one two three and more", "one two three");
-    check(Normalizer::None, "one two</eot", "one");
-    check(Normalizer::None, "onetwo<eot>", "");
-    check(Normalizer::None, "onetwo<eot>.", "onetwo<eot>");
-    check(Normalizer::None, "one<eot>twothree", "one<eot>");
-    check(Normalizer::None, "one two<eot>three four, five", "one two<eot>three four");
+    check(None, "one two three", "one two");
+    check(None, "one two three and more", "one two three");
+    check(None, "one two</eot", "one");
+    check(None, "onetwo<eot>", "");
+    check(None, "onetwo<eot>.", "onetwo<eot>");
+    check(None, "one<eot>twothree", "one<eot>");
+    check(None, "one two<eot>three four, five", "one two<eot>three four");
     check(
-        Normalizer::Nfc,
+        Some(Form::Nfc),
         "e\u{301}t e\u{301}t\u{301}, and so on, toolong",
         "e\u{301}t e\u{301}t\u{301}, and so on,",
     );
     // Normalized, the sign is two letters that join the word.
-    check(Normalizer::None, "a word™, too long", "a word™,");
-    check(Normalizer::Nfkc, "a word™toolong", "a");
-    check(Normalizer::None, "a word™toolong", "a word");
-    check(Normalizer::None, "onelongword", "");
+    check(None, "a word™, too long", "a word™,");
+    check(Some(Form::Nfkc), "a word™toolong", "a");
+    check(None, "a word™toolong", "a word");
+    check(None, "onelongword", "");
 }
 
 #[test]
@@ -484,7 +486,7 @@ fn progress_reaches_the_end() {
     let text = "e\u{301} e <x> ".repeat(40_000);
     for threads in [1, 2] {
         let special_tokens = vec!["<x>".to_owned()];
-        let config = TrainConfig { threads, normalizer: Normalizer::Nfc, special_tokens, ..config(2) };
+        let config = TrainConfig { threads, normalizer: Some(Form::Nfc), special_tokens, ..config(2) };
         let mut seen = Seen::default();
         let mut counter = Counter::new(&config).unwrap();
         counter.add_batch(&[&text, "<x>"], &mut seen).unwrap();

@@ -1,0 +1,267 @@
+//! `tokenizer.json` of Hugging Face's tokenizers, with what belongs to it: `tokenizer_config.json` and chat templates.
+//!
+//! What the file asks for is done as version 0.23 of their library does it; where that is not possible here the file is
+//! refused with the place. Three things are otherwise: declared ids of added tokens hold, also across gaps (the library
+//! closes them up); `truncation` and `padding` are left alone, as transformers does unless it is told; and a pair of
+//! tokens that is merged twice is an error.
+
+mod components;
+mod config;
+mod file;
+mod json;
+mod regex;
+mod write;
+
+pub(super) use components::{
+    Dialect, decoder, decoder_json, normalizer, normalizer_json, pretokenizer, pretokenizer_json,
+};
+pub(super) use file::parse as parse_json;
+pub(super) use json::At;
+pub use write::{write, write_config};
+
+use super::FormatError;
+use crate::engine::{
+    ByteTokens, Chars, Merge, Missing, Model, Place, Pretokenizer, Rules, Special, Template, TokenId,
+    Tokenizer, TokenizerError, TokenizerParts, Unknown, VocabError, spelt_bytes,
+};
+use file::{AddedToken, File, ModelFile, VocabFile, escaped};
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+
+/// The companions of a `tokenizer.json`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Companions<'f> {
+    /// `tokenizer_config.json`.
+    pub config: Option<&'f [u8]>,
+    /// `chat_template.jinja`, which goes before the template in the config.
+    pub template: Option<&'f [u8]>,
+}
+
+/// Whether a file begins like a `tokenizer.json` or like another JSON object.
+pub fn looks_like(bytes: &[u8]) -> bool {
+    // All of these stand at the top of the file; the model, which may be large, comes last.
+    let head = &bytes[..bytes.len().min(1 << 16)];
+    let is_object = head.trim_ascii_start().starts_with(b"{");
+    let has = |name: &[u8]| memchr::memmem::find(head, name).is_some();
+    is_object
+        && (has(b"\"added_tokens\"") || has(b"\"pre_tokenizer\"") || has(b"\"truncation\"") && has(b"\"padding\""))
+        || is_object && has(b"\"model\"") && memchr::memmem::find(bytes, b"\"vocab\"").is_some()
+}
+
+/// Reads a file.
+///
+/// # Errors
+/// [`FormatError::Json`] with the place, or what is wrong with the parts.
+pub fn read(bytes: &[u8], companions: Companions<'_>) -> Result<Tokenizer, FormatError> {
+    let file: File<'_> = file::parse(bytes)?;
+    let at = |value: &'_ Option<serde_json::Value>| value.clone().filter(|value| !value.is_null());
+    let (normalizer_value, pre_value) = (at(&file.normalizer), at(&file.pre_tokenizer));
+    let normalizer = match &normalizer_value {
+        Some(value) => normalizer(&At::new(value, "/normalizer"), Dialect::Onig)?,
+        None => Default::default(),
+    };
+    let pretokenizer = match &pre_value {
+        Some(value) => pretokenizer(&At::new(value, "/pre_tokenizer"), Dialect::Onig)?,
+        None => Pretokenizer::Steps(Vec::new()),
+    };
+    let template = match &at(&file.post_processor) {
+        Some(value) => components::template(&At::new(value, "/post_processor"))?,
+        None => Template::default(),
+    };
+    let is_byte_level = pretokenizer.is_byte_level();
+    let decoder_value = at(&file.decoder);
+    let decoder_at = decoder_value.as_ref().map(|value| At::new(value, "/decoder"));
+    let decoder = decoder(decoder_at.as_ref(), is_byte_level, Dialect::Onig)?;
+    let chat = config::chat_templates(companions)?;
+
+    check_model(&file.model)?;
+    let VocabFile::Ids(vocab) = &file.model.vocab else {
+        return fail("/model/vocab", "must be an object of tokens and ids");
+    };
+    let ids = ids(vocab)?;
+    let specials = specials(&file.added_tokens, &ids)?;
+    let (tokens, unreached) = tokens(vocab, is_byte_level)?;
+    let merges = merges(&file.model, &ids)?;
+    let unknown = match &file.model.unk_token {
+        Some(token) => ids.get(token.as_str()).map(|&id| Unknown { id, fused: file.model.fuse_unk }),
+        None => None,
+    };
+    let model = if is_byte_level {
+        Model::Bytes { missing: Some(unknown.map_or(Missing::LeftOut, Missing::Unknown)) }
+    } else {
+        let bytes = file.model.byte_fallback.then(|| byte_tokens(|name| ids.get(name).copied()));
+        Model::Chars(Chars { bytes, unknown, rules: Rules::HuggingFace })
+    };
+    let model = if is_byte_level && has_all_bytes(&tokens) { Model::Bytes { missing: None } } else { model };
+    if is_byte_level && file.model.byte_fallback && model != (Model::Bytes { missing: None }) {
+        return fail("/model/byte_fallback", "is not supported where ByteLevel lacks some of the 256 bytes");
+    }
+    let parts = TokenizerParts {
+        tokens,
+        unreached,
+        merges,
+        ranks: None,
+        specials,
+        pretokenizer,
+        normalizer,
+        model,
+        whole_pretokens: file.model.ignore_merges,
+        template,
+        decoder,
+        chat,
+    };
+    Tokenizer::new(parts).map_err(|error| placed(error, vocab))
+}
+
+fn fail<T>(pointer: impl Into<String>, reason: impl Into<String>) -> Result<T, FormatError> {
+    Err(FormatError::Json { pointer: pointer.into(), reason: reason.into() })
+}
+
+/// What is asked of the model and not supported.
+fn check_model(model: &ModelFile<'_>) -> Result<(), FormatError> {
+    match model.kind.as_deref() {
+        Some("BPE") => {}
+        // Old files do not say what they are; only this kind has merges.
+        None if model.merges.is_some() => {}
+        None => return fail("/model/type", "is missing"),
+        Some(kind) => return fail("/model/type", format!("the model {kind:?} is not supported")),
+    }
+    if model.dropout.is_some_and(|dropout| dropout != 0.0) {
+        return fail("/model/dropout", "is not supported: the same text would get other tokens each time");
+    }
+    let affixes = [
+        ("continuing_subword_prefix", &model.continuing_subword_prefix),
+        ("end_of_word_suffix", &model.end_of_word_suffix),
+    ];
+    for (name, affix) in affixes {
+        if affix.as_ref().is_some_and(|affix| !affix.is_empty()) {
+            return fail(format!("/model/{name}"), "is not supported");
+        }
+    }
+    Ok(())
+}
+
+type Ids<'f> = HashMap<&'f str, TokenId, FixedState>;
+
+fn ids<'f>(vocab: &'f [(std::borrow::Cow<'f, str>, TokenId)]) -> Result<Ids<'f>, FormatError> {
+    let mut ids = Ids::with_capacity_and_hasher(vocab.len(), FixedState::default());
+    for (token, id) in vocab {
+        if ids.insert(token, *id).is_some() {
+            return fail(format!("/model/vocab/{}", escaped(token)), "is given twice");
+        }
+    }
+    Ok(ids)
+}
+
+/// The added tokens. One that is a token of the model must have that token's id.
+fn specials(added: &[AddedToken<'_>], ids: &Ids<'_>) -> Result<Vec<Special>, FormatError> {
+    let mut specials: Vec<Special> = Vec::with_capacity(added.len());
+    let mut seen: HashMap<&str, usize, FixedState> = HashMap::default();
+    for (index, token) in added.iter().enumerate() {
+        if token.content.is_empty() {
+            continue; // as the reference does
+        }
+        let id = match ids.get(&*token.content) {
+            // The reference takes the model's id, and warns.
+            Some(&id) => id,
+            None => token.id,
+        };
+        // As the reference does with one that it has already.
+        let place = Place {
+            normalized: token.normalized,
+            single_word: token.single_word,
+            lstrip: token.lstrip,
+            rstrip: token.rstrip,
+        };
+        let special = Special { name: token.content.clone().into_owned(), id, special: token.special, place };
+        match seen.insert(&*token.content, index) {
+            Some(first) if specials[first] == special => {
+                seen.insert(&*token.content, first);
+                continue;
+            }
+            Some(_) => return fail(format!("/added_tokens/{index}"), "has the content of another added token"),
+            None => {}
+        }
+        seen.insert(&*token.content, specials.len());
+        specials.push(special);
+    }
+    Ok(specials)
+}
+
+/// Ids and their bytes.
+type Tokens = Vec<(TokenId, Vec<u8>)>;
+
+/// The tokens that texts lead to, and those that none does: in a byte-level model those that are not all letters of
+/// the byte alphabet.
+fn tokens(vocab: &[(std::borrow::Cow<'_, str>, TokenId)], is_byte_level: bool) -> Result<(Tokens, Tokens), FormatError> {
+    let (mut tokens, mut unreached) = (Vec::with_capacity(vocab.len()), Vec::new());
+    for (token, id) in vocab {
+        if token.is_empty() {
+            return fail("/model/vocab/", format!("token {id} is empty"));
+        }
+        let bytes = if is_byte_level { spelt_bytes(token) } else { Some(token.as_bytes().to_vec()) };
+        match bytes {
+            Some(bytes) => tokens.push((*id, bytes)),
+            None => unreached.push((*id, token.as_bytes().to_vec())),
+        }
+    }
+    Ok((tokens, unreached))
+}
+
+fn has_all_bytes(tokens: &Tokens) -> bool {
+    let mut seen = [false; 256];
+    tokens.iter().filter(|(_, bytes)| bytes.len() == 1).for_each(|(_, bytes)| seen[usize::from(bytes[0])] = true);
+    seen.iter().all(|&seen| seen)
+}
+
+/// The tokens `<0x00>` to `<0xFF>`, where they are.
+pub(super) fn byte_tokens(id: impl Fn(&str) -> Option<TokenId>) -> ByteTokens {
+    let mut tokens = Box::new([None; 256]);
+    for byte in 0..=u8::MAX {
+        tokens[usize::from(byte)] = id(&format!("<0x{byte:02X}>"));
+    }
+    tokens
+}
+
+fn merges(model: &ModelFile<'_>, ids: &Ids<'_>) -> Result<Vec<Merge>, FormatError> {
+    let Some(pairs) = &model.merges else { return fail("/model/merges", "is missing") };
+    let mut joined = String::new();
+    let mut merges = Vec::with_capacity(pairs.0.len());
+    for (index, pair) in pairs.0.iter().enumerate() {
+        let pointer = || format!("/model/merges/{index}");
+        let Some((left, right)) = pair.parts() else { return fail(pointer(), "is not two tokens") };
+        joined.clear();
+        joined.push_str(left);
+        joined.push_str(right);
+        let find = |token: &str, what| match ids.get(token) {
+            Some(&id) => Ok(id),
+            None => fail(pointer(), format!("{what} is no token of /model/vocab")),
+        };
+        let (left, right) = (find(left, "the left part")?, find(right, "the right part")?);
+        merges.push(Merge { left, right, id: find(&joined, "what it makes")? });
+    }
+    Ok(merges)
+}
+
+/// Tells an error by the place of the token at fault, where one is.
+fn placed(error: TokenizerError, vocab: &[(std::borrow::Cow<'_, str>, TokenId)]) -> FormatError {
+    let id = match &error {
+        TokenizerError::Vocab(
+            VocabError::IdTooLarge { id, .. }
+            | VocabError::DuplicateId { id }
+            | VocabError::DuplicateBytes { id, .. }
+            | VocabError::Empty { id },
+        ) => Some(*id),
+        _ => None,
+    };
+    let token = id.and_then(|id| vocab.iter().rev().find(|(_, other)| *other == id));
+    match (&error, token) {
+        (_, Some((token, _))) => {
+            FormatError::Json { pointer: format!("/model/vocab/{}", escaped(token)), reason: error.to_string() }
+        }
+        (TokenizerError::BadMerge { index, .. }, None) => {
+            FormatError::Json { pointer: format!("/model/merges/{index}"), reason: error.to_string() }
+        }
+        (_, None) => FormatError::Tokenizer(error),
+    }
+}
