@@ -370,7 +370,7 @@ mod tests {
         check_place(none, "a tok  tokb", &[2..5, 7..10]);
         check_place(Place { single_word: true, ..none }, "a tok  tokb", &[2..5]);
         check_place(Place { lstrip: true, ..none }, "a \n tok tok", &[1..7, 7..11]);
-        check_place(Place { rstrip: true, ..none }, "tok \u{a0} a", &[0..6]);
+        check_place(Place { rstrip: true, ..none }, "tok \u{a0} a", &[0..7]);
         check_place(Place { normalized: true, ..none }, "xtok", &[1..4]);
     }
 
