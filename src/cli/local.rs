@@ -187,30 +187,51 @@ pub(super) struct ExportArgs {
     /// Format to write.
     #[arg(long)]
     format: FormatArg,
-    /// Where to write [default: standard output]. What a format cannot hold (split, special tokens) is written beside
-    /// it as FILE with the extension .toml, which an import takes back.
-    #[arg(long, short, value_name = "FILE")]
+    /// Where to write [default: standard output]: the main file, or, into a folder that is there, all files of the format
+    /// under their usual names. What tiktoken's and GPT-2's files cannot hold (split, special tokens) is written beside
+    /// them as FILE with the extension .toml, which an import takes back, and for tiktoken as FILE with the extension .py,
+    /// which loads them in Python.
+    #[arg(long, short, value_name = "FILE-OR-FOLDER")]
     output: Option<PathBuf>,
 }
 
 pub(super) async fn export(config: &Config, args: ExportArgs) -> Outcome {
     let loaded = resolve(&open::registry_to_read(config).await?, Some(&args.vocab)).await?;
-    let format = Format::from(args.format);
-    let bytes = crate::formats::export(&loaded.tokenizer, format)?;
-    let Some(path) = args.output else { return print(&bytes) };
-    if format != Format::Tiktoken {
-        return write_file(&path, &bytes);
+    let (format, tokenizer) = (Format::from(args.format), &loaded.tokenizer);
+    let files = crate::formats::export_files(tokenizer, format)?;
+    let (main, bytes) = files.iter().next().ok_or_else(|| Failure("there is nothing to write".to_owned()))?;
+    let Some(path) = args.output else { return print(bytes) };
+    let is_folder = path.is_dir();
+    let main = if is_folder { path.join(main) } else { path.clone() };
+    let (sidecar, loader) = match format {
+        // The ids without the merges are no vocabulary.
+        Format::Gpt2 if !is_folder => {
+            return Err(Failure(format!("{}: is no folder, and gpt2 has two files", path.display())));
+        }
+        Format::Gpt2 => (Some(path.join("tokenizer.toml")), None),
+        Format::Tiktoken => (Some(main.with_extension("toml")), Some(main.with_extension("py"))),
+        _ => (None, None),
+    };
+    let options = match &sidecar {
+        Some(sidecar) if *sidecar == main => {
+            let rule = "the sidecar would have the same name; name the file .tiktoken";
+            return Err(Failure(format!("{}: {rule}", path.display())));
+        }
+        Some(_) => Some(toml::to_string(&crate::formats::sidecar(tokenizer)?)?),
+        None => None,
+    };
+    for (name, bytes) in files.iter().take(if is_folder { usize::MAX } else { 1 }) {
+        write_file(&if is_folder { path.join(name) } else { main.clone() }, bytes)?;
     }
-    let sidecar = path.with_extension("toml");
-    if sidecar == path {
-        return Err(Failure(format!(
-            "{}: the sidecar would have the same name; name the file .tiktoken",
-            path.display()
-        )));
+    if let (Some(sidecar), Some(options)) = (sidecar, options) {
+        write_file(&sidecar, options.as_bytes())?;
     }
-    let options = toml::to_string(&crate::formats::sidecar(&loaded.tokenizer)?)?;
-    write_file(&path, &bytes)?;
-    write_file(&sidecar, options.as_bytes())
+    let name = main.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+    // Python's tiktoken cannot have every split that the file can be read with here.
+    if let (Some(loader), Ok(module)) = (loader, crate::formats::tiktoken::python(tokenizer, &name)) {
+        write_file(&loader, module.as_bytes())?;
+    }
+    Ok(())
 }
 
 #[derive(Debug, Args)]

@@ -21,7 +21,7 @@ enum Reference {
 type Published = (&'static str, &'static [&'static str], Reference, bool);
 
 #[rustfmt::skip]
-const PUBLISHED: [Published; 17] = [
+const PUBLISHED: [Published; 18] = [
     ("cl100k_base", &["cl100k_base.tiktoken"], Reference::Tiktoken, true),
     ("o200k_base", &["o200k_base.tiktoken"], Reference::Tiktoken, true),
     ("r50k_base", &["r50k_base.tiktoken"], Reference::Tiktoken, true),
@@ -38,6 +38,7 @@ const PUBLISHED: [Published; 17] = [
     ("tekken-240718", &["tekken_240718.json"], Reference::Tekken, true),
     ("llama2", &["llama2.tokenizer.json"], Reference::Tokenizers, false),
     ("llama3", &["llama3.tokenizer.json", "llama3.tokenizer_config.json"], Reference::Tokenizers, false),
+    ("llama3-tiktoken", &["llama3.tokenizer.model"], Reference::Tiktoken, false),
     ("gemma3", &["gemma3.tokenizer.json", "gemma3.tokenizer_config.json"], Reference::Tokenizers, false),
 ];
 
