@@ -84,6 +84,12 @@ pub enum SpecialError {
         /// The id.
         id: TokenId,
     },
+    /// A token that is looked for in the normalized text, where nothing is left of its name.
+    #[error("nothing is left of the name of token {id} when it is normalized")]
+    NothingLeft {
+        /// The id.
+        id: TokenId,
+    },
     /// So many or so long names that no matcher can be built.
     #[error("the names of the special tokens are too many or too long")]
     TooLarge,
@@ -157,10 +163,15 @@ impl SpecialTokens {
             if by_name.insert(token.name.clone(), position).is_some() {
                 return Err(SpecialError::DuplicateName { id: token.id });
             }
-            patterns.push(match token.place.normalized {
+            let pattern = match token.place.normalized {
                 true => normalizer.name_in_text(&token.name)?,
                 false => token.name.clone(),
-            });
+            };
+            if pattern.is_empty() {
+                // The reference then cuts texts between all characters, where it does not hang.
+                return Err(SpecialError::NothingLeft { id: token.id });
+            }
+            patterns.push(pattern);
         }
         let all = Names::new(&list, &patterns, |_| true)?;
         let added = Names::new(&list, &patterns, |token| !token.special)?;
@@ -208,9 +219,7 @@ impl SpecialTokens {
             OnSpecial::Parse => matcher(Cow::Borrowed(&self.all), None),
             OnSpecial::Error => matcher(Cow::Borrowed(&self.all), others(Role::Deny)),
             OnSpecial::Text if !allowed.is_empty() => {
-                let wanted = |token: &Special| {
-                    !token.special || policy.allowed.contains(&token.name)
-                };
+                let wanted = |token: &Special| !token.special || policy.allowed.contains(&token.name);
                 matcher(Cow::Owned(Names::new(&self.list, &self.patterns, wanted)?), None)
             }
             // With nothing to find there is nothing to look for. Otherwise the name of a special token hides what
@@ -228,9 +237,7 @@ impl Names {
         wanted: impl Fn(&Special) -> bool,
     ) -> Result<Self, SpecialError> {
         let automaton = |normalized: bool| {
-            let of_kind = |&i: &usize| {
-                wanted(&list[i]) && list[i].place.normalized == normalized && !patterns[i].is_empty()
-            };
+            let of_kind = |&i: &usize| wanted(&list[i]) && list[i].place.normalized == normalized;
             let index: Vec<usize> = (0..list.len()).filter(of_kind).collect();
             if index.is_empty() {
                 return Ok(None);
@@ -271,7 +278,10 @@ impl Matcher<'_> {
     pub fn find<'m>(&'m self, text: &'m str, normalized: bool) -> impl Iterator<Item = Found> + use<'m> {
         let names = if normalized { &self.names.normalized } else { &self.names.raw };
         let matches = names.iter().flat_map(move |names| {
-            names.automaton.find_iter(text).map(|found| (found.range(), names.index[found.pattern().as_usize()]))
+            names
+                .automaton
+                .find_iter(text)
+                .map(|found| (found.range(), names.index[found.pattern().as_usize()]))
         });
         let mut taken = 0;
         matches.filter_map(move |(Range { mut start, mut end }, position)| {
@@ -287,7 +297,11 @@ impl Matcher<'_> {
             if token.place.rstrip {
                 end = text.len() - text[end..].trim_start().len();
             }
-            taken = end;
+            taken = taken.max(end);
+            // What the token before has taken whole is none. (The reference panics where it has taken more than that.)
+            if start >= end {
+                return None;
+            }
             Some(match role {
                 Role::Deny => Found::Denied(start..end),
                 _ => Found::Token(start..end, token.id),
@@ -372,6 +386,15 @@ mod tests {
         check_place(Place { lstrip: true, ..none }, "a \n tok tok", &[1..7, 7..11]);
         check_place(Place { rstrip: true, ..none }, "tok \u{a0} a", &[0..7]);
         check_place(Place { normalized: true, ..none }, "xtok", &[1..4]);
+    }
+
+    #[test]
+    fn what_the_token_before_took_is_no_token() {
+        let place = Place { lstrip: true, rstrip: true, ..Place::default() };
+        let list = vec![Special { place, ..Special::new("\n", 1, false) }];
+        let tokens = SpecialTokens::new(list, &Normalizer::None).unwrap();
+        let matcher = tokens.matcher(&SpecialPolicy::default()).unwrap();
+        assert_eq!(matcher.find("a \n\n\n b", false).collect::<Vec<_>>(), [Found::Token(1..6, 1)]);
     }
 
     #[test]

@@ -13,12 +13,12 @@
 //!
 //! Names of special tokens are in the header only.
 
+use super::FormatError;
 use super::hf::{
     At, Dialect, decoder, decoder_json, normalizer, normalizer_json, pretokenizer, pretokenizer_json,
 };
-use super::FormatError;
 use crate::engine::{
-    ChatTemplates, Chars, Decoder, Merge, Missing, Model, Normalizer, Pattern, Place, Pretokenizer, Rules,
+    Chars, ChatTemplates, Decoder, Merge, Missing, Model, Normalizer, Pattern, Place, Pretokenizer, Rules,
     Special, Template, TokenId, Tokenizer, TokenizerParts, Trim, Unknown,
 };
 use serde::{Deserialize, Serialize};
@@ -44,7 +44,7 @@ struct Header {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     chat_tokens: BTreeMap<String, String>,
     /// In the place of `split`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "given")]
     pre_tokenizer: Option<Value>,
     /// What is not a merge of bytes, all of which are tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -60,6 +60,11 @@ struct Header {
     /// Behind those: the rank of each merge.
     #[serde(default, skip_serializing_if = "is_false")]
     ranks: bool,
+}
+
+/// A member that is there, be it null: without steps a pre-tokenizer is written so.
+fn given<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(value).map(Some)
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -127,7 +132,8 @@ pub fn digest(canonical: &[u8]) -> String {
 pub fn write(tokenizer: &Tokenizer) -> Vec<u8> {
     let vocab = tokenizer.vocab();
     let names: HashSet<TokenId> = tokenizer.specials().list().iter().map(|t| t.id).collect();
-    let (tokens, others): (Vec<_>, Vec<_>) = vocab.iter().partition(|(id, bytes)| vocab.id(bytes) == Some(*id));
+    let (tokens, others): (Vec<_>, Vec<_>) =
+        vocab.iter().partition(|(id, bytes)| vocab.id(bytes) == Some(*id));
     let unreached: Vec<(TokenId, &[u8])> = others.into_iter().filter(|(id, _)| !names.contains(id)).collect();
     let merges = tokenizer.merges();
     let header = header(tokenizer, !unreached.is_empty());
@@ -150,7 +156,8 @@ pub fn write(tokenizer: &Tokenizer) -> Vec<u8> {
 }
 
 fn header(tokenizer: &Tokenizer, unreached: bool) -> Header {
-    let mut special: Vec<HeaderSpecial> = tokenizer.specials().list().iter().map(HeaderSpecial::from).collect();
+    let mut special: Vec<HeaderSpecial> =
+        tokenizer.specials().list().iter().map(HeaderSpecial::from).collect();
     special.sort_by_key(|t| t.id);
     let own = "regexes in their own dialect need no translation";
     let normalizer = match tokenizer.normalizer() {
@@ -214,8 +221,12 @@ impl From<&Special> for HeaderSpecial {
 
 impl From<HeaderSpecial> for Special {
     fn from(t: HeaderSpecial) -> Self {
-        let place =
-            Place { normalized: t.normalized, single_word: t.single_word, lstrip: t.lstrip, rstrip: t.rstrip };
+        let place = Place {
+            normalized: t.normalized,
+            single_word: t.single_word,
+            lstrip: t.lstrip,
+            rstrip: t.rstrip,
+        };
         Self { name: t.name, id: t.id, special: t.special, place }
     }
 }
@@ -292,7 +303,8 @@ impl Header {
                 Pretokenizer::Pattern(Pattern::from_regexes(&stages).map_err(|e| bad(e.to_string()))?)
             }
         };
-        let model = self.model.map_or(Ok(Model::Bytes { missing: None }), |model| model.model().map_err(bad))?;
+        let model =
+            self.model.map_or(Ok(Model::Bytes { missing: None }), |model| model.model().map_err(bad))?;
         let is_byte_level = matches!(model, Model::Bytes { .. });
         let decoder = match &self.decoder {
             None => Decoder::Bytes,

@@ -6,8 +6,8 @@
 
 use super::{FormatError, ImportOptions, native};
 use crate::engine::{
-    Merge, Model, Normalizer, Pattern, Scratch, Special, TokenId, Tokenizer, TokenizerError, TokenizerParts, Vocab,
-    VocabError, merge_by,
+    Merge, Model, Normalizer, Pattern, Scratch, Special, TokenId, Tokenizer, TokenizerError, TokenizerParts,
+    Vocab, VocabError, merge_by,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

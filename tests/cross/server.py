@@ -116,9 +116,9 @@ class Server:
         query = urllib.parse.urlencode({"name": name, **query})
         return self.ask("POST", f"/vocabs?{query}", content, "application/octet-stream")["vocab"]
 
-    def remove(self, name):
-        for version in self.ask("GET", f"/vocabs/{name}")["versions"]:
-            self.ask("DELETE", f"/vocabs/{name}/versions/{version['version']}")
+    def remove(self, vocab):
+        """Removes what `add` gave."""
+        self.ask("DELETE", f"/vocabs/{vocab['name']}/versions/{vocab['version']}")
 
     def export(self, name, format):
         return self.ask("GET", f"/vocabs/{name}/export?format={format}")

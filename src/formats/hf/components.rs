@@ -5,7 +5,8 @@
 use super::json::At;
 use super::regex::{from_onig, to_onig};
 use crate::engine::{
-    Behavior, DecodeStep, Decoder, Find, Form, Normalizer, PreStep, Prepend, Pretokenizer, Tables, Template, Trim,
+    Behavior, DecodeStep, Decoder, Find, Form, Normalizer, PreStep, Prepend, Pretokenizer, Tables, Template,
+    Trim,
 };
 use crate::formats::FormatError;
 use serde_json::{Value, json};
@@ -85,8 +86,7 @@ fn find_json(find: &Find, dialect: Dialect) -> Result<Value, String> {
 pub(in crate::formats) fn normalizer(at: &At<'_>, dialect: Dialect) -> Result<Normalizer, FormatError> {
     let mut steps = Vec::new();
     flatten(at, "normalizers", 0, &mut steps)?;
-    let mut steps =
-        steps.iter().map(|step| normalizer_step(step, dialect)).collect::<Result<Vec<_>, _>>()?;
+    let mut steps = steps.iter().map(|step| normalizer_step(step, dialect)).collect::<Result<Vec<_>, _>>()?;
     Ok(match steps.len() {
         0 => Normalizer::None,
         1 => steps.remove(0),
@@ -107,9 +107,10 @@ fn normalizer_step(at: &At<'_>, dialect: Dialect) -> Result<Normalizer, FormatEr
             right: at.want("strip_right")?.bool()?,
         }),
         "Prepend" => Ok(Normalizer::Prepend(at.want("prepend")?.str()?.to_owned())),
-        "Replace" => {
-            Ok(Normalizer::Replace(find(&at.want("pattern")?, dialect)?, at.want("content")?.str()?.to_owned()))
-        }
+        "Replace" => Ok(Normalizer::Replace(
+            find(&at.want("pattern")?, dialect)?,
+            at.want("content")?.str()?.to_owned(),
+        )),
         _ => unsupported(at, "the normalizer"),
     }
 }
@@ -118,19 +119,25 @@ fn normalizer_step(at: &At<'_>, dialect: Dialect) -> Result<Normalizer, FormatEr
 ///
 /// # Errors
 /// What has no counterpart.
-pub(in crate::formats) fn normalizer_json(normalizer: &Normalizer, dialect: Dialect) -> Result<Value, String> {
+pub(in crate::formats) fn normalizer_json(
+    normalizer: &Normalizer,
+    dialect: Dialect,
+) -> Result<Value, String> {
     Ok(match normalizer {
         Normalizer::None => Value::Null,
         // The tables of another Unicode version cannot be asked for; they differ in characters that came after it.
         Normalizer::Unicode(form, _) => json!({"type": form.name().to_uppercase()}),
         Normalizer::Lowercase => json!({"type": "Lowercase"}),
-        Normalizer::Strip { left, right } => json!({"type": "Strip", "strip_left": left, "strip_right": right}),
+        Normalizer::Strip { left, right } => {
+            json!({"type": "Strip", "strip_left": left, "strip_right": right})
+        }
         Normalizer::Prepend(prefix) => json!({"type": "Prepend", "prepend": prefix}),
         Normalizer::Replace(find, content) => {
             json!({"type": "Replace", "pattern": find_json(find, dialect)?, "content": content})
         }
         Normalizer::Sequence(steps) => {
-            let steps = steps.iter().map(|step| normalizer_json(step, dialect)).collect::<Result<Vec<_>, _>>()?;
+            let steps =
+                steps.iter().map(|step| normalizer_json(step, dialect)).collect::<Result<Vec<_>, _>>()?;
             json!({"type": "Sequence", "normalizers": steps})
         }
     })
@@ -255,7 +262,9 @@ fn pre_step_json(step: &PreStep, dialect: Dialect) -> Result<Value, String> {
         }),
         PreStep::ByteLevel { prefix_space, split } => byte_level_json(*prefix_space, *split),
         PreStep::Digits { single } => json!({"type": "Digits", "individual_digits": single}),
-        PreStep::Punctuation(behavior) => json!({"type": "Punctuation", "behavior": behavior_name(*behavior)}),
+        PreStep::Punctuation(behavior) => {
+            json!({"type": "Punctuation", "behavior": behavior_name(*behavior)})
+        }
         PreStep::Words => json!({"type": "Whitespace"}),
         PreStep::Spaces => json!({"type": "WhitespaceSplit"}),
         PreStep::Metaspace { mark, prepend, split } => {
@@ -277,37 +286,61 @@ pub(in crate::formats) fn template(at: &At<'_>) -> Result<Template, FormatError>
     let mut steps = Vec::new();
     flatten(at, "processors", 0, &mut steps)?;
     let mut template = Template::default();
+    // What the reference keeps apart until the end: the text (nothing, among ids) with what is around it already, and the
+    // tokens of a template, one part each. Later steps go around every part.
+    let mut parts: Vec<Vec<Option<u32>>> = vec![vec![None]];
     for step in &steps {
         match step.kind()? {
             "ByteLevel" => {
                 if step.want("trim_offsets")?.bool()? {
-                    template.trims.push(Trim { prefix_space: step.want("add_prefix_space")?.bool()? });
+                    template.trims.push(trim(step, step.want("add_prefix_space")?.bool()?, &parts)?);
                 }
             }
             "TemplateProcessing" => {
+                let Ok([text]) = <[_; 1]>::try_from(std::mem::take(&mut parts)) else {
+                    return step.fail("stands behind another one that adds tokens");
+                };
                 let (before, after) = around(step)?;
-                template.before.splice(0..0, before);
-                template.after.extend(after);
+                let apart =
+                    |ids: Vec<Vec<u32>>| ids.into_iter().map(|ids| ids.into_iter().map(Some).collect());
+                parts = apart(before).chain([text]).chain(apart(after)).collect();
             }
             kind @ ("RobertaProcessing" | "BertProcessing") => {
                 if kind == "RobertaProcessing" && step.flag("trim_offsets", true)? {
-                    template.trims.push(Trim { prefix_space: step.flag("add_prefix_space", true)? });
+                    template.trims.push(trim(step, step.flag("add_prefix_space", true)?, &parts)?);
                 }
                 let id = |name: &str| match step.want(name)?.list()?.nth(1) {
                     Some(id) => id.u32(),
                     None => step.fail(format!("{name} must be a token and its id")),
                 };
-                template.before.insert(0, id("cls")?);
-                template.after.push(id("sep")?);
+                let (cls, sep) = (id("cls")?, id("sep")?);
+                for (i, part) in parts.iter_mut().enumerate() {
+                    if i == 0 || kind == "RobertaProcessing" {
+                        part.insert(0, Some(if i == 0 { cls } else { sep }));
+                    }
+                    part.push(Some(sep));
+                }
             }
             _ => unsupported(step, "the post-processor")?,
         }
     }
+    let mut around = parts.concat().into_iter();
+    template.before = around.by_ref().map_while(|id| id).collect();
+    template.after = around.flatten().collect();
     Ok(template)
 }
 
-/// The ids that a template for a single text has before and after it.
-fn around(at: &At<'_>) -> Result<(Vec<u32>, Vec<u32>), FormatError> {
+/// A trimming of offsets. Where it spares the first token's space, that has to be the text's own first token.
+fn trim(step: &At<'_>, prefix_space: bool, parts: &[Vec<Option<u32>>]) -> Result<Trim, FormatError> {
+    let is_behind = parts.iter().any(|part| part.contains(&None) && part[0].is_some());
+    if prefix_space && is_behind {
+        return step.fail("trims offsets behind one that adds tokens");
+    }
+    Ok(Trim { prefix_space })
+}
+
+/// The ids that a template for a single text has before and after it, token by token.
+fn around(at: &At<'_>) -> Result<(Vec<Vec<u32>>, Vec<Vec<u32>>), FormatError> {
     let (mut before, mut after, mut seen) = (Vec::new(), Vec::new(), false);
     let tokens = at.want("special_tokens")?;
     for piece in at.want("single")?.list()? {
@@ -323,7 +356,7 @@ fn around(at: &At<'_>) -> Result<(Vec<u32>, Vec<u32>), FormatError> {
             return name.fail("is none of the template's special_tokens");
         };
         let ids = token.want("ids")?.list()?.map(|id| id.u32()).collect::<Result<Vec<_>, _>>()?;
-        if seen { &mut after } else { &mut before }.extend(ids);
+        if seen { &mut after } else { &mut before }.push(ids);
     }
     if !seen {
         return at.fail("a template for one text must have that text");
@@ -349,9 +382,8 @@ pub(in crate::formats) fn template_json(template: &Template, name: impl Fn(u32) 
             before.chain([middle]).chain(after).collect::<Vec<_>>()
         };
         let ids = template.before.iter().chain(&template.after);
-        let tokens: serde_json::Map<String, Value> = ids
-            .map(|id| (name(*id), json!({"id": name(*id), "ids": [id], "tokens": [name(*id)]})))
-            .collect();
+        let tokens: serde_json::Map<String, Value> =
+            ids.map(|id| (name(*id), json!({"id": name(*id), "ids": [id], "tokens": [name(*id)]}))).collect();
         let pair = [text("A", 0), text("B", 1)].concat();
         steps.push(json!({
             "type": "TemplateProcessing",
@@ -371,7 +403,11 @@ pub(in crate::formats) fn template_json(template: &Template, name: impl Fn(u32) 
 ///
 /// # Errors
 /// The place, and what is not supported there.
-pub(in crate::formats) fn decoder(at: Option<&At<'_>>, bytes: bool, dialect: Dialect) -> Result<Decoder, FormatError> {
+pub(in crate::formats) fn decoder(
+    at: Option<&At<'_>>,
+    bytes: bool,
+    dialect: Dialect,
+) -> Result<Decoder, FormatError> {
     let Some(at) = at else { return Ok(Decoder::Spaced) };
     let mut steps = Vec::new();
     flatten(at, "decoders", 0, &mut steps)?;
