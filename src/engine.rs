@@ -4,6 +4,7 @@
 //! Every text that enters is valid UTF-8 (`&str`); every sequence of ids that leaves was made by one
 //! [`Tokenizer`], which is immutable and shared between threads.
 
+mod charsmap;
 mod decode;
 mod encode;
 mod merges;
@@ -11,11 +12,16 @@ mod normalize;
 mod offsets;
 mod special;
 mod split;
+mod spm_decode;
+mod spm_normalize;
 mod templates;
 mod tokenizer;
 mod train;
+mod trie;
+mod unigram;
 mod vocab;
 
+pub use charsmap::{Charsmap, CharsmapError};
 pub use decode::{DecodeError, DecodeStream};
 pub use encode::{Scratch, merge_by};
 pub use merges::{DuplicatePair, Merge, MergeTable, Rank};
@@ -25,6 +31,8 @@ pub use special::{Matcher, OnSpecial, Special, SpecialError, SpecialPolicy, Spec
 #[cfg(any(test, fuzzing))]
 pub use split::oracle_pieces;
 pub use split::{Digits, Family, Pattern, SplitError};
+pub use spm_decode::SentencePieceDecoder;
+pub use spm_normalize::{SentencePieceNormalizer, UserDefined, UserDefinedError};
 pub use templates::ChatTemplates;
 pub use tokenizer::{
     Count, EncodeError, EncodeOptions, Encoding, Keep, Tokenizer, TokenizerError, TokenizerParts,
@@ -32,5 +40,8 @@ pub use tokenizer::{
 pub use train::{
     Counter, LearnedMerge, MAX_TRAIN_THREADS, MAX_VOCAB_SIZE, Observer, SafeCuts, Stage, StopReason,
     TieBreak, TrainConfig, TrainError, Trained, WordCounts, train,
+};
+pub use unigram::{
+    PieceKind, Unigram, UnigramError, UnigramFlavour, UnigramParts, UnigramPiece, UnigramScratch, byte_of,
 };
 pub use vocab::{TokenId, Vocab, VocabError};

@@ -4,6 +4,7 @@
 //! that the file describes, and what an export writes leads back to the same ids.
 
 pub mod native;
+pub mod sentencepiece;
 pub mod tiktoken;
 
 use crate::engine::{
