@@ -89,7 +89,11 @@ fn pieces_and_facts_are_read() {
     };
     file.pieces.extend(byte_pieces());
     let model = parse(&file.bytes()).unwrap();
-    assert_eq!((model.kind, model.bos, model.eos), (ModelKind::Bpe, Some(2), None), "[X] is no control piece");
+    assert_eq!(
+        (model.kind, model.bos, model.eos),
+        (ModelKind::Bpe, Some(2), None),
+        "[X] is no control piece"
+    );
     assert!(model.byte_fallback && model.treat_whitespace_as_suffix && model.unk_surface == "?");
     assert_eq!(flags(&model.normalizer), (false, false, false));
 }
@@ -127,7 +131,11 @@ fn what_is_wrong_is_told_with_piece_and_place() {
         let expect = FormatError::Malformed { offset, reason: reason.to_owned() };
         assert_eq!(parse(&file.bytes()).unwrap_err(), expect);
     };
-    check(&|f| f.pieces[3].score = Some(f32::NAN), 45, "piece 3 has the score NaN, which is not a finite number");
+    check(
+        &|f| f.pieces[3].score = Some(f32::NAN),
+        45,
+        "piece 3 has the score NaN, which is not a finite number",
+    );
     check(
         &|f| f.pieces[1].score = Some(f32::INFINITY),
         16,
@@ -160,16 +168,8 @@ fn what_is_wrong_is_told_with_piece_and_place() {
         60,
         "byte fallback needs a byte piece <0x00>, and there is none",
     );
-    check(
-        &|f| f.trainer.model_type = Some(3),
-        74,
-        "trainer_spec: models of the type WORD are not supported",
-    );
-    check(
-        &|f| f.trainer.model_type = Some(4),
-        74,
-        "trainer_spec: models of the type CHAR are not supported",
-    );
+    check(&|f| f.trainer.model_type = Some(3), 74, "trainer_spec: models of the type WORD are not supported");
+    check(&|f| f.trainer.model_type = Some(4), 74, "trainer_spec: models of the type CHAR are not supported");
     check(&|f| f.trainer.model_type = Some(9), 74, "trainer_spec: 9 is no model type");
     check(
         &|f| f.normalizer.precompiled_charsmap = Some(vec![1, 2, 3]),
