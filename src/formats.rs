@@ -6,11 +6,12 @@
 pub mod gpt2;
 pub mod hf;
 pub mod native;
+pub mod sentencepiece;
 pub mod tekken;
 pub mod tiktoken;
 
 use crate::engine::{
-    Decoder, Digits, EncodeError, Family, Model, Normalizer, Pattern, Special, SplitError, Tokenizer, TokenizerError,
+    Decoder, Digits, EncodeError, Family, Normalizer, Pattern, Special, SplitError, Tokenizer, TokenizerError,
 };
 use serde::{Deserialize, Serialize};
 
@@ -26,13 +27,16 @@ pub enum Format {
     Tiktoken,
     /// GPT-2's two files: tokens with ids (`vocab.json`, `encoder.json`) and merges (`merges.txt`, `vocab.bpe`).
     Gpt2,
+    /// `tokenizer.model` of SentencePiece.
+    Sentencepiece,
     /// Mistral's `tekken.json`.
     Tekken,
 }
 
 impl Format {
     /// All formats.
-    pub const ALL: [Self; 5] = [Self::Native, Self::Hf, Self::Tiktoken, Self::Gpt2, Self::Tekken];
+    pub const ALL: [Self; 6] =
+        [Self::Native, Self::Hf, Self::Tiktoken, Self::Gpt2, Self::Sentencepiece, Self::Tekken];
 
     /// The name used in requests, commands and records.
     pub fn name(self) -> &'static str {
@@ -41,6 +45,7 @@ impl Format {
             Self::Hf => "hf",
             Self::Tiktoken => "tiktoken",
             Self::Gpt2 => "gpt2",
+            Self::Sentencepiece => "sentencepiece",
             Self::Tekken => "tekken",
         }
     }
@@ -57,6 +62,7 @@ impl Format {
             Self::Hf => "json",
             Self::Tiktoken => "tiktoken",
             Self::Gpt2 => "bpe",
+            Self::Sentencepiece => "model",
             Self::Tekken => "tekken.json",
         }
     }
@@ -71,6 +77,8 @@ impl Format {
             Some(Self::Hf)
         } else if tiktoken::looks_like(bytes) {
             Some(Self::Tiktoken)
+        } else if sentencepiece::looks_like(bytes) {
+            Some(Self::Sentencepiece)
         } else if gpt2::looks_like_merges(bytes) {
             Some(Self::Gpt2)
         } else {
@@ -222,7 +230,7 @@ impl Files {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FormatError {
     /// No format known here.
-    #[error("the file is none of the formats known here: native, hf, tiktoken, gpt2, tekken")]
+    #[error("the file is none of the formats known here: native, hf, tiktoken, gpt2, sentencepiece, tekken")]
     Unknown,
     /// A line of a text file is at fault.
     #[error("line {line}: {reason}")]
@@ -306,6 +314,10 @@ pub fn import_files(
             complete("a tokenizer.json")?;
             hf::read(main, companions)?
         }
+        Format::Sentencepiece => {
+            complete("a SentencePiece model")?;
+            sentencepiece::read(main, companions)?
+        }
         Format::Tekken => {
             complete("a tekken file")?;
             tekken::read(main)?
@@ -344,10 +356,10 @@ pub fn export_files(tokenizer: &Tokenizer, format: Format) -> Result<Files, Form
             files.push("vocab.json", vocab);
             files.push("merges.txt", merges);
         }
-        Format::Tekken => {
+        Format::Sentencepiece | Format::Tekken => {
             return Err(FormatError::Inexpressible {
                 format: format.name(),
-                reason: "it is read only; hf holds all that it could".to_owned(),
+                reason: "it is only read; native holds all, hf most of it".to_owned(),
             });
         }
     }
@@ -422,7 +434,7 @@ const PROBES: [&str; 6] = [
 fn self_check(tokenizer: &Tokenizer) -> Result<(), FormatError> {
     let failed = |reason: String| FormatError::SelfCheck(reason);
     let keeps_all = tokenizer.pretokenizer().pattern().is_some()
-        && *tokenizer.model() == Model::Bytes { missing: None }
+        && tokenizer.model().is_all_bytes()
         && matches!(tokenizer.decoder(), Decoder::Bytes | Decoder::ByteLevel);
     let mut scratch = crate::engine::Scratch::default();
     for text in PROBES {

@@ -23,6 +23,8 @@ pub(super) enum FormatArg {
     Tiktoken,
     /// `vocab.json` and `merges.txt`.
     Gpt2,
+    /// `tokenizer.model` of SentencePiece.
+    Sentencepiece,
     /// Mistral's `tekken.json`.
     Tekken,
 }
@@ -34,6 +36,7 @@ impl From<FormatArg> for Format {
             FormatArg::Hf => Self::Hf,
             FormatArg::Tiktoken => Self::Tiktoken,
             FormatArg::Gpt2 => Self::Gpt2,
+            FormatArg::Sentencepiece => Self::Sentencepiece,
             FormatArg::Tekken => Self::Tekken,
         }
     }

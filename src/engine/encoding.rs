@@ -278,6 +278,7 @@ impl Tokenizer {
         let text = pretoken.text.text();
         let missing = match self.model() {
             Model::Chars(chars) => return running.chars(text, chars, scratch, take),
+            Model::Unigram(unigram) => return unigram.encode(text, &mut scratch.unigram, take),
             Model::Bytes { missing } => *missing,
         };
         let mut at = 0;

@@ -12,5 +12,6 @@ mod openapi;
 mod parity;
 mod process;
 mod registry;
+mod sentencepiece;
 mod support;
 mod train_golden;
