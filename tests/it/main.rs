@@ -3,6 +3,7 @@
 
 mod cli;
 mod data;
+mod hostile;
 mod house;
 mod http_bad_input;
 mod http_encode;
