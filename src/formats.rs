@@ -3,6 +3,7 @@
 //! A file is refused, with the place at fault, rather than approximated: what an import accepts is the tokenizer
 //! that the file describes, and what an export writes leads back to the same ids.
 
+pub mod naming;
 pub mod native;
 pub mod tiktoken;
 
