@@ -104,12 +104,8 @@ const WELL_KNOWN: [(&str, Role); 10] = [
 const PAIRS: [(&str, &str); 2] = [("merges.txt", "vocab.json"), ("vocab.bpe", "encoder.json")];
 
 /// Extensions that end a stem wherever they first stand.
-const EXTENSIONS: [(&str, Role); 4] = [
-    ("vocabd", Role::Native),
-    ("native", Role::Native),
-    ("tiktoken", Role::Tiktoken),
-    ("gguf", Role::Gguf),
-];
+const EXTENSIONS: [(&str, Role); 4] =
+    [("vocabd", Role::Native), ("native", Role::Native), ("tiktoken", Role::Tiktoken), ("gguf", Role::Gguf)];
 
 /// A file's name, taken apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -371,7 +367,9 @@ mod tests {
         check(&["encoder.json", "vocab.bpe", "vocab.json"], &["vocab.bpe", "encoder.json"]);
         check(&["x.vocabd", "x.chat_template.jinja"], &["x.vocabd"]);
 
-        for names in [&[][..], &["config.json", "vocab.json", "merges.bpe"], &["notes", "tokenizer.json.part"]] {
+        for names in
+            [&[][..], &["config.json", "vocab.json", "merges.bpe"], &["notes", "tokenizer.json.part"]]
+        {
             assert_eq!(choose(names), Err(ChoiceError::None), "{names:?}");
         }
         let several = Err(ChoiceError::Several("a.gguf".into(), "b.gguf".into()));
