@@ -78,6 +78,12 @@ pub async fn download(
     Ok(file.freeze())
 }
 
+/// The last part of a URL's path, without the query: that may hold a key, and the source of a version is public.
+pub fn file_name(url: &str) -> &str {
+    let path = url.split(['?', '#']).next().unwrap_or_default();
+    path.rsplit('/').next().unwrap_or_default()
+}
+
 /// What every client has; `url` is where it will ask first.
 fn builder(url: &reqwest::Url) -> reqwest::ClientBuilder {
     // The first call in a process counts; a provider that is set already serves as well.

@@ -127,18 +127,18 @@ pub enum HubError {
         reason: &'static str,
     },
     /// No such model, revision or file.
-    #[error("{what}: the hub has none of that name")]
+    #[error("the hub has no such {what}")]
     NotFound {
-        /// The model, or its file.
+        /// The model or a file.
         what: String,
     },
     /// The hub wants to know who asks, or does not let them.
     #[error(
-        "{what}: the hub refuses access ({status}): it is private or gated, or does not exist; {}",
+        "the hub refuses access to the {what} ({status}): it is private or gated, or does not exist; {}",
         if *.with_token { "the token in HF_TOKEN may not read it" } else { "set HF_TOKEN to a token that may read it" }
     )]
     Denied {
-        /// The model, or its file.
+        /// The model or a file.
         what: String,
         /// 401 or 403.
         status: u16,
@@ -152,41 +152,39 @@ pub enum HubError {
         retry_after: Option<u64>,
     },
     /// The model has no files that can be taken, or too many.
-    #[error("{what}: {reason}")]
+    #[error("{reason}")]
     NoFiles {
-        /// The model.
-        what: String,
         /// Why.
         reason: String,
     },
     /// More bytes than are taken.
-    #[error("{file}: with it there are over {limit} bytes")]
+    #[error("with the {what} there are over {limit} bytes")]
     TooLarge {
         /// The file with which the limit is passed.
-        file: String,
+        what: String,
         /// The limit.
         limit: usize,
     },
     /// What came is not what the hub says that it has.
-    #[error("{file}: what came is not the file that the hub lists (its {check} differs)")]
+    #[error("the {what} that came is not the one that the hub lists: its {check} differs")]
     Mismatch {
         /// The file.
-        file: String,
+        what: String,
         /// What differs: size, sha256 or git object id.
         check: &'static str,
     },
     /// The hub does not answer as one does.
-    #[error("{what}: {reason}")]
+    #[error("the hub's answer for the {what} cannot be used: {reason}")]
     Answer {
-        /// What was asked for.
+        /// The model or a file.
         what: String,
         /// What is wrong with the answer.
         reason: String,
     },
     /// The connection failed, time and again.
-    #[error("{what}: fetching failed: {reason}")]
+    #[error("fetching the {what} failed: {reason}")]
     Transfer {
-        /// What was asked for.
+        /// The model or a file.
         what: String,
         /// How it failed last.
         reason: String,
@@ -313,7 +311,7 @@ impl Hub {
     ) -> Result<Fetched, HubError> {
         let listing = self.list(model).await?;
         let names: Vec<&str> = listing.files().map(|file| file.rfilename.as_str()).collect();
-        let no_files = |reason| HubError::NoFiles { what: model.to_string(), reason };
+        let no_files = |reason| HubError::NoFiles { reason };
         let chosen = choose(&names).map_err(|error| no_files(error.to_string()))?;
         if chosen.len() > MAX_FILES {
             return Err(no_files(format!("its vocabulary has over {MAX_FILES} files")));
@@ -325,7 +323,7 @@ impl Hub {
             total = total.zip(file.bytes()).map(|(total, bytes)| total.saturating_add(bytes));
             // Also a single file of a list that does not know all sizes.
             if total.or(file.bytes()).is_some_and(|bytes| bytes > limit as u64) {
-                return Err(HubError::TooLarge { file: file.rfilename.clone(), limit });
+                return Err(HubError::TooLarge { what: file.what(), limit });
             }
         }
         let (mut files, mut before) = (Vec::with_capacity(chosen.len()), 0);
@@ -333,7 +331,7 @@ impl Hub {
             let name = file.rfilename.as_str();
             let wanted = Wanted {
                 url: self.file_url(model, &listing.sha, name),
-                name,
+                what: file.what(),
                 bytes: file.bytes(),
                 digest: file.digest(),
                 limit: limit - before,
@@ -352,27 +350,27 @@ impl Hub {
         let revision = model.revision.as_deref().unwrap_or(MAIN);
         let mut url = self.url(&["api", "models", &model.org, &model.model, "revision", revision]);
         url.set_query(Some("blobs=true"));
-        let what = model.to_string();
+        let what = "model or revision";
         let wanted = Wanted {
             url,
-            name: &what,
+            what: what.to_owned(),
             bytes: None,
             digest: None,
             limit: MAX_LISTING_BYTES,
             whole_limit: MAX_LISTING_BYTES,
         };
         let answer = self.read(&wanted, |_| ()).await?;
-        let wrong = |reason: String| HubError::Answer { what: model.to_string(), reason };
+        let wrong = |reason: String| HubError::Answer { what: what.to_owned(), reason };
         let listing: Listing = serde_json::from_slice(&answer).map_err(|error| {
             wrong(format!(
-                "the hub's list of files cannot be read (line {}, column {})",
+                "the list of files cannot be read (line {}, column {})",
                 error.line(),
                 error.column()
             ))
         })?;
         // It becomes part of URLs and of the record.
         if !is_hex(&listing.sha, 40) && !is_hex(&listing.sha, 64) {
-            return Err(wrong("the hub's list of files names no commit".to_owned()));
+            return Err(wrong("the list of files names no commit".to_owned()));
         }
         Ok(listing)
     }
@@ -429,6 +427,11 @@ fn is_plain(file: &str) -> bool {
 }
 
 impl Sibling {
+    /// What errors call it.
+    fn what(&self) -> String {
+        format!("file {}", self.rfilename)
+    }
+
     fn bytes(&self) -> Option<u64> {
         self.lfs.as_ref().and_then(|lfs| lfs.size).or(self.size)
     }

@@ -17,10 +17,10 @@ const REPO_COMMIT: &str = "x-repo-commit";
 
 /// What is to be fetched.
 #[derive(Debug)]
-pub(super) struct Wanted<'w> {
+pub(super) struct Wanted {
     pub(super) url: Url,
     /// What errors call it.
-    pub(super) name: &'w str,
+    pub(super) what: String,
     /// Its size, where the hub lists it.
     pub(super) bytes: Option<u64>,
     /// Its digest, where the hub lists it.
@@ -56,11 +56,7 @@ impl From<HubError> for Fault {
 
 impl Hub {
     /// The whole content, checked; `seen` is told how many bytes there are so far.
-    pub(super) async fn read(
-        &self,
-        wanted: &Wanted<'_>,
-        mut seen: impl FnMut(u64),
-    ) -> Result<Bytes, HubError> {
+    pub(super) async fn read(&self, wanted: &Wanted, mut seen: impl FnMut(u64)) -> Result<Bytes, HubError> {
         let mut part = Part { digest: wanted.digest.clone(), ..Part::default() };
         let mut pause = self.limits.pause;
         for left in (0..self.limits.tries.max(1)).rev() {
@@ -68,7 +64,7 @@ impl Hub {
                 Ok(()) => break,
                 Err(Fault::Final(error)) => return Err(error),
                 Err(Fault::Broken(reason)) if left == 0 => {
-                    return Err(HubError::Transfer { what: wanted.name.to_owned(), reason });
+                    return Err(HubError::Transfer { what: wanted.what.clone(), reason });
                 }
                 Err(Fault::Broken(_)) => {
                     tokio::time::sleep(pause).await;
@@ -83,12 +79,7 @@ impl Hub {
     }
 
     /// One try: from where the last one broke off, if the server gives that, else from the start.
-    async fn go_on(
-        &self,
-        wanted: &Wanted<'_>,
-        part: &mut Part,
-        seen: &mut impl FnMut(u64),
-    ) -> Result<(), Fault> {
+    async fn go_on(&self, wanted: &Wanted, part: &mut Part, seen: &mut impl FnMut(u64)) -> Result<(), Fault> {
         // Without either, nothing would show that the second half is that of another file.
         if part.tag.is_none() && part.digest.is_none() {
             part.bytes.clear();
@@ -110,7 +101,7 @@ impl Hub {
                 }
             }
             StatusCode::RANGE_NOT_SATISFIABLE => return Err(part.restart("the server has no such range")),
-            status => return Err(self.refusal(wanted.name, status, headers, self.is_at(response.url()))),
+            status => return Err(self.refusal(&wanted.what, status, headers, self.is_at(response.url()))),
         };
         part.tag = tag;
         let total = total.or(wanted.bytes);
@@ -140,8 +131,8 @@ impl Hub {
 
     /// Sends the request, and follows where it leads. Only the hub itself gets the token, and only it is believed on
     /// digests.
-    async fn ask(&self, wanted: &Wanted<'_>, part: &mut Part) -> Result<Response, Fault> {
-        let wrong = |reason: String| HubError::Answer { what: wanted.name.to_owned(), reason };
+    async fn ask(&self, wanted: &Wanted, part: &mut Part) -> Result<Response, Fault> {
+        let wrong = |reason: String| HubError::Answer { what: wanted.what.clone(), reason };
         let mut url = wanted.url.clone();
         for _ in 0..=MAX_REDIRECTS {
             let at_hub = self.is_at(&url);
@@ -169,10 +160,10 @@ impl Hub {
             let allowed =
                 |to: &Url| to.scheme() == "https" || (to.scheme() == "http" && url.scheme() == "http");
             url = target.filter(allowed).ok_or_else(|| {
-                wrong("the hub redirects to what is no http(s) URL, or from https to http".to_owned())
+                wrong("it redirects to what is no http(s) URL, or from https to http".to_owned())
             })?;
         }
-        Err(wrong(format!("the hub redirects over {MAX_REDIRECTS} times")).into())
+        Err(wrong(format!("it redirects over {MAX_REDIRECTS} times")).into())
     }
 
     /// Whether a URL is one of the hub itself: scheme, host and port.
@@ -197,18 +188,18 @@ impl Hub {
             status if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT || !at_hub => {
                 Fault::Broken(format!("the server answered {number}"))
             }
-            _ => HubError::Answer { what, reason: format!("the hub answered {number}") }.into(),
+            _ => HubError::Answer { what, reason: format!("its status is {number}") }.into(),
         }
     }
 }
 
-impl Wanted<'_> {
+impl Wanted {
     fn too_large(&self) -> HubError {
-        HubError::TooLarge { file: self.name.to_owned(), limit: self.whole_limit }
+        HubError::TooLarge { what: self.what.clone(), limit: self.whole_limit }
     }
 
     fn mismatch(&self, check: &'static str) -> HubError {
-        HubError::Mismatch { file: self.name.to_owned(), check }
+        HubError::Mismatch { what: self.what.clone(), check }
     }
 }
 
