@@ -24,6 +24,12 @@ pub enum FetchError {
         /// The limit.
         limit: usize,
     },
+    /// It took too long.
+    #[error("fetching was given up after {seconds} seconds")]
+    Timeout {
+        /// The limit.
+        seconds: u64,
+    },
     /// The connection failed, or was too slow.
     #[error("fetching failed: {0}")]
     Transfer(String),
@@ -31,6 +37,9 @@ pub enum FetchError {
 
 /// Longest wait for a connection, and for the next bytes of an answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Longest time for everything that one call fetches.
+const TOTAL_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
 /// Redirects that are followed.
 const MAX_REDIRECTS: usize = 5;
@@ -40,6 +49,16 @@ const MAX_REDIRECTS: usize = 5;
 /// # Errors
 /// See [`FetchError`].
 pub async fn download(
+    url: &str,
+    limit: usize,
+    seen: impl FnMut(u64, Option<u64>),
+) -> Result<Bytes, FetchError> {
+    let seconds = TOTAL_TIMEOUT.as_secs();
+    let fetched = tokio::time::timeout(TOTAL_TIMEOUT, download_untimed(url, limit, seen)).await;
+    fetched.unwrap_or(Err(FetchError::Timeout { seconds }))
+}
+
+async fn download_untimed(
     url: &str,
     limit: usize,
     mut seen: impl FnMut(u64, Option<u64>),

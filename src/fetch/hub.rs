@@ -213,7 +213,7 @@ pub struct HubLimits {
 impl Default for HubLimits {
     fn default() -> Self {
         Self {
-            total: Duration::from_secs(15 * 60),
+            total: super::TOTAL_TIMEOUT,
             silence: super::TIMEOUT,
             tries: 5,
             pause: Duration::from_millis(500),
