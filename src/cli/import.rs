@@ -76,9 +76,9 @@ const MAX_SIDECAR_BYTES: usize = 16 << 20;
 pub(super) struct ImportArgs {
     /// The vocabulary that gets the new version.
     name: String,
-    /// A file (with those beside it that belong to it: gpt2.encoder.json to gpt2.vocab.bpe, x.tokenizer_config.json to
-    /// x.tokenizer.json), a folder with the files of one vocabulary, an http(s) URL, or hf://ORG/MODEL[@REVISION] for
-    /// the tokenizer of a model on the hub (HF_ENDPOINT, HF_TOKEN).
+    /// A file (with those beside it that belong to it: `gpt2.encoder.json` to `gpt2.vocab.bpe`, `x.tokenizer_config.json`
+    /// to `x.tokenizer.json`), a folder with the files of one vocabulary, an http(s) URL, or `hf://ORG/MODEL[@REVISION]`
+    /// for the tokenizer of a model on the hub (variables `HF_ENDPOINT`, `HF_TOKEN`).
     #[arg(value_name = "FILE-OR-FOLDER-OR-URL")]
     source: String,
     #[command(flatten)]

@@ -18,7 +18,7 @@ pub enum Role {
     TokenizerJson,
     /// `tekken.json`, `tekken_240718.json` of Mistral.
     Tekken,
-    /// `tokenizer.model`, `.model`: SentencePiece, or tiktoken under that name.
+    /// `tokenizer.model`, `.model`: `SentencePiece`, or tiktoken under that name.
     Model,
     /// `merges.txt`, `vocab.bpe`: merges of GPT-2's kind; the ids are in a second file.
     Merges,
@@ -240,8 +240,9 @@ pub struct Set<'n> {
     pub sidecar: Option<&'n str>,
 }
 
-/// The vocabularies in a folder that holds many, and the files that cannot be part of any, with the reason; each in
-/// the order of their names. A folder in it holds the files of the vocabulary that has its name.
+/// The vocabularies in a folder that holds many, and the files that cannot be part of any, with the reason.
+///
+/// Each in the order of their names. A folder in it holds the files of the vocabulary that has its name.
 pub fn sort<'n>(files: &[&'n str], folders: &[&'n str]) -> (Vec<Set<'n>>, Vec<(&'n str, String)>) {
     let mut stems: BTreeMap<&'n str, Vec<(Option<Role>, &'n str)>> = BTreeMap::new();
     for folder in folders {
