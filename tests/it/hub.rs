@@ -391,7 +391,9 @@ async fn other_content_than_is_listed_is_refused() {
     }));
     let at = Arc::clone(&elsewhere);
     gives(of_listing(bare.clone(), move |_| told(CONTENT, &at)).await.0, CONTENT);
-    check(of_listing(bare.clone(), move |_| told(OTHER, &elsewhere)).await.0, "sha256");
+    let at = Arc::clone(&elsewhere);
+    check(of_listing(bare.clone(), move |_| told(OTHER, &at)).await.0, "sha256");
+    gives(of_listing(bare.clone(), move |_| redirect(&elsewhere.url())).await.0, CONTENT);
     let own = |content: &'static [u8]| {
         ([("etag", format!("\"{}\"", blob_id(content))), ("x-repo-commit", COMMIT.to_owned())], CONTENT)
             .into_response()
