@@ -5,6 +5,7 @@
 
 pub mod gpt2;
 pub mod hf;
+pub mod naming;
 pub mod native;
 pub mod sentencepiece;
 pub mod tekken;
@@ -13,6 +14,7 @@ pub mod tiktoken;
 use crate::engine::{
     Decoder, Digits, EncodeError, Family, Normalizer, Pattern, Special, SplitError, Tokenizer, TokenizerError,
 };
+use naming::{Name, Role};
 use serde::{Deserialize, Serialize};
 
 /// A file format.
@@ -145,36 +147,13 @@ impl ImportOptions {
     }
 }
 
-/// The files of one vocabulary: one, or several that belong together (`tokenizer.json` with its
-/// `tokenizer_config.json`; `vocab.json` with `merges.txt`). What a file is is told by its content, and by its name
-/// where the content does not say it.
+/// The files of one vocabulary.
+///
+/// One, or several that belong together (`tokenizer.json` with its `tokenizer_config.json`; `vocab.json` with
+/// `merges.txt`). What a file is is told by its content, and by its name where the content does not say it.
 #[derive(Debug, Clone, Default)]
 pub struct Files {
     files: Vec<(String, bytes::Bytes)>,
-}
-
-/// What a file is to its vocabulary, by the end of its name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Role {
-    Main,
-    Config,
-    Template,
-    /// It says nothing that the others do not say.
-    None,
-}
-
-impl Role {
-    fn of(name: &str) -> Self {
-        if name.ends_with("tokenizer_config.json") {
-            Self::Config
-        } else if name.ends_with("chat_template.jinja") {
-            Self::Template
-        } else if name.ends_with("special_tokens_map.json") || name.ends_with("added_tokens.json") {
-            Self::None
-        } else {
-            Self::Main
-        }
-    }
 }
 
 impl Files {
@@ -199,7 +178,8 @@ impl Files {
 
     /// The files that may hold the tokens.
     fn main_files(&self) -> impl Iterator<Item = &bytes::Bytes> {
-        self.files.iter().filter(|(name, _)| Role::of(name) == Role::Main).map(|(_, bytes)| bytes)
+        let is_main = |role: Role| role.is_vocabulary() || role == Role::Ids;
+        self.files.iter().filter(move |(name, _)| is_main(Name::of(name).role)).map(|(_, bytes)| bytes)
     }
 
     /// The main file of a format.
@@ -215,9 +195,9 @@ impl Files {
     fn companions(&self) -> hf::Companions<'_> {
         let of_role = |role| {
             let mut files = self.files.iter();
-            files.find(|(name, _)| Role::of(name) == role).map(|(_, bytes)| &bytes[..])
+            files.find(|(name, _)| Name::of(name).role == role).map(|(_, bytes)| &bytes[..])
         };
-        hf::Companions { config: of_role(Role::Config), template: of_role(Role::Template) }
+        hf::Companions { config: of_role(Role::TokenizerConfig), template: of_role(Role::ChatTemplate) }
     }
 
     /// Names and contents, in the order in which they were added.

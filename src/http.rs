@@ -42,7 +42,7 @@ fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(train::events))
         .routes(routes!(train::cancel))
         .routes(routes!(uploads::put, uploads::get, uploads::remove))
-        .routes(routes!(vocabs::list, vocabs::create))
+        .routes(routes!(vocabs::list, vocabs::import::create))
         .routes(routes!(vocabs::facts))
         .routes(routes!(vocabs::download))
         .routes(routes!(vocabs::remove_version))

@@ -9,6 +9,7 @@ mod http_bad_input;
 mod http_encode;
 mod http_train;
 mod http_vocabs;
+mod hub;
 mod openapi;
 mod parity;
 mod process;
