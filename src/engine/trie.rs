@@ -13,8 +13,9 @@ pub(super) const MAX_TOTAL_BYTES: usize = 1 << 26;
 const NO_LABEL: u32 = 256;
 /// Units are handed out by blocks, out of which `base ^ byte` cannot lead.
 const BLOCK: usize = 256;
-/// Blocks with free units that are tried for a node. More would fill the array a little better, in more time.
-const OPEN_BLOCKS: usize = 16;
+/// Blocks with free units that are tried for a node. With 16, an array of 270,000 pieces was smaller by two parts in a
+/// thousand, and building it took half as long again.
+const OPEN_BLOCKS: usize = 4;
 
 /// A node: where its children are, the byte that leads to it, and the value of the key that ends here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,8 +69,14 @@ impl Trie {
             }
             children.clear();
             while from < range.end {
-                let label = keys[from].bytes[depth];
-                let same = keys[from..range.end].partition_point(|key| key.bytes[depth] == label);
+                let label = keys[from].byte(depth);
+                // Most stretches are short: look near before looking far.
+                let mut near = 1;
+                while from + near < range.end && keys[from + near].byte(depth) == label {
+                    near *= 2;
+                }
+                let (low, high) = (from + near / 2, range.end.min(from + near));
+                let same = low - from + keys[low..high].partition_point(|key| key.byte(depth) == label);
                 children.push((label, from..from + same));
                 from += same;
             }
@@ -140,6 +147,11 @@ impl<'k> Key<'k> {
         head[..len].copy_from_slice(&bytes[..len]);
         Self { head: u64::from_be_bytes(head), bytes, value }
     }
+
+    /// One of its bytes, if possible without going to where they are.
+    fn byte(&self, at: usize) -> u8 {
+        if at < 8 { self.head.to_be_bytes()[at] } else { self.bytes[at] }
+    }
 }
 
 /// A set of the 256 places of a block.
@@ -197,6 +209,19 @@ struct OpenBlock {
     bases: Places,
 }
 
+impl OpenBlock {
+    fn place(&self, children: &[(u8, std::ops::Range<usize>)]) -> Option<usize> {
+        let mut bases = self.bases;
+        for (label, _) in children {
+            bases = bases.and(self.free.xor(*label));
+            if bases.is_empty() {
+                return None;
+            }
+        }
+        Some(self.start + bases.first()?)
+    }
+}
+
 #[derive(Default)]
 struct Builder {
     units: Vec<Unit>,
@@ -204,22 +229,16 @@ struct Builder {
 }
 
 impl Builder {
-    /// A base whose units for all these labels are free. The time is bounded by labels times open blocks.
+    /// A base whose units for all these labels are free. A lone child fills the oldest gap that there is; several find
+    /// their place sooner where there is most room. The time is bounded by labels times open blocks.
     fn place(&mut self, children: &[(u8, std::ops::Range<usize>)]) -> usize {
-        for block in &self.open {
-            let mut bases = block.bases;
-            for (label, _) in children {
-                bases = bases.and(block.free.xor(*label));
-                if bases.is_empty() {
-                    break;
-                }
-            }
-            if let Some(place) = bases.first() {
-                return block.start + place;
-            }
-        }
+        let found = if children.len() == 1 {
+            self.open.iter().find_map(|block| block.place(children))
+        } else {
+            self.open.iter().rev().find_map(|block| block.place(children))
+        };
         // In a new block every base serves.
-        self.add_block()
+        found.unwrap_or_else(|| self.add_block())
     }
 
     fn add_block(&mut self) -> usize {

@@ -36,9 +36,9 @@ const NUL: &str = "\0";
 /// How a model cuts text into pieces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ModelKind {
-    /// Merges two neighbours whose joined text is a piece, the piece of the highest score first, of equal scores the
-    /// leftmost. Begins with characters, and with user-defined pieces (the longest at a place), which never merge.
-    /// What is no piece in the end is unknown.
+    /// Merges two neighbours whose joined text is a normal or user-defined piece, the piece of the highest score first
+    /// (-0 is below 0), of equal scores the leftmost. Begins with characters, and with user-defined pieces (the longest
+    /// at a place), which never merge. What is no such piece in the end is unknown.
     Bpe,
     /// Takes the pieces whose scores have the highest sum: [`Model::unigram`].
     Unigram,
@@ -70,7 +70,9 @@ pub struct NormalizerSpec {
     pub escape_whitespaces: bool,
 }
 
-/// A model as the file describes it. Holds: every piece has a text of its own; one at most is of the kind unknown,
+/// A model as the file describes it.
+///
+/// Holds: every piece has a text of its own; one at most is of the kind unknown,
 /// [`Model::unk`]; there are byte pieces if and only if `byte_fallback`, and then one for each byte.
 ///
 /// To encode as SentencePiece does: normalize the whole text ([`Model::normalizer`]); cut all of it, without

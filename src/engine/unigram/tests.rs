@@ -44,7 +44,7 @@ fn naive(parts: &UnigramParts<'_>, text: &str) -> Vec<Token> {
     table[0] = Some((0.0, 0, None));
     for (start, c) in text.char_indices() {
         let mut here = table[start].unwrap().0;
-        if !hugging_face && (here < -1e5 || here > 1e5) {
+        if !hugging_face && here.abs() > 1e5 {
             for (sum, ..) in table[start..].iter_mut().flatten() {
                 *sum = f64::from(*sum as f32 - here as f32);
             }
