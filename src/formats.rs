@@ -326,7 +326,12 @@ pub fn export_files(tokenizer: &Tokenizer, format: Format) -> Result<Files, Form
     let mut files = Files::default();
     match format {
         Format::Native => files.push("tokenizer.vocabd", native::write(tokenizer)),
-        Format::Tiktoken => files.push("tokenizer.tiktoken", tiktoken::write(tokenizer)?),
+        Format::Tiktoken => {
+            files.push("tokenizer.tiktoken", tiktoken::write(tokenizer)?);
+            // What the file does not hold, as an import takes it.
+            let sidecar = toml::to_string(&sidecar(tokenizer)?);
+            files.push("tokenizer.toml", sidecar.expect("strings and numbers have a TOML form"));
+        }
         Format::Hf => {
             files.push("tokenizer.json", hf::write(tokenizer)?);
             files.push("tokenizer_config.json", hf::write_config(tokenizer));

@@ -18,29 +18,34 @@ pub(super) struct ExportArgs {
     /// Format to write.
     #[arg(long, value_parser = super::import::format_parser())]
     format: Format,
-    /// Where to write [default: standard output]. What a format cannot hold (split, special tokens) is written beside
-    /// it as FILE with the extension .toml, which an import takes back.
-    #[arg(long, short, value_name = "FILE")]
+    /// Where to write [default: standard output]: a file, which gets the main file of the format, or a folder (one that
+    /// is there, or a path that ends in /), which gets all of them (hf: tokenizer.json and tokenizer_config.json; gpt2:
+    /// vocab.json and merges.txt). What a tiktoken file cannot hold (split, special tokens) is written beside it as FILE
+    /// with the extension .toml, which an import takes back.
+    #[arg(long, short, value_name = "FILE-OR-FOLDER")]
     output: Option<PathBuf>,
 }
 
 pub(super) async fn export(config: &Config, args: ExportArgs) -> Outcome {
     let loaded = resolve(&open::registry_to_read(config).await?, Some(&args.vocab)).await?;
-    let bytes = crate::formats::export(&loaded.tokenizer, args.format)?;
-    let Some(path) = args.output else { return print(&bytes) };
-    if args.format != Format::Tiktoken {
-        return write_file(&path, &bytes);
+    let files = crate::formats::export_files(&loaded.tokenizer, args.format)?;
+    let Some(path) = args.output else {
+        return files.iter().next().map_or(Ok(()), |(_, bytes)| print(bytes));
+    };
+    if path.is_dir() || path.as_os_str().as_encoded_bytes().ends_with(b"/") {
+        std::fs::create_dir_all(&path).map_err(Failure::of(path.display()))?;
+        return files.iter().try_for_each(|(name, bytes)| write_file(&path.join(name), bytes));
     }
-    let sidecar = path.with_extension("toml");
-    if sidecar == path {
+    let sidecar = files.iter().find(|(name, _)| name.ends_with(".toml"));
+    let beside = path.with_extension("toml");
+    if sidecar.is_some() && beside == path {
         return Err(Failure(format!(
             "{}: the sidecar would have the same name; name the file .tiktoken",
             path.display()
         )));
     }
-    let options = toml::to_string(&crate::formats::sidecar(&loaded.tokenizer)?)?;
-    write_file(&path, &bytes)?;
-    write_file(&sidecar, options.as_bytes())
+    files.iter().next().map_or(Ok(()), |(_, bytes)| write_file(&path, bytes))?;
+    sidecar.map_or(Ok(()), |(_, bytes)| write_file(&beside, bytes))
 }
 
 #[derive(Debug, Args)]

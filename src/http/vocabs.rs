@@ -7,7 +7,7 @@ use super::extract::{Path, Query};
 use super::problem::{Problem, ProblemBody};
 use super::reply::{Json, name_version, tag};
 use super::state::AppState;
-use crate::formats::{Format, export};
+use crate::formats::{Format, export_files};
 use crate::jobs::VocabTriple;
 use crate::registry::{
     AliasName, Failure, Precondition, SplitFacts, VersionFacts, VocabListing, VocabName, VocabRef,
@@ -150,8 +150,12 @@ impl From<&Failure> for FailureReply {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ExportQuery {
-    /// `native` (when left out) or `tiktoken`.
+    /// `native` (when left out), `hf`, `tiktoken` or `gpt2`.
     format: Option<String>,
+    /// Which of the format's files, where it has several: the first one (the tokens) when left out. hf: `tokenizer.json`,
+    /// `tokenizer_config.json`; gpt2: `vocab.json`, `merges.txt`; tiktoken: `tokenizer.tiktoken`, and `tokenizer.toml` with
+    /// what that cannot hold.
+    file: Option<String>,
 }
 
 fn version_reply(facts: &VersionFacts, aliases: &BTreeMap<AliasName, u32>) -> VersionReply {
@@ -241,12 +245,15 @@ pub(super) async fn download(
     let loaded = app.registry.resolve(Some(&wanted)).await?;
     let facts = loaded.facts.clone();
     let size = facts.native_bytes as usize;
-    let file = app
-        .cpu
-        .run(size, move || export(&loaded.tokenizer, format))
-        .await?
-        .map_err(|e| Problem::format(&e, "/query"))?;
-    let name = format!("attachment; filename=\"{}-{}.{}\"", facts.name, facts.version, format.extension());
+    let files = app.cpu.run_elsewhere(size, move || export_files(&loaded.tokenizer, format)).await?;
+    let files = files.map_err(|e| Problem::format(&e, "/query"))?;
+    let wanted = |name: &str| query.file.as_deref().is_none_or(|wanted| wanted == name);
+    let Some((file_name, file)) = files.iter().find(|(name, _)| wanted(name)) else {
+        let names: Vec<&str> = files.iter().map(|(name, _)| name).collect();
+        return Err(Problem::invalid("/query/file", format!("must be one of {}", names.join(", "))));
+    };
+    let file = file.clone();
+    let name = format!("attachment; filename=\"{}-{}.{file_name}\"", facts.name, facts.version);
     let mut response = file.into_response();
     name_version(response.headers_mut(), &facts);
     if let Ok(name) = HeaderValue::try_from(name) {

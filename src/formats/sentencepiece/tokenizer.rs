@@ -124,7 +124,7 @@ fn merges(model: &Model) -> Merges {
     let mut rank: Rank = 0;
     let mut last: Option<f32> = None;
     for (id, piece) in by_score {
-        if last.is_some_and(|last| last != piece.score) {
+        if last.is_some_and(|last| last.total_cmp(&piece.score).is_ne()) {
             rank += 1;
         }
         last = Some(piece.score);
