@@ -17,3 +17,4 @@ mod registry;
 mod sentencepiece;
 mod support;
 mod train_golden;
+mod twin;

@@ -97,6 +97,11 @@ fn tokenizer_of(published: Published) -> Option<Tokenizer> {
     Some(import_files(&files_of(published)?, None, &ImportOptions::default()).unwrap())
 }
 
+/// Every vocabulary that is here, by name.
+pub(crate) fn vocabularies() -> impl Iterator<Item = (&'static str, Tokenizer)> {
+    PUBLISHED.into_iter().filter_map(|published| Some((published.0, tokenizer_of(published)?)))
+}
+
 struct Checked {
     texts: usize,
     decoded: usize,
