@@ -21,7 +21,7 @@ pub use encode::{Scratch, merge_by};
 pub use merges::{DuplicatePair, Merge, MergeTable, Rank};
 pub use normalize::{Alignment, Normalizer};
 pub use offsets::{OffsetUnit, Span};
-pub use special::{Matcher, OnSpecial, Special, SpecialError, SpecialPolicy, SpecialTokens};
+pub use special::{Found, Matcher, OnSpecial, Special, SpecialError, SpecialPolicy, SpecialTokens};
 #[cfg(any(test, fuzzing))]
 pub use split::oracle_pieces;
 pub use split::{Digits, Family, Pattern, SplitError};

@@ -87,6 +87,8 @@ pub struct Matcher<'t> {
     index: Option<std::borrow::Cow<'t, [usize]>>,
     /// With `OnSpecial::Error`: whether each token of the list is allowed; another one is an error.
     strict: Option<Vec<bool>>,
+    /// Stretches of the text in which the names of tokens flagged special are plain text.
+    plain: &'t [Range<usize>],
 }
 
 /// A special token found in a text.
@@ -153,6 +155,7 @@ impl SpecialTokens {
             automaton: self.all.as_ref().map(Cow::Borrowed),
             index: None,
             strict,
+            plain: &[],
         };
         Ok(match policy.others {
             OnSpecial::Parse => whole(None),
@@ -166,6 +169,7 @@ impl SpecialTokens {
                 automaton: self.added.as_ref().map(Cow::Borrowed),
                 index: Some(Cow::Borrowed(&self.added_index)),
                 strict: None,
+                plain: &[],
             },
             OnSpecial::Text => {
                 let mut index = self.added_index.clone();
@@ -173,13 +177,20 @@ impl SpecialTokens {
                 index.sort_unstable();
                 index.dedup();
                 let automaton = automaton(index.iter().map(|&i| &self.list[i].name))?.map(Cow::Owned);
-                Matcher { tokens: self, automaton, index: Some(Cow::Owned(index)), strict: None }
+                Matcher { tokens: self, automaton, index: Some(Cow::Owned(index)), strict: None, plain: &[] }
             }
         })
     }
 }
 
-impl Matcher<'_> {
+impl<'t> Matcher<'t> {
+    /// The same for one text in which tokens flagged special are not recognised where they touch one of `ranges`:
+    /// byte ranges in order that do not overlap. An empty range is touched by a name that spans it.
+    pub fn sparing(mut self, ranges: &'t [Range<usize>]) -> Self {
+        self.plain = ranges;
+        self
+    }
+
     /// Whether a name may be an error.
     pub(super) fn denies(&self) -> bool {
         self.strict.is_some()
@@ -187,13 +198,27 @@ impl Matcher<'_> {
 
     /// The first special token at or after `from`.
     pub fn next(&self, text: &str, from: usize) -> Option<Found> {
-        let input = aho_corasick::Input::new(text).span(from..text.len());
-        let found = self.automaton.as_ref()?.find(input)?;
-        let pattern = found.pattern().as_usize();
-        let position = self.index.as_ref().map_or(pattern, |index| index[pattern]);
-        let token = &self.tokens.list[position];
-        let denied = token.special && self.strict.as_ref().is_some_and(|allowed| !allowed[position]);
-        Some(if denied { Found::Denied(found.range()) } else { Found::Token(found.range(), token.id) })
+        let automaton = self.automaton.as_ref()?;
+        let mut from = from;
+        loop {
+            let found = automaton.find(aho_corasick::Input::new(text).span(from..text.len()))?;
+            let pattern = found.pattern().as_usize();
+            let position = self.index.as_ref().map_or(pattern, |index| index[pattern]);
+            let token = &self.tokens.list[position];
+            if token.special && self.is_plain(&found.range()) {
+                // Another name may start inside of this one. Names are whole characters, so none matches within one.
+                from = found.start() + 1;
+                continue;
+            }
+            let denied = token.special && self.strict.as_ref().is_some_and(|allowed| !allowed[position]);
+            let range = found.range();
+            return Some(if denied { Found::Denied(range) } else { Found::Token(range, token.id) });
+        }
+    }
+
+    fn is_plain(&self, found: &Range<usize>) -> bool {
+        let next = self.plain.partition_point(|range| range.end <= found.start);
+        self.plain.get(next).is_some_and(|range| range.start < found.end)
     }
 }
 
@@ -249,6 +274,31 @@ mod tests {
         let policy = |others| SpecialPolicy { allowed: &allowed, others };
         check(policy(OnSpecial::Text), "<a><b>", &[Found::Token(0..3, 10)]);
         check(policy(OnSpecial::Error), "<a> <a><b>", &[Found::Token(0..3, 10), Found::Denied(4..10)]);
+    }
+
+    #[test]
+    fn names_that_touch_a_spared_stretch_are_text_and_others_are_found() {
+        let tokens = tokens();
+        let policy = SpecialPolicy { others: OnSpecial::Parse, ..Default::default() };
+        #[track_caller]
+        fn check(
+            tokens: &SpecialTokens,
+            policy: &SpecialPolicy<'_>,
+            ranges: &[Range<usize>],
+            expect: &[u32],
+        ) {
+            let matcher = tokens.matcher(policy).unwrap().sparing(ranges);
+            let (mut from, mut ids) = (0, vec![]);
+            while let Some(Found::Token(range, id)) = matcher.next("<a><b><a><tool>", from) {
+                from = range.end;
+                ids.push(id);
+            }
+            assert_eq!(ids, expect, "{ranges:?}");
+        }
+        check(&tokens, &policy, &[], &[11, 10, 12]);
+        check(&tokens, &policy, &[3..4], &[10, 12]);
+        check(&tokens, &policy, &[0..3, 7..7], &[12]);
+        check(&tokens, &policy, &[0..0, 6..6, 9..15], &[11, 10, 12]);
     }
 
     #[test]

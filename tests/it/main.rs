@@ -1,6 +1,7 @@
 //! The integration tests: one binary, a module per subject.
 #![expect(clippy::unwrap_used, reason = "what cannot be read or made fails the test")]
 
+mod chat;
 mod cli;
 mod data;
 mod house;

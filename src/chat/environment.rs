@@ -1,0 +1,269 @@
+//! What templates find: filters, tests, functions, and the limits of one rendering.
+//!
+//! The names are Jinja2's and those that transformers adds. What only minijinja has is taken out, and filters whose
+//! results differ from Jinja2's, or which would turn a list into text without paying for it, are replaced.
+
+use super::python::{self, JsonStyle};
+use super::{Json, MAX_DEPTH, MAX_RECURSION, MAX_STEPS, methods};
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::{Kwargs, ObjectRepr, ValueKind};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, filters};
+use std::sync::LazyLock;
+
+/// The variable that holds the characters which mark names of special tokens. No template can name it.
+pub(super) const MARKS: &str = " marks";
+
+/// What `raise_exception` was called with.
+#[derive(Debug, thiserror::Error)]
+#[error("raised by the template")]
+pub(super) struct Raised(pub String);
+
+/// A value with more levels than may be kept.
+#[derive(Debug, thiserror::Error)]
+#[error("a value is too deep")]
+pub(super) struct TooDeep;
+
+impl From<TooDeep> for Error {
+    fn from(error: TooDeep) -> Self {
+        Self::new(ErrorKind::InvalidOperation, "").with_source(error)
+    }
+}
+
+/// Longest format of `strftime_now`, in bytes.
+const MAX_TIME_FORMAT: usize = 256;
+/// Most spaces of an indent of `tojson`.
+const MAX_INDENT: usize = 64;
+
+/// The environment of all templates. It holds none of them.
+pub(super) fn shared() -> &'static Environment<'static> {
+    static SHARED: LazyLock<Environment<'static>> = LazyLock::new(make);
+    &SHARED
+}
+
+fn make() -> Environment<'static> {
+    let mut env = Environment::new();
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+    env.set_syntax(syntax.unwrap_or_default());
+    env.set_auto_escape_callback(|_| AutoEscape::None);
+    // Debug information would hold parts of messages.
+    env.set_debug(false);
+    env.set_fuel(Some(MAX_STEPS));
+    env.set_recursion_limit(MAX_RECURSION);
+    env.set_formatter(|out, state, value| {
+        match value.as_str() {
+            Some(text) => out.write_str(text),
+            None if value.is_undefined() => Ok(()),
+            None => out.write_str(&python::text(state, value)?),
+        }
+        .map_err(Error::from)
+    });
+    env.set_unknown_method_callback(methods::call);
+    for name in ["bool", "chain", "lines", "pprint", "split", "zip"] {
+        env.remove_filter(name);
+    }
+    env.remove_global("debug");
+
+    env.add_filter("tojson", tojson);
+    env.add_filter("string", |state: &State<'_, '_>, value: &Json| text_of(state, value));
+    env.add_filter("trim", |state: &State<'_, '_>, value: &Json, chars: Option<&str>| {
+        Ok::<_, Error>(methods::strip(&python::text(state, value)?, chars, true, true).to_owned())
+    });
+    env.add_filter("upper", |state: &State<'_, '_>, value: &Json| {
+        Ok::<_, Error>(python::text(state, value)?.to_uppercase())
+    });
+    env.add_filter("lower", |state: &State<'_, '_>, value: &Json| {
+        Ok::<_, Error>(python::text(state, value)?.to_lowercase())
+    });
+    env.add_filter("title", |state: &State<'_, '_>, value: &Json| {
+        Ok::<_, Error>(filters::title(python::text(state, value)?.into()))
+    });
+    env.add_filter("capitalize", |state: &State<'_, '_>, value: &Json| {
+        Ok::<_, Error>(methods::capitalize(&python::text(state, value)?))
+    });
+    env.add_filter("escape", escape);
+    env.add_filter("e", escape);
+    // Nothing is escaped by itself, so nothing is told from what is safe.
+    env.add_filter("safe", |state: &State<'_, '_>, value: &Json| text_of(state, value));
+    env.add_filter("join", join);
+    env.add_filter("_kept", |state: &State<'_, '_>, value: Json| kept(state, value, true));
+    env.add_filter("_stored", |state: &State<'_, '_>, value: Json| kept(state, value, false));
+    env.add_filter("_text", |state: &State<'_, '_>, value: Json| match value.as_object() {
+        Some(_) => text_of(state, &value),
+        None => Ok(value),
+    });
+    env.add_filter("_sized", |state: &State<'_, '_>, value: Json| {
+        measure(state, &value, true)?;
+        Ok::<_, Error>(value)
+    });
+    env.add_filter("_scalar", |value: Json| {
+        let list = value.as_object().is_some_and(|o| o.repr() != ObjectRepr::Map);
+        let refused =
+            || Error::new(ErrorKind::InvalidOperation, "lists cannot be repeated in a chat template");
+        if list { Err(refused()) } else { Ok(value) }
+    });
+
+    env.add_test("sequence", |value: &Json| {
+        let indexed = matches!(value.kind(), ValueKind::String | ValueKind::Seq | ValueKind::Map);
+        indexed || value.is_undefined() || (value.kind() == ValueKind::Iterable && value.len().is_some())
+    });
+    env.add_test("callable", |value: &Json| value.kind() == ValueKind::Plain);
+
+    env.add_function("raise_exception", |state: &State<'_, '_>, message: &Json| {
+        let raised = Raised(python::text(state, message)?);
+        Err::<Json, Error>(Error::new(ErrorKind::InvalidOperation, "").with_source(raised))
+    });
+    env.add_function("strftime_now", strftime_now);
+    env
+}
+
+fn text_of(state: &State<'_, '_>, value: &Json) -> Result<Json, Error> {
+    if value.as_str().is_some() { Ok(value.clone()) } else { python::text(state, value).map(Json::from) }
+}
+
+/// The local time. The formats are those of C; what they do not have is an error.
+fn strftime_now(format: &str) -> Result<String, Error> {
+    let refused = || Error::new(ErrorKind::InvalidOperation, "no format of a time");
+    if format.len() > MAX_TIME_FORMAT {
+        return Err(refused());
+    }
+    jiff::fmt::strtime::format(format, &jiff::ZonedDateTime::now()).map_err(|_| refused())
+}
+
+/// As transformers defines it: plain `json.dumps`, nothing escaped for HTML.
+fn tojson(
+    state: &State<'_, '_>,
+    value: &Json,
+    ensure_ascii: Option<bool>,
+    indent: Option<Json>,
+    kwargs: Kwargs,
+) -> Result<String, Error> {
+    let ensure_ascii = match ensure_ascii {
+        Some(given) => given,
+        None => kwargs.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false),
+    };
+    let indent = match indent {
+        Some(given) => Some(given),
+        None => kwargs.get::<Option<Json>>("indent")?,
+    };
+    let separators = kwargs.get::<Option<Json>>("separators")?;
+    let sort_keys = kwargs.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
+    kwargs.assert_all_used()?;
+    let indent = match indent.filter(|given| !given.is_none()) {
+        None => None,
+        Some(given) => match (given.as_str(), given.as_i64()) {
+            (Some(text), _) if text.len() <= MAX_INDENT => Some(text.to_owned()),
+            (None, Some(width)) if width <= MAX_INDENT as i64 => {
+                Some(" ".repeat(usize::try_from(width).unwrap_or(0)))
+            }
+            _ => return Err(Error::new(ErrorKind::InvalidOperation, "no indent of JSON")),
+        },
+    };
+    let separators = match separators.filter(|given| !given.is_none()) {
+        None => None,
+        Some(pair) => {
+            let parts: Vec<Json> = pair.try_iter()?.take(3).collect();
+            match parts.iter().map(Json::as_str).collect::<Vec<_>>()[..] {
+                [Some(comma), Some(colon)] => Some((comma.to_owned(), colon.to_owned())),
+                _ => return Err(Error::new(ErrorKind::InvalidOperation, "no separators of JSON")),
+            }
+        }
+    };
+    python::dumps(state, value, &JsonStyle { ensure_ascii, indent, separators, sort_keys })
+}
+
+/// As markupsafe escapes.
+fn escape(state: &State<'_, '_>, value: &Json) -> Result<String, Error> {
+    let text = python::text(state, value)?;
+    // A character becomes at most six.
+    state.consume_fuel(text.len() as u64 / 8)?;
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '\'' => escaped.push_str("&#39;"),
+            '"' => escaped.push_str("&#34;"),
+            _ => escaped.push(c),
+        }
+    }
+    Ok(escaped)
+}
+
+fn join(
+    state: &State<'_, '_>,
+    value: &Json,
+    separator: Option<&str>,
+    attribute: Option<&str>,
+    kwargs: Kwargs,
+) -> Result<String, Error> {
+    let separator = match separator {
+        Some(given) => given,
+        None => kwargs.get::<Option<&str>>("d")?.unwrap_or_default(),
+    };
+    let attribute = match attribute {
+        Some(given) => Some(given),
+        None => kwargs.get::<Option<&str>>("attribute")?,
+    };
+    kwargs.assert_all_used()?;
+    let mut joined = String::new();
+    for (at, item) in value.try_iter()?.enumerate() {
+        let item = match attribute {
+            Some(path) => path.split('.').try_fold(item, |item, part| item.get_attr(part))?,
+            None => item,
+        };
+        if at > 0 {
+            joined.push_str(separator);
+        }
+        let text = text_of(state, &item)?;
+        let text = text.as_str().unwrap_or_default();
+        state.consume_fuel(1 + (text.len() + separator.len()) as u64 / 64)?;
+        joined.push_str(text);
+    }
+    Ok(joined)
+}
+
+/// What a variable is set to: not too deep, and without lazy lists, which are as deep as there are steps in their making.
+fn kept(state: &State<'_, '_>, value: Json, namespaces: bool) -> Result<Json, Error> {
+    measure(state, &value, namespaces)?;
+    match value.kind() {
+        ValueKind::Iterable => Ok(value.try_iter()?.collect::<Vec<Json>>().into()),
+        _ => Ok(value),
+    }
+}
+
+/// Pays for every item of a value, however often it is in it, and for the bytes of its texts.
+fn measure(state: &State<'_, '_>, value: &Json, namespaces: bool) -> Result<(), Error> {
+    let mut open = vec![(value.clone(), 0)];
+    while let Some((value, depth)) = open.pop() {
+        if let Some(text) = value.as_str() {
+            // The text itself was paid for when it was made.
+            if depth > 0 {
+                state.consume_fuel(text.len() as u64 / 64)?;
+            }
+            continue;
+        }
+        let Some(object) = value.as_object() else { continue };
+        let is_namespace = object.type_name().ends_with("::Namespace");
+        // A namespace can only be the value of a variable, or inside of what is: no circle goes through it.
+        if depth > MAX_DEPTH || (is_namespace && !namespaces) {
+            return Err(TooDeep.into());
+        }
+        match object.repr() {
+            ObjectRepr::Map => {
+                for (key, item) in object.try_iter_pairs().into_iter().flatten() {
+                    state.consume_fuel(1)?;
+                    open.extend([(key, depth + 1), (item, depth + 1)]);
+                }
+            }
+            ObjectRepr::Seq | ObjectRepr::Iterable => {
+                for item in object.try_iter().into_iter().flatten() {
+                    state.consume_fuel(1)?;
+                    open.push((item, depth + 1));
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
