@@ -18,6 +18,7 @@ mod source;
 mod tests;
 
 use crate::engine::{ChatTemplates, Tokenizer};
+use minijinja::value::ValueKind;
 use minijinja::{Error, ErrorKind};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -159,10 +160,32 @@ pub fn render(
     plain: Option<&Tokenizer>,
 ) -> Result<Rendered, ChatError> {
     let source = choose(templates, wanted, chat)?;
+    render_source(source, &templates.tokens, chat, plain).map_err(|error| match (wanted, error) {
+        // What the template says is what the request says.
+        (Wanted::Source(_), ChatError::Raised { .. }) => ChatError::Raised { message: "...".to_owned() },
+        (Wanted::Source(_), ChatError::Failed { line, reason }) => {
+            let reason = reason.split(':').next().unwrap_or_default().to_owned();
+            ChatError::Failed { line, reason }
+        }
+        (_, error) => error,
+    })
+}
+
+fn render_source(
+    source: &str,
+    tokens: &BTreeMap<String, String>,
+    chat: &Chat,
+    plain: Option<&Tokenizer>,
+) -> Result<Rendered, ChatError> {
     match plain.map(|tokenizer| marks::Marks::put(tokenizer, chat)).transpose()?.flatten() {
-        None => Ok(Rendered { text: run(source, &templates.tokens, chat, None)?, plain: Vec::new() }),
-        Some((marks, marked)) => Ok(marks.take(&run(source, &templates.tokens, &marked, Some(&marks))?)),
+        None => Ok(Rendered { text: run(source, tokens, chat, None)?, plain: Vec::new() }),
+        Some((marks, marked)) => Ok(marks.take(&run(source, tokens, &marked, Some(&marks))?)),
     }
+}
+
+/// Whether a value is a JSON object.
+pub fn is_object(value: &Json) -> bool {
+    value.kind() == ValueKind::Map
 }
 
 fn choose<'a>(templates: &'a ChatTemplates, wanted: Wanted<'a>, chat: &Chat) -> Result<&'a str, ChatError> {
@@ -186,7 +209,7 @@ fn run(
     source: &str,
     tokens: &BTreeMap<String, String>,
     chat: &Chat,
-    marks: Option<&marks::Marks<'_>>,
+    marks: Option<&marks::Marks>,
 ) -> Result<String, ChatError> {
     let continued = chat.continued(source)?;
     let prepared = source::prepare(source)?;

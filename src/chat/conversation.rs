@@ -2,7 +2,7 @@
 
 use super::environment::MARKS;
 use super::marks::Marks;
-use super::{ChatError, Json};
+use super::{ChatError, Json, is_object};
 use minijinja::value::ValueKind;
 use std::collections::BTreeMap;
 
@@ -51,8 +51,7 @@ impl Chat {
             ("tools", parts.tools.as_ref()),
             ("documents", parts.documents.as_ref()),
         ] {
-            let objects = |item: &Json| item.kind() == ValueKind::Map;
-            if let Some(at) = list.and_then(|list| list.iter().position(|item| !objects(item))) {
+            if let Some(at) = list.and_then(|list| list.iter().position(|item| !is_object(item))) {
                 return invalid(format!("/{field}/{at}"), "must be an object");
             }
         }
@@ -83,7 +82,7 @@ impl Chat {
     }
 
     /// The variables of the template. Those of the request come after the vocabulary's tokens, as in the reference.
-    pub(super) fn variables(&self, tokens: &BTreeMap<String, String>, marks: Option<&Marks<'_>>) -> Json {
+    pub(super) fn variables(&self, tokens: &BTreeMap<String, String>, marks: Option<&Marks>) -> Json {
         let list =
             |list: &Option<Vec<Json>>| list.as_ref().map_or(Json::from(()), |list| list.clone().into());
         let tokens = tokens.iter().map(|(name, token)| (Json::from(name.as_str()), token.as_str().into()));

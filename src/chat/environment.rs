@@ -31,7 +31,7 @@ impl From<TooDeep> for Error {
 
 /// Longest format of `strftime_now`, in bytes.
 const MAX_TIME_FORMAT: usize = 256;
-/// Most spaces of an indent of `tojson`.
+/// Most spaces of one level of indentation.
 const MAX_INDENT: usize = 64;
 
 /// The environment of all templates. It holds none of them.
@@ -78,13 +78,14 @@ fn make() -> Environment<'static> {
         Ok::<_, Error>(filters::title(python::text(state, value)?.into()))
     });
     env.add_filter("capitalize", |state: &State<'_, '_>, value: &Json| {
-        Ok::<_, Error>(methods::capitalize(&python::text(state, value)?))
+        methods::capitalize(state, &text_of(state, value)?)
     });
     env.add_filter("escape", escape);
     env.add_filter("e", escape);
     // Nothing is escaped by itself, so nothing is told from what is safe.
     env.add_filter("safe", |state: &State<'_, '_>, value: &Json| text_of(state, value));
     env.add_filter("join", join);
+    env.add_filter("indent", indent);
     env.add_filter("_kept", |state: &State<'_, '_>, value: Json| kept(state, value, true));
     env.add_filter("_stored", |state: &State<'_, '_>, value: Json| kept(state, value, false));
     env.add_filter("_text", |state: &State<'_, '_>, value: Json| match value.as_object() {
@@ -148,16 +149,7 @@ fn tojson(
     let separators = kwargs.get::<Option<Json>>("separators")?;
     let sort_keys = kwargs.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
     kwargs.assert_all_used()?;
-    let indent = match indent.filter(|given| !given.is_none()) {
-        None => None,
-        Some(given) => match (given.as_str(), given.as_i64()) {
-            (Some(text), _) if text.len() <= MAX_INDENT => Some(text.to_owned()),
-            (None, Some(width)) if width <= MAX_INDENT as i64 => {
-                Some(" ".repeat(usize::try_from(width).unwrap_or(0)))
-            }
-            _ => return Err(Error::new(ErrorKind::InvalidOperation, "no indent of JSON")),
-        },
-    };
+    let indent = indent.filter(|given| !given.is_none()).map(|given| indentation(&given)).transpose()?;
     let separators = match separators.filter(|given| !given.is_none()) {
         None => None,
         Some(pair) => {
@@ -188,6 +180,52 @@ fn escape(state: &State<'_, '_>, value: &Json) -> Result<String, Error> {
         }
     }
     Ok(escaped)
+}
+
+/// Jinja2's own: lines end wherever Python ends them, and are joined by line feeds.
+fn indent(
+    state: &State<'_, '_>,
+    value: &Json,
+    width: Option<Json>,
+    first: Option<bool>,
+    kwargs: Kwargs,
+) -> Result<String, Error> {
+    let width = match width {
+        Some(given) => Some(given),
+        None => kwargs.get::<Option<Json>>("width")?,
+    };
+    let first = match first {
+        Some(given) => given,
+        None => kwargs.get::<Option<bool>>("first")?.unwrap_or(false),
+    };
+    let blank = kwargs.get::<Option<bool>>("blank")?.unwrap_or(false);
+    kwargs.assert_all_used()?;
+    let unit = match &width {
+        None => " ".repeat(4),
+        Some(given) => indentation(given)?,
+    };
+    let text = python::text(state, value)? + "\n";
+    let lines = methods::lines(state, &text)?;
+    state.consume_fuel((lines.len() * unit.len() + text.len()) as u64 / 64)?;
+    let mut indented = String::new();
+    for (at, (line, _)) in lines.into_iter().enumerate() {
+        indented.push_str(if at > 0 { "\n" } else { "" });
+        let wanted = if at == 0 { first } else { blank || !line.is_empty() };
+        indented.push_str(if wanted { &unit } else { "" });
+        indented.push_str(line);
+    }
+    Ok(indented)
+}
+
+/// So many spaces, or the text itself.
+fn indentation(given: &Json) -> Result<String, Error> {
+    match (given.as_str(), given.as_i64()) {
+        (Some(text), _) if text.len() <= MAX_INDENT => Ok(text.to_owned()),
+        (None, Some(width)) if width <= MAX_INDENT as i64 => {
+            Ok(" ".repeat(usize::try_from(width).unwrap_or(0)))
+        }
+        _ => Err(Error::new(ErrorKind::InvalidOperation, "no indentation")),
+    }
 }
 
 fn join(

@@ -4,40 +4,44 @@
 //! that are in no text of the request, first of all noncharacters of Unicode. Afterwards the marks are taken out, and
 //! what stood between them is plain text. The name itself stays whole, so that a template which looks for one (Qwen3 and
 //! DeepSeek cut contents at `</think>`) still finds it; a mark that lost its partner in such a cut leaves an empty range,
-//! which no special token may span.
+//! which no special token may span, or the range of the name beside it, if that is one of those from the messages.
 //!
 //! Limits. A template that asks for the length of a content, cuts it by position, or looks at its very start or end sees
-//! the marks of the names there. What the template joins to a name from pieces (`'<|' + role + '|>'`) is not found, and
+//! the marks of the names there, and white space that
+//! stood beside a name at which it cuts is not trimmed. What the template joins to a name from pieces (`'<|' + role + '|>'`) is not found, and
 //! keys of objects that look like variables are not looked at. Added tokens that are not flagged special are recognised
 //! everywhere, as in any other text.
 
 use super::{Chat, ChatError, Rendered};
 use crate::engine::{Found, Matcher, OnSpecial, SpecialPolicy, Tokenizer};
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
+use std::ops::Range;
 
-/// The two characters, and the tokenizer whose names they are put around.
-pub(super) struct Marks<'t> {
+/// The two characters, and the names that they are put around.
+pub(super) struct Marks {
     open: char,
     close: char,
-    tokenizer: &'t Tokenizer,
+    names: HashSet<String>,
+    /// Every length of a name, in bytes.
+    lengths: BTreeSet<usize>,
 }
 
-impl<'t> Marks<'t> {
+impl Marks {
     /// Puts marks around the names; `None` if there are no names, so that nothing has to be done.
     ///
     /// # Errors
     /// [`ChatError::Invalid`] if the texts use every character that could be a mark, 131,104 of them.
-    pub(super) fn put(tokenizer: &'t Tokenizer, chat: &Chat) -> Result<Option<(Self, Chat)>, ChatError> {
+    pub(super) fn put(tokenizer: &Tokenizer, chat: &Chat) -> Result<Option<(Self, Chat)>, ChatError> {
         let policy = SpecialPolicy { others: OnSpecial::Parse, ..SpecialPolicy::default() };
         // The policy names no token, so there is none that could be unknown.
         let Ok(matcher) = tokenizer.matcher(&policy) else { return Ok(None) };
-        let (mut any, mut taken) = (false, HashSet::new());
+        let (mut found, mut taken) = (HashSet::new(), HashSet::new());
         let _ = chat.map_texts(&mut |text| {
-            any = any || names(tokenizer, &matcher, text).next().is_some();
+            found.extend(names(tokenizer, &matcher, text).map(|range| text[range].to_owned()));
             taken.extend(text.chars().filter(|c| may_mark(*c)));
             None
         });
-        if !any {
+        if found.is_empty() {
             return Ok(None);
         }
         let mut free = candidates().filter(|c| !taken.contains(c));
@@ -57,12 +61,18 @@ impl<'t> Marks<'t> {
             marked.push_str(&text[upto..]);
             (upto > 0).then_some(marked)
         });
-        Ok(Some((Self { open, close, tokenizer }, marked)))
+        let lengths = found.iter().map(String::len).collect();
+        Ok(Some((Self { open, close, names: found, lengths }, marked)))
     }
 
     /// Both characters, for what must not escape them.
     pub(super) fn pair(&self) -> String {
         [self.open, self.close].into_iter().collect()
+    }
+
+    /// The longest of the names at a place, given what stands there in each length.
+    fn name<'x>(&self, at: impl Fn(usize) -> Option<&'x str>) -> Option<&'x str> {
+        self.lengths.iter().rev().find_map(|&length| at(length).filter(|text| self.names.contains(*text)))
     }
 
     /// Takes the marks out of a text.
@@ -75,16 +85,24 @@ impl<'t> Marks<'t> {
             let start = text.len();
             let opens = rest[at..].starts_with(self.open);
             rest = &rest[at + if opens { self.open.len_utf8() } else { self.close.len_utf8() }..];
-            let name = rest.find([self.open, self.close]).filter(|&end| {
-                opens
-                    && rest[end..].starts_with(self.close)
-                    && self.tokenizer.specials().by_name(&rest[..end]).is_some()
-            });
-            if let Some(end) = name {
+            let end = rest.find([self.open, self.close]).filter(|_| opens);
+            if let Some(end) =
+                end.filter(|&at| rest[at..].starts_with(self.close) && self.names.contains(&rest[..at]))
+            {
                 text.push_str(&rest[..end]);
                 rest = &rest[end + self.close.len_utf8()..];
+                plain.push(start..text.len());
+            } else if opens {
+                // Its partner was cut off; the name may still be whole.
+                let name = self.name(|length| rest.get(..length)).map_or(0, str::len);
+                text.push_str(&rest[..name]);
+                rest = &rest[name..];
+                plain.push(start..text.len());
+            } else {
+                let before = plain.last().map_or(0, |range: &Range<usize>| range.end);
+                let name = self.name(|length| text.get(text.len().checked_sub(length)?..));
+                plain.push((start - name.map_or(0, str::len)).max(before)..start);
             }
-            plain.push(start..text.len());
         }
         text.push_str(rest);
         rendered
@@ -96,7 +114,7 @@ fn names<'a>(
     tokenizer: &'a Tokenizer,
     matcher: &'a Matcher<'a>,
     text: &'a str,
-) -> impl Iterator<Item = std::ops::Range<usize>> + 'a {
+) -> impl Iterator<Item = Range<usize>> + 'a {
     let mut from = 0;
     std::iter::from_fn(move || {
         loop {

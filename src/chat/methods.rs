@@ -4,8 +4,8 @@
 //! than it is given pays before it does.
 
 use super::{Json, python};
-use minijinja::value::{ValueKind, from_args};
-use minijinja::{Error, ErrorKind, State};
+use minijinja::value::{StringInput, Tuple, ValueKind, from_args};
+use minijinja::{Error, ErrorKind, State, filters};
 use minijinja_contrib::pycompat;
 
 /// What white space is for Python: White_Space, and the four separators of ASCII.
@@ -21,10 +21,11 @@ pub(super) fn strip<'t>(text: &'t str, chars: Option<&str>, left: bool, right: b
 }
 
 /// `str.capitalize`.
-pub(super) fn capitalize(text: &str) -> String {
-    let mut chars = text.chars();
-    let first = chars.next().map(|c| c.to_uppercase().collect::<String>());
-    first.unwrap_or_default() + &chars.as_str().to_lowercase()
+///
+/// # Errors
+/// None that a string can cause.
+pub(super) fn capitalize(state: &State<'_, '_>, text: &Json) -> Result<Json, Error> {
+    StringInput::new(state, text).map(filters::capitalize)
 }
 
 /// A method that minijinja itself does not know.
@@ -75,7 +76,7 @@ fn of_string(state: &State<'_, '_>, text: &str, method: &str, args: &[Json]) -> 
             let at = if method == "partition" { text.find(separator) } else { text.rfind(separator) };
             let none = if method == "partition" { [text, "", ""] } else { ["", "", text] };
             let parts = at.map_or(none, |at| [&text[..at], separator, &text[at + separator.len()..]]);
-            parts.into_iter().map(Json::from).collect()
+            Tuple::new(parts.into_iter().map(Json::from).collect()).into()
         }
         "removeprefix" => {
             let (prefix,): (&str,) = from_args(args)?;
@@ -92,9 +93,9 @@ fn of_string(state: &State<'_, '_>, text: &str, method: &str, args: &[Json]) -> 
             text[..at.ok_or_else(missing)?].chars().count().into()
         }
         "ljust" | "rjust" | "center" | "zfill" => pad(state, text, method, args)?,
-        "capitalize" if args.is_empty() => capitalize(text).into(),
+        "capitalize" if args.is_empty() => capitalize(state, &text.into())?,
         "casefold" if args.is_empty() => text.to_lowercase().into(),
-        "title" if args.is_empty() => title(text).into(),
+        "title" if args.is_empty() => title(state, text)?.into(),
         "swapcase" if args.is_empty() => {
             let swapped = text.chars().map(|c| {
                 if c.is_uppercase() { c.to_lowercase().to_string() } else { c.to_uppercase().to_string() }
@@ -185,22 +186,31 @@ fn split(state: &State<'_, '_>, text: &str, from_right: bool, args: &[Json]) -> 
     Ok(parts.into_iter().map(Json::from).collect::<Vec<Json>>().into())
 }
 
-/// Lines as Python tells them: also at vertical tabs, form feeds, separators of ASCII, next line, U+2028 and U+2029.
 fn splitlines(state: &State<'_, '_>, text: &str, args: &[Json]) -> Result<Json, Error> {
     let (keep,): (Option<bool>,) = from_args(args)?;
+    let lines = lines(state, text)?;
+    let line = |(line, end): (&str, &str)| {
+        if keep == Some(true) { Json::from(format!("{line}{end}")) } else { Json::from(line) }
+    };
+    Ok(lines.into_iter().map(line).collect::<Vec<Json>>().into())
+}
+
+/// Lines as Python tells them, with their ends: also at vertical tabs, form feeds, separators of ASCII, next line, U+2028
+/// and U+2029.
+pub(super) fn lines<'t>(state: &State<'_, '_>, text: &'t str) -> Result<Vec<(&'t str, &'t str)>, Error> {
     let ends = |c: char| matches!(c, '\n'..='\r' | '\u{1c}'..='\u{1e}' | '\u{85}' | '\u{2028}' | '\u{2029}');
     pay_parts(state, text.matches(ends).count())?;
     let (mut lines, mut rest) = (Vec::new(), text);
     while !rest.is_empty() {
-        let (line, end) = match rest.find(ends) {
-            None => (rest, rest.len()),
-            Some(at) if rest[at..].starts_with("\r\n") => (&rest[..at], at + 2),
-            Some(at) => (&rest[..at], at + rest[at..].chars().next().map_or(1, char::len_utf8)),
+        let at = rest.find(ends).unwrap_or(rest.len());
+        let end = match rest[at..].chars().next() {
+            Some('\r') if rest[at..].starts_with("\r\n") => at + 2,
+            end => at + end.map_or(0, char::len_utf8),
         };
-        lines.push(Json::from(if keep == Some(true) { &rest[..end] } else { line }));
+        lines.push((&rest[..at], &rest[at..end]));
         rest = &rest[end..];
     }
-    Ok(lines.into())
+    Ok(lines)
 }
 
 fn pad(state: &State<'_, '_>, text: &str, method: &str, args: &[Json]) -> Result<Json, Error> {
@@ -225,16 +235,20 @@ fn pad(state: &State<'_, '_>, text: &str, method: &str, args: &[Json]) -> Result
     Ok(format!("{sign}{}{digits}{}", fill.repeat(left), fill.repeat(missing - left)).into())
 }
 
-/// `str.title`: a letter after no letter is upper case, every other one lower case.
-fn title(text: &str) -> String {
+/// `str.title`: a letter after no letter is in title case, every other one in lower case.
+fn title(state: &State<'_, '_>, text: &str) -> Result<String, Error> {
     let (mut made, mut inside) = (String::with_capacity(text.len()), false);
     for c in text.chars() {
         if inside {
             made.extend(c.to_lowercase());
+        } else if c.is_ascii() {
+            made.push(c.to_ascii_uppercase());
         } else {
-            made.extend(c.to_uppercase());
+            made.push_str(capitalize(state, &c.into())?.as_str().unwrap_or_default());
         }
-        inside = c.is_lowercase() || c.is_uppercase();
+        inside = c.is_lowercase()
+            || c.is_uppercase()
+            || matches!(c, '\u{1c5}' | '\u{1c8}' | '\u{1cb}' | '\u{1f2}');
     }
-    made
+    Ok(made)
 }

@@ -88,9 +88,14 @@ fn cases_of_the_reference() {
             (Ok(text), Some(expect), _) if text == expect => same += 1,
             (Err(_), None, Some(_)) => refused += 1,
             (ours, expect, error) => {
-                differ.push(format!(
-                    "{name}\n  request {request}\n  ours   {ours:?}\n  theirs {expect:?} {error:?}"
-                ));
+                let (ours, theirs) = (format!("{ours:?}"), format!("{expect:?} {error:?}"));
+                // Behind `Ok("` and `Some("`.
+                let (mine, other) = (ours.get(4..).unwrap_or(&ours), theirs.get(6..).unwrap_or(&theirs));
+                let at = mine.chars().zip(other.chars()).take_while(|(a, b)| a == b).count();
+                let near =
+                    |text: &str| text.chars().skip(at.saturating_sub(30)).take(100).collect::<String>();
+                let (ours, theirs) = (near(mine), near(other));
+                differ.push(format!("{name}\n  request {request}\n  ours   {ours}\n  theirs {theirs}"));
             }
         }
     }

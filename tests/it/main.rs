@@ -6,6 +6,7 @@ mod cli;
 mod data;
 mod house;
 mod http_bad_input;
+mod http_chat;
 mod http_encode;
 mod http_train;
 mod http_vocabs;
