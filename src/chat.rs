@@ -4,6 +4,12 @@
 //! files, no clock but `strftime_now`, no other template; its source, its steps, its output and the depth of what it
 //! builds are bounded by the constants below. What it is given are the messages as they came, unknown keys included.
 //!
+//! Known differences from the reference, none of which a published template was found to depend on: what Jinja2 makes as
+//! a generator (`map`, `select`, ...) is a list here, false when it is empty; `x.items` without a call is the value of that
+//! key, not the method; values of different types can be compared; lists cannot be repeated with `*`, nor texts formatted
+//! with `%`; a whole number beyond 64 bits in the request becomes a float; there are no `varargs` in macros, no blocks, and
+//! no filters for web pages (`pprint`, `truncate`, `urlencode`, ...).
+//!
 //! Where minijinja and Jinja2 differ, the reference decides: `python.rs` has Python's forms of values, `methods.rs` its
 //! methods of strings, `environment.rs` the names that templates find, `source.rs` what is changed in a source before it
 //! is compiled.
@@ -277,6 +283,10 @@ fn explain(error: &Error, source: &str) -> ChatError {
         | ErrorKind::UnknownMethod
         | ErrorKind::UnknownTest) => {
             let detail: String = detail.chars().take(100).collect();
+            ChatError::Failed { line, reason: format!("{kind}: {detail}") }
+        }
+        // Names an operator and the types of its operands.
+        kind if detail.starts_with("tried to use ") => {
             ChatError::Failed { line, reason: format!("{kind}: {detail}") }
         }
         kind => ChatError::Failed { line, reason: kind.to_string() },

@@ -7,7 +7,7 @@ use super::python::{self, JsonStyle};
 use super::{Json, MAX_DEPTH, MAX_RECURSION, MAX_STEPS, methods};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, ObjectRepr, ValueKind};
-use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, filters};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, State};
 use std::sync::LazyLock;
 
 /// The variable that holds the characters which mark names of special tokens. No template can name it.
@@ -75,7 +75,7 @@ fn make() -> Environment<'static> {
         Ok::<_, Error>(python::text(state, value)?.to_lowercase())
     });
     env.add_filter("title", |state: &State<'_, '_>, value: &Json| {
-        Ok::<_, Error>(filters::title(python::text(state, value)?.into()))
+        Ok::<_, Error>(title(&python::text(state, value)?))
     });
     env.add_filter("capitalize", |state: &State<'_, '_>, value: &Json| {
         methods::capitalize(state, &text_of(state, value)?)
@@ -86,6 +86,8 @@ fn make() -> Environment<'static> {
     env.add_filter("safe", |state: &State<'_, '_>, value: &Json| text_of(state, value));
     env.add_filter("join", join);
     env.add_filter("indent", indent);
+    env.add_filter("int", int);
+    env.add_filter("float", float);
     env.add_filter("_kept", |state: &State<'_, '_>, value: Json| kept(state, value, true));
     env.add_filter("_stored", |state: &State<'_, '_>, value: Json| kept(state, value, false));
     env.add_filter("_text", |state: &State<'_, '_>, value: Json| match value.as_object() {
@@ -180,6 +182,79 @@ fn escape(state: &State<'_, '_>, value: &Json) -> Result<String, Error> {
         }
     }
     Ok(escaped)
+}
+
+/// Words begin behind white space and some marks, not behind every other character as in `str.title`.
+fn title(text: &str) -> String {
+    let parts = |c: char| methods::is_space(c) || matches!(c, '-' | '(' | '{' | '[' | '<');
+    let (mut made, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some(first) = rest.chars().next() {
+        let end = if parts(first) { first.len_utf8() } else { rest.find(parts).unwrap_or(rest.len()) };
+        made.extend(first.to_uppercase());
+        made.push_str(&rest[first.len_utf8()..end].to_lowercase());
+        rest = &rest[end..];
+    }
+    made
+}
+
+/// `int`, or the default where there is no number.
+fn int(value: &Json, default: Option<Json>, base: Option<u32>, kwargs: Kwargs) -> Result<Json, Error> {
+    let default = match default {
+        Some(given) => given,
+        None => kwargs.get::<Option<Json>>("default")?.unwrap_or_else(|| 0.into()),
+    };
+    let base = match base {
+        Some(given) => given,
+        None => kwargs.get::<Option<u32>>("base")?.unwrap_or(10),
+    };
+    kwargs.assert_all_used()?;
+    let truncated = |float: f64| float.is_finite().then(|| Json::from(float as i128));
+    Ok(match (value.as_str(), value.kind()) {
+        (Some(text), _) => {
+            let digits = methods::strip(text, None, true, true).replace('_', "");
+            let (negative, digits) = match digits.strip_prefix(['-', '+']) {
+                Some(rest) => (digits.starts_with('-'), rest.to_owned()),
+                None => (false, digits),
+            };
+            let digits = match base {
+                16 => digits.trim_start_matches("0x"),
+                8 => digits.trim_start_matches("0o"),
+                2 => digits.trim_start_matches("0b"),
+                _ => &digits,
+            };
+            let whole = (2..=36).contains(&base).then(|| i128::from_str_radix(digits, base).ok()).flatten();
+            let whole = whole.filter(|_| !digits.starts_with(['-', '+']));
+            whole
+                .map(|whole| Json::from(if negative { -whole } else { whole }))
+                .or_else(|| as_number(text).and_then(truncated))
+                .unwrap_or(default)
+        }
+        (None, ValueKind::Bool) => i64::from(value.is_true()).into(),
+        (None, ValueKind::Number) => {
+            python::as_float(value).map_or_else(|| value.clone(), |float| truncated(float).unwrap_or(default))
+        }
+        _ => default,
+    })
+}
+
+/// `float`, or the default where there is no number.
+fn float(value: &Json, default: Option<Json>, kwargs: Kwargs) -> Result<Json, Error> {
+    let default = match default {
+        Some(given) => given,
+        None => kwargs.get::<Option<Json>>("default")?.unwrap_or_else(|| 0.0.into()),
+    };
+    kwargs.assert_all_used()?;
+    Ok(match (value.as_str(), value.kind()) {
+        (Some(text), _) => as_number(text).map_or(default, Json::from),
+        (None, ValueKind::Bool) => f64::from(u8::from(value.is_true())).into(),
+        (None, ValueKind::Number) => f64::try_from(value.clone()).map_or(default, Json::from),
+        _ => default,
+    })
+}
+
+/// A number as Python's `float` reads it.
+fn as_number(text: &str) -> Option<f64> {
+    methods::strip(text, None, true, true).replace('_', "").parse().ok()
 }
 
 /// Jinja2's own: lines end wherever Python ends them, and are joined by line feeds.

@@ -8,7 +8,7 @@ use minijinja::value::{StringInput, Tuple, ValueKind, from_args};
 use minijinja::{Error, ErrorKind, State, filters};
 use minijinja_contrib::pycompat;
 
-/// What white space is for Python: White_Space, and the four separators of ASCII.
+/// What white space is for Python: `White_Space` of Unicode, and the four separators of ASCII.
 pub(super) fn is_space(c: char) -> bool {
     c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
 }

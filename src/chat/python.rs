@@ -106,6 +106,7 @@ impl<'s> Out<'s> {
                 Some(float) => self.text.push_str(&float_repr(float, "inf", "nan")),
                 None => drop(write!(self.text, "{value}")),
             },
+            ValueKind::Undefined if depth > 0 => self.text.push_str("Undefined"),
             ValueKind::Undefined | ValueKind::None | ValueKind::Bool => drop(write!(self.text, "{value}")),
             _ => match value.as_object() {
                 Some(object) => return self.repr_object(value, object, depth),

@@ -103,11 +103,11 @@ fn what_grows_without_end_is_stopped() {
     check_stopped("{% set x = range(100000) | list %}{{ 'a' ~ (x * 1000) }}", failed);
     check_stopped("{{ 2 * [1] }}", failed);
     check_stopped("{{ ('a' * 60000000).split('a') | length }}", too_costly);
-    check_stopped("{{ ('a' * 60000000) | list | length }}", too_costly);
+    check_stopped("{{ ('a' * 20000000) | list | length }}", too_costly);
     check_stopped("{{ ('a' * 60000000).replace('a', 'bbbbbbbb') | length }}", too_costly);
-    check_stopped("{% set s = 'a' * 60000000 %}{{ ([s, s, s, s, s, s] ~ 'x') | length }}", too_costly);
-    check_stopped("{% set s = 'a' * 60000000 %}{{ [s, s, s, s, s, s] in 'x' }}", too_costly);
-    check_stopped("{% set s = 'a' * 60000000 %}{{ [s, s, s, s, s, s] | upper | length }}", too_costly);
+    check_stopped("{% set s = 'a' * 20000000 %}{{ ([s, s, s, s, s, s] ~ 'x') | length }}", too_costly);
+    check_stopped("{% set s = 'a' * 20000000 %}{{ [s, s, s, s, s, s] in 'x' }}", too_costly);
+    check_stopped("{% set s = 'a' * 20000000 %}{{ [s, s, s, s, s, s] | upper | length }}", too_costly);
     check_stopped("{{ 'x'.center(10000000000) }}{{ 'x'.zfill(999999999999) }}", too_costly);
     check_stopped("{{ '%1000000000d' | format(1) | length }}", too_costly);
     check_stopped("{{ [1] | tojson(indent=1000000000) }}", failed);
@@ -212,7 +212,8 @@ fn the_kind_and_the_line_of_an_error_are_told_and_no_value_is() {
     assert_eq!(error("{% endfor %}"), ChatError::Syntax { line: 1 });
     let ChatError::Failed { line: 2, reason } = error("\n{{ messages[0].content | nope }}") else { panic!() };
     assert_eq!(reason, "unknown filter: filter nope is unknown");
-    let ChatError::Failed { line: 1, .. } = error("{{ messages[0].content + 1 }}") else { panic!() };
+    let ChatError::Failed { line: 1, reason } = error("{{ messages[0].content + 1 }}") else { panic!() };
+    assert_eq!(reason, "invalid operation: tried to use + operator on unsupported types string and number");
     let ChatError::Failed { line: 3, .. } = error("\n\n{{ messages[0].content % 2 }}") else { panic!() };
     let raised = |source: &str| match error(source) {
         ChatError::Raised { message } => message,

@@ -296,7 +296,7 @@ mod tests {
             assert_eq!(ids, expect, "{ranges:?}");
         }
         check(&tokens, &policy, &[], &[11, 10, 12]);
-        check(&tokens, &policy, &[3..4], &[10, 12]);
+        check(&tokens, &policy, &[3..4, 6..6], &[10, 12]);
         check(&tokens, &policy, &[0..3, 7..7], &[12]);
         check(&tokens, &policy, &[0..0, 6..6, 9..15], &[11, 10, 12]);
     }

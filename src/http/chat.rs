@@ -6,7 +6,7 @@ use super::problem::{Problem, ProblemBody};
 use super::reply::{Made, check_if_match};
 use super::state::AppState;
 use super::wanted::wanted;
-use crate::chat::{Chat, ChatError, ChatParts, Json, Rendered, Wanted, render as render_chat};
+use crate::chat::{Chat, ChatParts, Json, Rendered, Wanted, is_object, render};
 use crate::engine::{EncodeOptions, OnSpecial, SpecialPolicy, TokenId, Tokenizer};
 use crate::jobs::VocabTriple;
 use crate::registry::Loaded;
@@ -165,7 +165,7 @@ pub(super) struct ChatEncodeReply {
             ("ETag" = String, description = "Its digest, in quotes"))),
     (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
     (status = "5XX", description = "Overloaded", body = ProblemBody, content_type = "application/problem+json")))]
-pub(super) async fn render(
+pub(super) async fn chat_render(
     State(app): State<AppState>,
     headers: HeaderMap,
     Payload(request): Payload<ChatRenderRequest>,
@@ -201,7 +201,7 @@ pub(super) async fn render(
             ("ETag" = String, description = "Its digest, in quotes"))),
     (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
     (status = "5XX", description = "Overloaded", body = ProblemBody, content_type = "application/problem+json")))]
-pub(super) async fn encode(
+pub(super) async fn chat_encode(
     State(app): State<AppState>,
     headers: HeaderMap,
     Payload(request): Payload<ChatEncodeRequest>,
@@ -262,7 +262,7 @@ impl Asked {
             Some(name) => Wanted::Named(name),
         };
         let chat = Chat::new(self.parts).map_err(|e| Problem::chat(&e))?;
-        render_chat(templates, wanted, &chat, plain).map_err(|e: ChatError| Problem::chat(&e))
+        render(templates, wanted, &chat, plain).map_err(|e| Problem::chat(&e))
     }
 }
 
@@ -273,7 +273,7 @@ fn parts(
     variables: Option<Json>,
 ) -> Result<ChatParts, Problem> {
     let variables = variables.unwrap_or_default();
-    if !variables.is_undefined() && !variables.is_none() && !crate::chat::is_object(&variables) {
+    if !variables.is_undefined() && !variables.is_none() && !is_object(&variables) {
         return Err(Problem::invalid("/chat_template_kwargs", "must be an object"));
     }
     Ok(ChatParts {

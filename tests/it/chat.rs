@@ -100,5 +100,5 @@ fn cases_of_the_reference() {
         }
     }
     println!("{same} equal, {refused} refused by both, {} different", differ.len());
-    assert!(same > 0 && differ.is_empty(), "{}", differ[..differ.len().min(20)].join("\n"));
+    assert!(same > 0 && differ.is_empty(), "{}", differ[..differ.len().min(100)].join("\n"));
 }
