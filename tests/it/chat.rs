@@ -11,7 +11,7 @@ const WITH_TEMPLATES: [&str; 4] = ["qwen2.5", "qwen3", "deepseek-v3", "mistral-n
 /// Those of the goldens whose configuration may not be passed on.
 const ELSEWHERE: [&str; 2] = ["llama3", "gemma3"];
 
-/// JSON with its keys in order, which serde_json's own values do not keep.
+/// JSON with its keys in order, which `serde_json`'s own values do not keep.
 fn ordered(text: &str) -> Json {
     serde_json::from_str(text).unwrap()
 }
