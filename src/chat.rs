@@ -210,7 +210,7 @@ fn choose<'a>(templates: &'a ChatTemplates, wanted: Wanted<'a>, chat: &Chat) -> 
         .ok_or_else(|| ChatError::UnknownTemplate { known: sources.keys().cloned().collect() })
 }
 
-/// Compiles and runs. Compiling takes 0.1 to 0.3 ms for published templates, so nothing is kept between requests.
+/// Compiles and runs. Compiling takes 5 to 90 µs for published templates, so nothing is kept between requests.
 fn run(
     source: &str,
     tokens: &BTreeMap<String, String>,
