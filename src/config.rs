@@ -74,6 +74,8 @@ pub struct Config {
     pub encode_threads: usize,
     /// Requests that may wait for an encode thread.
     pub max_waiting_encodes: usize,
+    /// Run chat templates that requests bring.
+    pub allow_chat_template: bool,
     /// Open connections.
     pub max_connections: usize,
     /// Seconds in which a request's headers must have arrived.

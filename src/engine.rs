@@ -39,7 +39,7 @@ pub use model::{ByteTokens, Chars, Missing, Model, Rules, Unknown};
 pub use normalize::{Form, Normalizer, Tables};
 pub use offsets::{OffsetUnit, Span};
 pub use pretokenize::{Behavior, PreStep, Prepend, Pretokenizer};
-pub use special::{Matcher, OnSpecial, Place, Special, SpecialError, SpecialPolicy, SpecialTokens};
+pub use special::{Found, Matcher, OnSpecial, Place, Special, SpecialError, SpecialPolicy, SpecialTokens};
 #[cfg(any(test, fuzzing))]
 pub use split::oracle_pieces;
 pub use split::{Digits, Family, Pattern, Regex, SplitError};

@@ -358,7 +358,7 @@ impl Tokenizer {
             self.deny(text, matcher)?;
         }
         let mut from = 0;
-        for found in matcher.find(text, false).map(Some).chain([None]) {
+        for found in matcher.find(text).map(Some).chain([None]) {
             let (range, id) = match found {
                 Some(Found::Token(range, id)) => (range, Some(id)),
                 Some(Found::Denied(range)) => {
@@ -391,6 +391,7 @@ impl Tokenizer {
         track: bool,
         take: &mut impl FnMut(Part<'_>) -> Result<ControlFlow<()>, EncodeError>,
     ) -> Result<ControlFlow<()>, EncodeError> {
+        let track = track || matcher.looks_at_normalized() && matcher.spares();
         let mut normalized = Tracked::new(stretch, from, track);
         self.normalizer().run(&mut normalized)?;
         if !matcher.looks_at_normalized() {
@@ -402,7 +403,11 @@ impl Tokenizer {
         }
         let whole = normalized.text();
         let mut at = 0;
-        for found in matcher.find(whole, true).map(Some).chain([None]) {
+        let original = |range| {
+            let span = normalized.original(range);
+            span.start..span.end
+        };
+        for found in matcher.find_normalized(whole, original).map(Some).chain([None]) {
             let (range, id) = match found {
                 Some(Found::Token(range, id)) => (range, Some(id)),
                 Some(Found::Denied(range)) => {
@@ -425,7 +430,7 @@ impl Tokenizer {
     }
 
     fn deny(&self, text: &str, matcher: &Matcher<'_>) -> Result<(), EncodeError> {
-        for found in matcher.find(text, false) {
+        for found in matcher.find(text) {
             if let Found::Denied(range) = found {
                 return Err(EncodeError::SpecialNotAllowed { offset: range.start });
             }
@@ -439,7 +444,7 @@ impl Tokenizer {
     /// The same for names in the normalized text.
     fn parts_allowed(&self, text: &str, matcher: &Matcher<'_>) -> Result<(), EncodeError> {
         let mut from = 0;
-        let ranges = matcher.find(text, false).map(|found| match found {
+        let ranges = matcher.find(text).map(|found| match found {
             Found::Token(range, _) | Found::Denied(range) => range,
         });
         for range in ranges.chain([text.len()..text.len()]) {

@@ -17,6 +17,7 @@ use utoipa::openapi::RefOr;
     servers((url = "http://127.0.0.1:8080", description = "where `vocabd serve` listens unless told otherwise")),
     tags(
         (name = "encode", description = "Texts to ids and back"),
+        (name = "chat", description = "Messages to the text that a model reads, and to ids"),
         (name = "vocabs", description = "Vocabularies, their versions and aliases"),
         (name = "train", description = "Training jobs and their corpora"),
         (name = "operations", description = "Probes, limits, figures, the contract"),

@@ -126,6 +126,13 @@ impl Problem {
         Self::new(StatusCode::FORBIDDEN, "fetch_not_allowed", detail).at(pointer).with("setting", "allow_hub")
     }
 
+    /// 403: the request brings a template, and the server does not run those.
+    pub fn chat_template_not_allowed() -> Self {
+        let detail = "templates in requests are not run here unless the setting allow_chat_template is true; the name of \
+                      one of the vocabulary's own templates is always taken";
+        Self::new(StatusCode::FORBIDDEN, "chat_template_not_allowed", detail).at("/chat_template")
+    }
+
     /// 404: no such route.
     pub fn unknown_route() -> Self {
         Self::new(StatusCode::NOT_FOUND, "unknown_route", "there is no such route; /openapi.yaml lists them")

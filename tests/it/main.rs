@@ -1,11 +1,13 @@
 //! The integration tests: one binary, a module per subject.
 #![expect(clippy::unwrap_used, reason = "what cannot be read or made fails the test")]
 
+mod chat;
 mod cli;
 mod data;
 mod hostile;
 mod house;
 mod http_bad_input;
+mod http_chat;
 mod http_encode;
 mod http_train;
 mod http_vocabs;

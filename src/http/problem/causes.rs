@@ -1,6 +1,7 @@
 //! What each error of the domain means over HTTP. The matches name every variant, so that a new one must be decided.
 
 use super::{Problem, StatusCode, json};
+use crate::chat::{ChatError, MAX_OUTPUT_BYTES};
 use crate::engine::{EncodeError, SpecialError};
 use crate::fetch::FetchError;
 use crate::fetch::hub::{HubError, HubRefError};
@@ -86,6 +87,36 @@ impl Problem {
             EncodeError::Special(_) => unprocessable("unknown_special").at("/allowed_special"),
             EncodeError::Split(_) => unprocessable("split_too_costly"),
             EncodeError::TooLong { limit } => unprocessable("text_too_long").with("limit", *limit),
+        }
+    }
+
+    /// Messages that cannot be rendered: 422.
+    pub fn chat(error: &ChatError) -> Self {
+        let unprocessable = |code| Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, error.to_string());
+        match error {
+            ChatError::NoTemplate => unprocessable("no_chat_template"),
+            ChatError::UnknownTemplate { known } => {
+                unprocessable("unknown_chat_template").at("/chat_template").with("known", json!(known))
+            }
+            ChatError::Raised { .. } => unprocessable("chat_refused").at("/messages"),
+            ChatError::Syntax { line } => unprocessable("bad_chat_template").with("line", *line),
+            ChatError::SourceTooLarge { limit, line, .. } => {
+                unprocessable("bad_chat_template").with("line", *line).with("limit", *limit)
+            }
+            ChatError::Failed { line, .. } => {
+                unprocessable("chat_template_failed").at("/messages").with("line", *line)
+            }
+            ChatError::TooCostly => unprocessable("chat_too_costly").at("/messages"),
+            ChatError::OutputTooLarge => {
+                unprocessable("chat_too_long").at("/messages").with("limit", MAX_OUTPUT_BYTES)
+            }
+            ChatError::NotCountable { pointer, kind } => {
+                unprocessable("not_countable").at(pointer.clone()).with("kind", *kind)
+            }
+            ChatError::Invalid { pointer, reason } => Self::invalid(pointer.clone(), reason.clone()),
+            ChatError::NotContinuable { .. } => {
+                unprocessable("not_continuable").at("/continue_final_message")
+            }
         }
     }
 }
