@@ -308,8 +308,10 @@ pub fn import_files(
                 option: "files",
                 reason: format!("must have {what} beside it: the format has two files"),
             };
-            let vocab = files.find(gpt2::looks_like_vocab).ok_or_else(|| missing("vocab.json (or encoder.json)"))?;
-            let merges = files.find(gpt2::looks_like_merges).ok_or_else(|| missing("merges.txt (or vocab.bpe)"))?;
+            let vocab =
+                files.find(gpt2::looks_like_vocab).ok_or_else(|| missing("vocab.json (or encoder.json)"))?;
+            let merges =
+                files.find(gpt2::looks_like_merges).ok_or_else(|| missing("merges.txt (or vocab.bpe)"))?;
             gpt2::read(vocab, merges, options)?
         }
     };

@@ -139,7 +139,7 @@ impl Form {
         let changes = match tables {
             Tables::Reference => self.changes(text.text()),
             Tables::Current if !text.is_tracked() => {
-                *text = Tracked::made(self.current(text.text()), None);
+                text.set(self.current(text.text()), None);
                 return;
             }
             Tables::Current => self.current_changes(text.text()),
@@ -177,8 +177,10 @@ impl Form {
         let mut starter: Option<usize> = None;
         for (c, change) in changes {
             // A mark is blocked from the starter by one before it that has its class or a higher one.
-            let blocked = || starter.is_some_and(|at| composed.len() > at + 1)
-                && composed.last().is_some_and(|last| class(last.0) >= class(c));
+            let blocked = || {
+                starter.is_some_and(|at| composed.len() > at + 1)
+                    && composed.last().is_some_and(|last| class(last.0) >= class(c))
+            };
             if let Some(at) = starter.filter(|_| !blocked())
                 && let Some(whole) = compose(composed[at].0, c)
             {
@@ -234,7 +236,7 @@ impl Normalizer {
     /// The normalized text; borrowed where nothing changes and that is quick to see.
     ///
     /// # Errors
-    /// A regex that backtracks used up its steps.
+    /// A regex that backtracks used up its steps, or the text grows out of proportion.
     pub fn apply<'t>(&self, text: &'t str) -> Result<Cow<'t, str>, SplitError> {
         let mut tracked = Tracked::new(text, 0, false);
         self.run(&mut tracked)?;
@@ -255,10 +257,10 @@ impl Normalizer {
                 }
             }
             Self::Strip { left, right } => strip(text, *left, *right),
-            Self::Prepend(prefix) => text.prepend(prefix),
+            Self::Prepend(prefix) => text.prepend(prefix)?,
             Self::Replace(find, content) => {
                 let matches = find.matches(text.text())?;
-                text.replace(matches.into_iter(), content);
+                text.replace(matches.into_iter(), content)?;
             }
             Self::Precompiled(charsmap) => {
                 let mut changes: Vec<Change> = Vec::with_capacity(text.text().len());
@@ -270,8 +272,11 @@ impl Normalizer {
                 let mut origins = text.is_tracked().then(Vec::new);
                 let normalized = normalizer.normalize(text.text(), origins.as_mut());
                 let start = text.start() as u32;
-                origins.iter_mut().flatten().for_each(|origin| *origin = (origin.0 + start, origin.1 + start));
-                *text = Tracked::made(normalized, origins);
+                origins
+                    .iter_mut()
+                    .flatten()
+                    .for_each(|origin| *origin = (origin.0 + start, origin.1 + start));
+                text.set(normalized, origins);
             }
             Self::Sequence(steps) => steps.iter().try_for_each(|step| step.run(text))?,
         }
@@ -353,7 +358,11 @@ mod tests {
 
     #[test]
     fn ends_are_stripped_and_letters_lowered() {
-        check(&Normalizer::Strip { left: true, right: true }, "  a b ", &[('a', 2, 3), (' ', 3, 4), ('b', 4, 5)]);
+        check(
+            &Normalizer::Strip { left: true, right: true },
+            "  a b ",
+            &[('a', 2, 3), (' ', 3, 4), ('b', 4, 5)],
+        );
         check(&Normalizer::Lowercase, "İA", &[('i', 0, 2), ('\u{307}', 0, 2), ('a', 2, 3)]);
     }
 
