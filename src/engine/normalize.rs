@@ -196,17 +196,36 @@ impl Form {
     }
 }
 
+/// Behind the name of a form: by the tables of the reference.
+const REFERENCE_SUFFIX: &str = "-unicode9";
+
 impl Normalizer {
     /// The current tables' composition, as Qwen's own code has it.
     pub const NFC: Self = Self::Unicode(Form::Nfc, Tables::Current);
 
-    /// The normalizer of that name: `none`, `nfc`, `nfd`, `nfkc`, `nfkd`.
+    /// The normalizer of that name: `none`, `nfc`, `nfd`, `nfkc`, `nfkd`, and those with `-unicode9` behind for the
+    /// tables of Hugging Face's tokenizers.
     pub fn from_name(name: &str) -> Option<Self> {
+        let (name, tables) = match name.strip_suffix(REFERENCE_SUFFIX) {
+            Some(name) => (name, Tables::Reference),
+            None => (name, Tables::Current),
+        };
         let form = Form::ALL.into_iter().find(|form| form.name() == name);
-        form.map(|form| Self::Unicode(form, Tables::Current)).or((name == "none").then_some(Self::None))
+        let none = (name == "none" && tables == Tables::Current).then_some(Self::None);
+        form.map(|form| Self::Unicode(form, tables)).or(none)
     }
 
-    /// What it is, for people; what [`Normalizer::from_name`] takes where it is one of those.
+    /// The name that [`Normalizer::from_name`] takes, where it has one.
+    pub fn option_name(&self) -> Option<String> {
+        match self {
+            Self::None => Some("none".to_owned()),
+            Self::Unicode(form, Tables::Current) => Some(form.name().to_owned()),
+            Self::Unicode(form, Tables::Reference) => Some(format!("{}{REFERENCE_SUFFIX}", form.name())),
+            _ => None,
+        }
+    }
+
+    /// What it is, for people.
     pub fn name(&self) -> Cow<'static, str> {
         match self {
             Self::None => "none".into(),
@@ -316,9 +335,11 @@ mod tests {
 
     #[test]
     fn names_are_told_and_taken() {
-        for name in ["none", "nfc", "nfd", "nfkc", "nfkd"] {
-            assert_eq!(Normalizer::from_name(name).unwrap().name(), name);
+        for name in ["none", "nfc", "nfd", "nfkc", "nfkd", "nfc-unicode9", "nfkd-unicode9"] {
+            assert_eq!(Normalizer::from_name(name).unwrap().option_name().as_deref(), Some(name));
         }
+        assert_eq!(Normalizer::from_name("nfc-unicode9").unwrap().name(), "nfc");
+        assert_eq!(Normalizer::from_name("none-unicode9"), None);
         assert_eq!(Normalizer::from_name("lowercase"), None);
     }
 

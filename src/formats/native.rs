@@ -20,7 +20,7 @@ use super::hf::{
 };
 use crate::engine::{
     Chars, ChatTemplates, Decoder, Merge, Missing, Model, Normalizer, Pattern, PieceKind, Place,
-    Pretokenizer, Rules, Special, Template, TokenId, Tokenizer, TokenizerParts, Trim, Unigram,
+    Pretokenizer, Rules, Special, Tables, Template, TokenId, Tokenizer, TokenizerParts, Trim, Unigram,
     UnigramFlavour, UnigramParts, UnigramPiece, Unknown,
 };
 use serde::{Deserialize, Serialize};
@@ -166,7 +166,10 @@ fn header(tokenizer: &Tokenizer, unreached: bool) -> Header {
     special.sort_by_key(|t| t.id);
     let own = "regexes in their own dialect need no translation";
     let normalizer = match tokenizer.normalizer() {
-        plain if Normalizer::from_name(&plain.name()).as_ref() == Some(plain) => Value::from(plain.name()),
+        // As always; the same forms by other tables are components.
+        Normalizer::None | Normalizer::Unicode(_, Tables::Current) => {
+            Value::from(tokenizer.normalizer().name())
+        }
         other => normalizer_json(other, Dialect::Own).expect(own),
     };
     let pre_tokenizer = match tokenizer.pretokenizer() {
