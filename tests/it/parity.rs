@@ -238,8 +238,10 @@ fn published_vocabularies_equal_their_references() {
         all.extend(differences.into_iter().map(|d| format!("{name}: {d}")));
     }
     println!("{table}");
+    // Where the full set is not, there is the small one.
     let complete = data::shared("SHA256SUMS").is_some();
-    missing.retain(|(_, passed_on)| complete && *passed_on);
+    let small = ["cl100k_base", "gpt2-bpe", "mistral-v1-hf"];
+    missing.retain(|(name, passed_on)| *passed_on && (complete || small.contains(name)));
     assert!(missing.is_empty(), "vocabularies that are not here: {missing:?}");
     assert!(all.is_empty(), "{} differences\n{table}\nfirst: {:#?}", all.len(), &all[..all.len().min(20)]);
 }
