@@ -7,8 +7,10 @@
 
 use super::alphabet::spelt_bytes;
 use super::find::Find;
-use super::{SplitError, TokenId, Tokenizer};
+use super::tracked::growth_limit;
+use super::{PieceKind, SentencePieceDecoder, SplitError, TokenId, Tokenizer};
 use std::borrow::Cow;
+use std::sync::Arc;
 
 /// How tokens become text.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -22,6 +24,8 @@ pub enum Decoder {
     Spaced,
     /// Their strings through steps, and then joined.
     Steps(Vec<DecodeStep>),
+    /// As SentencePiece does it, with what each piece is for, by id.
+    SentencePiece(SentencePieceDecoder, Arc<[PieceKind]>),
 }
 
 /// A step from tokens to text.
@@ -52,6 +56,9 @@ pub enum DecodeStep {
         prepended: bool,
     },
 }
+
+/// Most bytes that the strings of all tokens may have, as the decoder has them.
+const MAX_SURFACE_BYTES: usize = 256 << 20;
 
 /// Why ids cannot be decoded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -99,7 +106,7 @@ impl Surfaces {
         let steps = match decoder {
             Decoder::Steps(steps) => &steps[..],
             Decoder::Spaced => &[],
-            Decoder::Bytes | Decoder::ByteLevel => return Ok(Self::default()),
+            Decoder::Bytes | Decoder::ByteLevel | Decoder::SentencePiece(..) => return Ok(Self::default()),
         };
         let alone = |step: &&DecodeStep| matches!(step, DecodeStep::Strip { .. } | DecodeStep::Replace(..));
         let done = steps.iter().take_while(alone).count();
@@ -110,6 +117,9 @@ impl Surfaces {
                 string = step.alone(string)?;
             }
             surfaces.arena.extend_from_slice(&string);
+            if surfaces.arena.len() > MAX_SURFACE_BYTES {
+                return Err(SplitError::Grows { limit: MAX_SURFACE_BYTES });
+            }
             surfaces.ends.push(surfaces.arena.len() as u32);
         }
         Ok(surfaces)
@@ -132,7 +142,14 @@ impl Tokenizer {
     /// unknown id.
     pub fn token_bytes(&self, id: TokenId) -> Option<Cow<'_, [u8]>> {
         let bytes = self.vocab().bytes(id)?;
-        let Decoder::Steps(steps) = self.decoder() else { return Some(Cow::Borrowed(bytes)) };
+        let steps = match self.decoder() {
+            Decoder::Bytes | Decoder::ByteLevel | Decoder::Spaced => return Some(Cow::Borrowed(bytes)),
+            Decoder::SentencePiece(_, kinds) => {
+                let byte = byte_of(bytes).filter(|_| kinds.get(id as usize) == Some(&PieceKind::Byte));
+                return Some(Cow::Owned(byte.map_or_else(|| spaced(bytes, '\u{2581}'), |byte| vec![byte])));
+            }
+            Decoder::Steps(steps) => steps,
+        };
         let mut surface = Cow::Borrowed(self.surfaces().get(id));
         for step in &steps[self.surfaces().done..] {
             match step {
@@ -177,7 +194,10 @@ impl Tokenizer {
                 self.each(ids, skip_special, |_, bytes| out.extend_from_slice(bytes))?;
                 Ok(out)
             }
-            _ => Ok(self.decode_steps(ids, skip_special, true)?.concat()),
+            Decoder::SentencePiece(decoder, kinds) => {
+                Ok(self.decode_pieces(decoder, kinds, ids, skip_special, true)?.0)
+            }
+            Decoder::Spaced | Decoder::Steps(_) => Ok(self.decode_steps(ids, skip_special, true)?.concat()),
         }
     }
 
@@ -187,6 +207,10 @@ impl Tokenizer {
     /// # Errors
     /// [`DecodeError`] names the first unknown id.
     pub fn decode(&self, ids: &[TokenId], skip_special: bool) -> Result<Decoded, DecodeError> {
+        if let Decoder::SentencePiece(decoder, kinds) = self.decoder() {
+            let (bytes, valid) = self.decode_pieces(decoder, kinds, ids, skip_special, false)?;
+            return Ok(Decoded { text: String::from_utf8_lossy(&bytes).into_owned(), valid });
+        }
         let bytes = self.decode_bytes(ids, skip_special)?;
         let lossy = match String::from_utf8(bytes) {
             Ok(text) => return Ok(Decoded { text, valid: true }),
@@ -215,6 +239,25 @@ impl Tokenizer {
             }
         }
         Ok(())
+    }
+
+    fn decode_pieces(
+        &self,
+        decoder: &SentencePieceDecoder,
+        kinds: &[PieceKind],
+        ids: &[TokenId],
+        skip_special: bool,
+        raw: bool,
+    ) -> Result<(Vec<u8>, bool), DecodeError> {
+        let mut pieces = Vec::with_capacity(ids.len());
+        for (index, &id) in ids.iter().enumerate() {
+            let bytes = self.vocab().bytes(id).ok_or(DecodeError::UnknownId { index, id })?;
+            if !(skip_special && self.is_special(id)) {
+                let kind = kinds.get(id as usize).copied().unwrap_or_default();
+                pieces.push((std::str::from_utf8(bytes).unwrap_or_default(), kind));
+            }
+        }
+        Ok(decoder.decode(pieces, raw))
     }
 
     /// The strings that the steps leave; with `raw` bytes that are no text stay as they are.
@@ -285,11 +328,15 @@ impl DecodeStep {
                 // Bytes that are no text stay: nothing that is looked for is in them.
                 let Ok(text) = std::str::from_utf8(&string) else { return Ok(string) };
                 let matches = find.matches(text)?;
+                let limit = growth_limit(string.len());
                 let mut out = Vec::with_capacity(string.len());
                 let mut at = 0;
                 for found in matches {
                     out.extend_from_slice(&string[at..found.start]);
                     out.extend_from_slice(content.as_bytes());
+                    if out.len() > limit {
+                        return Err(SplitError::Grows { limit });
+                    }
                     at = found.end;
                 }
                 out.extend_from_slice(&string[at..]);

@@ -4,7 +4,7 @@
 //! as a pretoken may be a whole text). The obvious O(n^2) twin is in the tests.
 
 use super::merges::Rank;
-use super::{MergeTable, TokenId};
+use super::{MergeTable, TokenId, UnigramScratch};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -25,6 +25,7 @@ pub struct Scratch {
     pub(super) start: Vec<Start>,
     /// What they were merged into.
     pub(super) merged: Vec<Start>,
+    pub(super) unigram: UnigramScratch,
 }
 
 /// A symbol before or after merging, and the length of what it stands for.
@@ -43,7 +44,8 @@ impl Scratch {
         let held = self.symbols.capacity() * size_of::<Symbol>()
             + self.heap.capacity() * 8
             + self.ids.capacity() * 4
-            + (self.start.capacity() + self.merged.capacity()) * size_of::<Start>();
+            + (self.start.capacity() + self.merged.capacity()) * size_of::<Start>()
+            + self.unigram.memory_bytes();
         if held > KEPT_BYTES {
             *self = Self::default();
         }
@@ -97,10 +99,7 @@ pub fn merge_by(
 }
 
 /// The same for symbols that have a length each: what is left has the length of all that went into it.
-pub(super) fn merge_with_lengths(
-    table: &MergeTable,
-    scratch: &mut Scratch,
-) {
+pub(super) fn merge_with_lengths(table: &MergeTable, scratch: &mut Scratch) {
     let Scratch { symbols, heap: queue, start, merged, .. } = scratch;
     let look_up = &|left, right| table.get(left, right).unwrap_or((NO_MERGE, 0));
     lay_out(look_up, start.iter().map(|start| start.id), symbols);

@@ -157,7 +157,7 @@ impl Tokenizer {
             true => spelt_bytes(pattern).unwrap_or_else(|| pattern.as_bytes().to_vec()),
             false => token.name.as_bytes().to_vec(),
         };
-        let is_byte_level = matches!(parts.model, Model::Bytes { .. });
+        let is_byte_level = parts.model.is_byte_level();
         let spelt = if is_byte_level { spelt_names(&parts.tokens, &specials) } else { HashSet::default() };
         let unspelt = specials.patterns().filter(|(token, _)| !spelt.contains(&token.id));
         let names: Vec<(TokenId, Vec<u8>)> = unspelt.map(|named| (named.0.id, name_bytes(named))).collect();
@@ -290,6 +290,12 @@ impl Tokenizer {
         &self.chat
     }
 
+    /// The same with other chat templates.
+    #[must_use]
+    pub fn with_chat(self, chat: ChatTemplates) -> Self {
+        Self { chat, ..self }
+    }
+
     /// One more than the highest id.
     pub fn vocab_size(&self) -> usize {
         self.vocab.id_bound()
@@ -309,6 +315,10 @@ impl Tokenizer {
             + self.specials.memory_bytes()
             + self.special_ids.capacity()
             + self.surfaces.memory_bytes()
+            + match &self.model {
+                Model::Unigram(unigram) => unigram.memory_bytes(),
+                Model::Bytes { .. } | Model::Chars(_) => 0,
+            }
     }
 
     pub(super) fn running(&self) -> Running<'_> {
@@ -340,14 +350,12 @@ fn joining(model: &Model, bound: usize) -> HashMap<char, TokenId, FixedState> {
 }
 
 fn check_ids(vocab: &Vocab, model: &Model, template: &Template) -> Result<(), TokenizerError> {
-    let unknown = match model {
-        Model::Bytes { missing: Some(super::Missing::Unknown(unknown)) } => Some(unknown.id),
-        Model::Bytes { .. } => None,
-        Model::Chars(chars) => chars.unknown.map(|unknown| unknown.id),
-    };
-    let bytes = match model {
-        Model::Chars(chars) => chars.bytes.as_deref(),
-        Model::Bytes { .. } => None,
+    let (unknown, bytes) = match model {
+        Model::Bytes { missing: Some(super::Missing::Unknown(unknown)) } => (Some(unknown.id), None),
+        Model::Bytes { .. } => (None, None),
+        Model::Chars(chars) => (chars.unknown.map(|unknown| unknown.id), chars.bytes.as_deref()),
+        // All of its pieces are tokens if the last one is.
+        Model::Unigram(unigram) => (unigram.len().checked_sub(1).map(|last| last as TokenId), None),
     };
     let ids = template.before.iter().chain(&template.after).copied().chain(unknown);
     let ids = ids.chain(bytes.into_iter().flatten().flatten().copied());

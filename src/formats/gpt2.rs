@@ -7,7 +7,7 @@
 use super::hf::{At, parse_json};
 use super::{FormatError, ImportOptions};
 use crate::engine::{
-    Decoder, Family, Merge, Model, Normalizer, Pattern, Special, TokenId, Tokenizer, TokenizerError, TokenizerParts,
+    Decoder, Family, Merge, Normalizer, Pattern, Special, TokenId, Tokenizer, TokenizerError, TokenizerParts,
     spell, spelt_bytes,
 };
 use serde_json::{Map, Value};
@@ -123,8 +123,9 @@ fn parse_merges(bytes: &[u8], ids: &HashMap<Cow<'_, str>, TokenId>) -> Result<Ve
 /// # Errors
 /// [`FormatError::Inexpressible`] names what the format lacks.
 pub fn write(tokenizer: &Tokenizer) -> Result<(Vec<u8>, Vec<u8>), FormatError> {
-    let inexpressible = |reason: &str| FormatError::Inexpressible { format: "gpt2", reason: reason.to_owned() };
-    if *tokenizer.model() != (Model::Bytes { missing: None }) {
+    let inexpressible =
+        |reason: &str| FormatError::Inexpressible { format: "gpt2", reason: reason.to_owned() };
+    if !tokenizer.model().is_all_bytes() {
         return Err(inexpressible("it is not byte-level"));
     }
     if tokenizer.pretokenizer().pattern().is_none() {
@@ -140,7 +141,11 @@ pub fn write(tokenizer: &Tokenizer) -> Result<(Vec<u8>, Vec<u8>), FormatError> {
         let spelt = vocab.id(bytes) == Some(id);
         names[id as usize] = if spelt { spell(bytes) } else { String::from_utf8_lossy(bytes).into_owned() };
     }
-    tokenizer.specials().list().iter().for_each(|special| names[special.id as usize].clone_from(&special.name));
+    tokenizer
+        .specials()
+        .list()
+        .iter()
+        .for_each(|special| names[special.id as usize].clone_from(&special.name));
     let mut ids = Map::new();
     for (id, _) in vocab.iter() {
         if ids.insert(names[id as usize].clone(), Value::from(id)).is_some() {

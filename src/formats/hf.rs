@@ -15,18 +15,21 @@ mod write;
 pub(super) use components::{
     Dialect, decoder, decoder_json, normalizer, normalizer_json, pretokenizer, pretokenizer_json,
 };
+pub(super) use config::{around, chat_templates};
 pub(super) use file::parse as parse_json;
 pub(super) use json::At;
 pub use write::{write, write_config};
 
 use super::FormatError;
 use crate::engine::{
-    ByteTokens, Chars, Merge, Missing, Model, Place, Pretokenizer, Rules, Special, Template, TokenId,
-    Tokenizer, TokenizerError, TokenizerParts, Unknown, VocabError, spelt_bytes,
+    ByteTokens, Chars, ChatTemplates, Decoder, Merge, Missing, Model, Normalizer, PieceKind, Place,
+    Pretokenizer, Rules, Special, Template, TokenId, Tokenizer, TokenizerError, TokenizerParts, Unigram,
+    UnigramError, UnigramFlavour, UnigramParts, UnigramPiece, Unknown, VocabError, spelt_bytes,
 };
 use file::{AddedToken, File, ModelFile, VocabFile, escaped};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
+use std::borrow::Cow;
 
 /// The companions of a `tokenizer.json`.
 #[derive(Debug, Clone, Copy, Default)]
@@ -37,15 +40,24 @@ pub struct Companions<'f> {
     pub template: Option<&'f [u8]>,
 }
 
-/// Whether a file begins like a `tokenizer.json` or like another JSON object.
+/// Whether a file is a `tokenizer.json`: an object with one of the members that only those have, of the right kind. (A
+/// list of tokens and ids may have tokens of these names.)
 pub fn looks_like(bytes: &[u8]) -> bool {
-    // All of these stand at the top of the file; the model, which may be large, comes last.
+    // The others stand before the model, which may be large.
     let head = &bytes[..bytes.len().min(1 << 16)];
     let is_object = head.trim_ascii_start().starts_with(b"{");
-    let has = |name: &[u8]| memchr::memmem::find(head, name).is_some();
     is_object
-        && (has(b"\"added_tokens\"") || has(b"\"pre_tokenizer\"") || has(b"\"truncation\"") && has(b"\"padding\""))
-        || is_object && has(b"\"model\"") && memchr::memmem::find(bytes, b"\"vocab\"").is_some()
+        && (has_member(head, b"\"added_tokens\"", b"[")
+            || has_member(head, b"\"pre_tokenizer\"", b"{n")
+            || has_member(bytes, b"\"model\"", b"{"))
+}
+
+/// Whether a member of that quoted name is there whose value begins with one of these bytes.
+fn has_member(json: &[u8], name: &[u8], begins: &[u8]) -> bool {
+    memchr::memmem::find_iter(json, name).any(|at| {
+        let value = json[at + name.len()..].trim_ascii_start().strip_prefix(b":").map(<[u8]>::trim_ascii_start);
+        value.and_then(<[u8]>::first).is_some_and(|first| begins.contains(first))
+    })
 }
 
 /// Reads a file.
@@ -72,12 +84,16 @@ pub fn read(bytes: &[u8], companions: Companions<'_>) -> Result<Tokenizer, Forma
     let decoder_value = at(&file.decoder);
     let decoder_at = decoder_value.as_ref().map(|value| At::new(value, "/decoder"));
     let decoder = decoder(decoder_at.as_ref(), is_byte_level, Dialect::Onig)?;
-    let chat = config::chat_templates(companions)?;
+    let chat = chat_templates(companions)?;
 
-    check_model(&file.model)?;
-    let VocabFile::Ids(vocab) = &file.model.vocab else {
-        return fail("/model/vocab", "must be an object of tokens and ids");
+    let vocab = match &file.model.vocab {
+        VocabFile::Ids(vocab) => vocab,
+        VocabFile::Scores(pieces) => {
+            let read = Around { normalizer, pretokenizer, template, decoder, chat };
+            return unigram(&file, pieces, read);
+        }
     };
+    check_model(&file.model)?;
     let ids = ids(vocab)?;
     let specials = specials(&file.added_tokens, &ids)?;
     let (tokens, unreached) = tokens(vocab, is_byte_level)?;
@@ -93,7 +109,7 @@ pub fn read(bytes: &[u8], companions: Companions<'_>) -> Result<Tokenizer, Forma
         Model::Chars(Chars { bytes, unknown, rules: Rules::HuggingFace })
     };
     let model = if is_byte_level && has_all_bytes(&tokens) { Model::Bytes { missing: None } } else { model };
-    if is_byte_level && file.model.byte_fallback && model != (Model::Bytes { missing: None }) {
+    if is_byte_level && file.model.byte_fallback && !model.is_all_bytes() {
         return fail("/model/byte_fallback", "is not supported where ByteLevel lacks some of the 256 bytes");
     }
     let parts = TokenizerParts {
@@ -111,6 +127,65 @@ pub fn read(bytes: &[u8], companions: Companions<'_>) -> Result<Tokenizer, Forma
         chat,
     };
     Tokenizer::new(parts).map_err(|error| placed(error, vocab))
+}
+
+/// What is around the model of a file.
+struct Around {
+    normalizer: Normalizer,
+    pretokenizer: Pretokenizer,
+    template: Template,
+    decoder: Decoder,
+    chat: ChatTemplates,
+}
+
+/// A file whose model is of pieces with scores.
+fn unigram(
+    file: &File<'_>,
+    pieces: &[(Cow<'_, str>, f64)],
+    around: Around,
+) -> Result<Tokenizer, FormatError> {
+    match file.model.kind.as_deref() {
+        Some("Unigram") | None => {}
+        Some(_) => return fail("/model/vocab", "must be an object of tokens and ids"),
+    }
+    if around.pretokenizer.is_byte_level() {
+        return fail("/pre_tokenizer", "ByteLevel before a Unigram model is not supported");
+    }
+    let parts = UnigramParts {
+        pieces: pieces
+            .iter()
+            .map(|(text, score)| UnigramPiece { text, score: *score, kind: PieceKind::Normal })
+            .collect(),
+        unk: file.model.unk_id,
+        byte_fallback: file.model.byte_fallback,
+        flavour: UnigramFlavour::HuggingFace,
+    };
+    let model = Unigram::new(&parts).or_else(|error| {
+        let pointer = match &error {
+            UnigramError::Empty { id } | UnigramError::Score { id } | UnigramError::Duplicate { id, .. } => {
+                format!("/model/vocab/{id}")
+            }
+            UnigramError::NoUnknown | UnigramError::Unknown { .. } => "/model/unk_id".to_owned(),
+            _ => "/model/vocab".to_owned(),
+        };
+        fail(pointer, error.to_string())
+    })?;
+    let ids: Ids<'_> = pieces.iter().zip(0..).map(|((text, _), id)| (&**text, id)).collect();
+    let parts = TokenizerParts {
+        tokens: pieces.iter().zip(0..).map(|((text, _), id)| (id, text.as_bytes().to_vec())).collect(),
+        unreached: Vec::new(),
+        merges: Vec::new(),
+        ranks: None,
+        specials: specials(&file.added_tokens, &ids)?,
+        pretokenizer: around.pretokenizer,
+        normalizer: around.normalizer,
+        model: Model::Unigram(Box::new(model)),
+        whole_pretokens: false,
+        template: around.template,
+        decoder: around.decoder,
+        chat: around.chat,
+    };
+    Tokenizer::new(parts).map_err(|error| placed(error, &[]))
 }
 
 fn fail<T>(pointer: impl Into<String>, reason: impl Into<String>) -> Result<T, FormatError> {
@@ -143,7 +218,7 @@ fn check_model(model: &ModelFile<'_>) -> Result<(), FormatError> {
 
 type Ids<'f> = HashMap<&'f str, TokenId, FixedState>;
 
-fn ids<'f>(vocab: &'f [(std::borrow::Cow<'f, str>, TokenId)]) -> Result<Ids<'f>, FormatError> {
+fn ids<'f>(vocab: &'f [(Cow<'f, str>, TokenId)]) -> Result<Ids<'f>, FormatError> {
     let mut ids = Ids::with_capacity_and_hasher(vocab.len(), FixedState::default());
     for (token, id) in vocab {
         if ids.insert(token, *id).is_some() {
@@ -179,7 +254,9 @@ fn specials(added: &[AddedToken<'_>], ids: &Ids<'_>) -> Result<Vec<Special>, For
                 seen.insert(&*token.content, first);
                 continue;
             }
-            Some(_) => return fail(format!("/added_tokens/{index}"), "has the content of another added token"),
+            Some(_) => {
+                return fail(format!("/added_tokens/{index}"), "has the content of another added token");
+            }
             None => {}
         }
         seen.insert(&*token.content, specials.len());
@@ -193,7 +270,7 @@ type Tokens = Vec<(TokenId, Vec<u8>)>;
 
 /// The tokens that texts lead to, and those that none does: in a byte-level model those that are not all letters of
 /// the byte alphabet.
-fn tokens(vocab: &[(std::borrow::Cow<'_, str>, TokenId)], is_byte_level: bool) -> Result<(Tokens, Tokens), FormatError> {
+fn tokens(vocab: &[(Cow<'_, str>, TokenId)], is_byte_level: bool) -> Result<(Tokens, Tokens), FormatError> {
     let (mut tokens, mut unreached) = (Vec::with_capacity(vocab.len()), Vec::new());
     for (token, id) in vocab {
         if token.is_empty() {
@@ -210,7 +287,10 @@ fn tokens(vocab: &[(std::borrow::Cow<'_, str>, TokenId)], is_byte_level: bool) -
 
 fn has_all_bytes(tokens: &Tokens) -> bool {
     let mut seen = [false; 256];
-    tokens.iter().filter(|(_, bytes)| bytes.len() == 1).for_each(|(_, bytes)| seen[usize::from(bytes[0])] = true);
+    tokens
+        .iter()
+        .filter(|(_, bytes)| bytes.len() == 1)
+        .for_each(|(_, bytes)| seen[usize::from(bytes[0])] = true);
     seen.iter().all(|&seen| seen)
 }
 
@@ -244,7 +324,7 @@ fn merges(model: &ModelFile<'_>, ids: &Ids<'_>) -> Result<Vec<Merge>, FormatErro
 }
 
 /// Tells an error by the place of the token at fault, where one is.
-fn placed(error: TokenizerError, vocab: &[(std::borrow::Cow<'_, str>, TokenId)]) -> FormatError {
+fn placed(error: TokenizerError, vocab: &[(Cow<'_, str>, TokenId)]) -> FormatError {
     let id = match &error {
         TokenizerError::Vocab(
             VocabError::IdTooLarge { id, .. }
@@ -256,12 +336,29 @@ fn placed(error: TokenizerError, vocab: &[(std::borrow::Cow<'_, str>, TokenId)])
     };
     let token = id.and_then(|id| vocab.iter().rev().find(|(_, other)| *other == id));
     match (&error, token) {
-        (_, Some((token, _))) => {
-            FormatError::Json { pointer: format!("/model/vocab/{}", escaped(token)), reason: error.to_string() }
-        }
+        (_, Some((token, _))) => FormatError::Json {
+            pointer: format!("/model/vocab/{}", escaped(token)),
+            reason: error.to_string(),
+        },
         (TokenizerError::BadMerge { index, .. }, None) => {
             FormatError::Json { pointer: format!("/model/merges/{index}"), reason: error.to_string() }
         }
         (_, None) => FormatError::Tokenizer(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_told_by_their_members() {
+        let check = |text: &str, expect| assert_eq!(looks_like(text.as_bytes()), expect, "{text}");
+        check(r#"{"version": "1.0", "added_tokens": []}"#, true);
+        check(r#"{ "pre_tokenizer" : null, "x": 1}"#, true);
+        check(r#"{"model": {"type": "BPE"}}"#, true);
+        check(r#"{"!": 0, "model": 7, "added_tokens": 8, "pre_tokenizer": 9}"#, false);
+        check(r#"{"chat_template": "...", "model_max_length": 5}"#, false);
+        check("[1]", false);
     }
 }
