@@ -103,7 +103,11 @@ impl Surfaces {
         bound: usize,
         string: impl Fn(TokenId) -> Option<String>,
     ) -> Result<Self, SplitError> {
-        let Decoder::Steps(steps) = decoder else { return Ok(Self::default()) };
+        let steps = match decoder {
+            Decoder::Steps(steps) => &steps[..],
+            Decoder::Spaced => &[],
+            Decoder::Bytes | Decoder::ByteLevel | Decoder::SentencePiece(..) => return Ok(Self::default()),
+        };
         let alone = |step: &&DecodeStep| matches!(step, DecodeStep::Strip { .. } | DecodeStep::Replace(..));
         let done = steps.iter().take_while(alone).count();
         let mut surfaces = Self { arena: Vec::new(), ends: Vec::with_capacity(bound), done };
@@ -172,7 +176,8 @@ impl Tokenizer {
         for (index, &id) in ids.iter().enumerate() {
             let bytes = self.vocab().bytes(id).ok_or(DecodeError::UnknownId { index, id })?;
             if !(skip_special && self.is_special(id)) {
-                total += bytes.len() as u64;
+                // A space may come between.
+                total += bytes.len().max(self.surfaces().get(id).len() + 1) as u64;
             }
         }
         Ok(total)
@@ -264,11 +269,11 @@ impl Tokenizer {
     ) -> Result<Vec<Vec<u8>>, DecodeError> {
         let Decoder::Steps(steps) = self.decoder() else {
             let mut strings = Vec::with_capacity(ids.len() * 2);
-            self.each(ids, skip_special, |_, bytes| {
+            self.each(ids, skip_special, |id, _| {
                 if !strings.is_empty() {
                     strings.push(b" ".to_vec());
                 }
-                strings.push(bytes.to_vec());
+                strings.push(self.surfaces().get(id).to_vec());
             })?;
             return Ok(strings);
         };
@@ -354,10 +359,11 @@ impl DecodeStep {
             Self::ByteFallback => {
                 let (mut out, mut run) = (Vec::with_capacity(strings.len()), Vec::new());
                 let end = |run: &mut Vec<u8>, out: &mut Vec<Vec<u8>>| {
-                    if !run.is_empty() {
-                        let mut text = Vec::new();
-                        end_run(run, raw, &mut text);
-                        out.push(text);
+                    if raw || std::str::from_utf8(run).is_ok() {
+                        out.extend((!run.is_empty()).then(|| std::mem::take(run)));
+                    } else {
+                        // Bytes that are no text are a string each: what comes next looks at them one by one.
+                        out.extend(run.drain(..).map(|_| "\u{fffd}".into()));
                     }
                 };
                 for string in strings {
@@ -410,11 +416,25 @@ fn unspelt(string: Vec<u8>) -> Vec<u8> {
 }
 
 fn spaced(string: &[u8], mark: char) -> Vec<u8> {
-    String::from_utf8_lossy(string).replace(mark, " ").into_bytes()
+    replaced(string, mark, b" ")
 }
 
 fn without(string: &[u8], mark: char) -> Vec<u8> {
-    String::from_utf8_lossy(string).replace(mark, "").into_bytes()
+    replaced(string, mark, b"")
+}
+
+/// Bytes that are no text stay as they are.
+fn replaced(string: &[u8], mark: char, content: &[u8]) -> Vec<u8> {
+    let mut buffer = [0; 4];
+    let mark = mark.encode_utf8(&mut buffer).as_bytes();
+    let (mut out, mut at) = (Vec::with_capacity(string.len()), 0);
+    for found in memchr::memmem::find_iter(string, mark) {
+        out.extend_from_slice(&string[at..found]);
+        out.extend_from_slice(content);
+        at = found + mark.len();
+    }
+    out.extend_from_slice(&string[at..]);
+    out
 }
 
 /// Decodes ids one by one into text, holding back a character until all of its bytes have come.

@@ -282,6 +282,9 @@ impl Tokenizer {
             Model::Bytes { missing } => *missing,
         };
         let mut at = 0;
+        if missing == Some(Missing::LeftOut) {
+            return self.each_token_slipping(pretoken, scratch, take);
+        }
         if !pretoken.spelt {
             let mut in_order = |id, len| {
                 take(id, at..at + len);
@@ -308,6 +311,51 @@ impl Tokenizer {
         });
     }
 
+    /// The same where bytes that are no token are left out. In the reference the tokens behind them then stand where they
+    /// would if those bytes were not there, counted in bytes of the letters that stand for bytes.
+    fn each_token_slipping(
+        &self,
+        pretoken: &Pretoken<'_>,
+        scratch: &mut Scratch,
+        take: &mut dyn FnMut(TokenId, Range<usize>),
+    ) {
+        let text = pretoken.text.text();
+        let width = |byte: &u8| super::byte_char(*byte).len_utf8();
+        // Of each byte of a letter the byte that it stands for, by position.
+        let mut stands_for = Vec::new();
+        let bytes: Cow<'_, [u8]> = match pretoken.spelt {
+            true => text.chars().filter_map(super::char_byte).collect(),
+            false => {
+                let letters = text.bytes().enumerate();
+                stands_for.extend(letters.flat_map(|(i, byte)| std::iter::repeat_n(i, width(&byte))));
+                text.as_bytes().into()
+            }
+        };
+        let mut at = 0;
+        self.running().gappy_bytes(&bytes, Missing::LeftOut, scratch, |id, _| {
+            let end = at + self.vocab().bytes(id).map_or(0, |bytes| bytes.iter().map(width).sum());
+            let (first, last) = (stands_for.get(at), stands_for.get(end.saturating_sub(1)));
+            match (first, last) {
+                (Some(&first), Some(&last)) => take(id, first..last + 1),
+                _ => take(id, at..end.min(text.len())),
+            }
+            at = end;
+        });
+    }
+
+    /// Spaces at the ends of a token of the model: of its string, so that in bytes only the letter for a space is one.
+    fn spaces_of_token(&self, id: TokenId) -> Spaces {
+        let bytes = self.vocab().bytes(id).unwrap_or_default();
+        if matches!(self.model(), Model::Bytes { .. }) && self.vocab().id(bytes) == Some(id) {
+            let is_space = |byte: &&u8| **byte == b' ';
+            return (
+                bytes.iter().take_while(is_space).count(),
+                bytes.iter().rev().take_while(is_space).count(),
+            );
+        }
+        std::str::from_utf8(bytes).map_or((0, 0), spaces_of)
+    }
+
     fn encode_with_spans(
         &self,
         text: &str,
@@ -332,9 +380,8 @@ impl Tokenizer {
             Ok(self.pretokenizer().for_each(text, &mut |pretoken| {
                 self.each_token(&pretoken, scratch, &mut |id, range| {
                     ids.push(id);
-                    spans.push(pretoken.text.original(range.clone()));
-                    let string = || Cow::from(&pretoken.text.text().as_bytes()[range]);
-                    spaces.extend(trims.then(|| space_bytes_of(&string(), pretoken.spelt)));
+                    spans.push(pretoken.text.original(range));
+                    spaces.extend(trims.then(|| self.spaces_of_token(id)));
                 });
                 over(ids.len(), stop)
             })?)
@@ -462,17 +509,6 @@ impl Tokenizer {
 fn spaces_of(text: &str) -> Spaces {
     let is_space = |c: &char| c.is_whitespace() || *c == super::byte_char(b' ');
     (text.chars().take_while(is_space).count(), text.chars().rev().take_while(is_space).count())
-}
-
-/// The same for a token of the model, which knows spaces as bytes.
-fn space_bytes_of(bytes: &[u8], spelt: bool) -> Spaces {
-    match std::str::from_utf8(bytes) {
-        Ok(text) if spelt => spaces_of(text),
-        _ => {
-            let is_space = |byte: &&u8| **byte == b' ';
-            (bytes.iter().take_while(is_space).count(), bytes.iter().rev().take_while(is_space).count())
-        }
-    }
 }
 
 fn over(tokens: usize, limit: usize) -> ControlFlow<()> {

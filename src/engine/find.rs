@@ -34,7 +34,8 @@ impl Find {
         Regex::new(regex).map(Self::Regex)
     }
 
-    /// All matches in order. Empty ones are among them, but none right behind another match.
+    /// All matches in order. Empty ones are among them, but none right behind another match, and, as in the reference,
+    /// none in an empty text.
     ///
     /// # Errors
     /// The regex backtracks and used up its steps.
@@ -43,6 +44,7 @@ impl Find {
             Self::Literal(literal) => Ok(memchr::memmem::find_iter(text.as_bytes(), literal)
                 .map(|at| at..at + literal.len())
                 .collect()),
+            Self::Regex(_) if text.is_empty() => Ok(Vec::new()),
             Self::Regex(regex) => regex.matches(text),
         }
     }

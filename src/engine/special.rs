@@ -84,6 +84,12 @@ pub enum SpecialError {
         /// The id.
         id: TokenId,
     },
+    /// A token that is looked for in the normalized text, where nothing is left of its name.
+    #[error("nothing is left of the name of token {id} when it is normalized")]
+    NothingLeft {
+        /// The id.
+        id: TokenId,
+    },
     /// So many or so long names that no matcher can be built.
     #[error("the names of the special tokens are too many or too long")]
     TooLarge,
@@ -159,10 +165,15 @@ impl SpecialTokens {
             if by_name.insert(token.name.clone(), position).is_some() {
                 return Err(SpecialError::DuplicateName { id: token.id });
             }
-            patterns.push(match token.place.normalized {
+            let pattern = match token.place.normalized {
                 true => normalizer.name_in_text(&token.name)?,
                 false => token.name.clone(),
-            });
+            };
+            if pattern.is_empty() {
+                // The reference then cuts texts between all characters, where it does not hang.
+                return Err(SpecialError::NothingLeft { id: token.id });
+            }
+            patterns.push(pattern);
         }
         let all = Names::new(&list, &patterns, |_| true)?;
         let added = Names::new(&list, &patterns, |token| !token.special)?;
@@ -228,9 +239,7 @@ impl Names {
         wanted: impl Fn(&Special) -> bool,
     ) -> Result<Self, SpecialError> {
         let automaton = |normalized: bool| {
-            let of_kind = |&i: &usize| {
-                wanted(&list[i]) && list[i].place.normalized == normalized && !patterns[i].is_empty()
-            };
+            let of_kind = |&i: &usize| wanted(&list[i]) && list[i].place.normalized == normalized;
             let index: Vec<usize> = (0..list.len()).filter(of_kind).collect();
             if index.is_empty() {
                 return Ok(None);
@@ -323,7 +332,11 @@ impl<'t> Matcher<'t> {
                 if token.place.rstrip {
                     end = text.len() - text[end..].trim_start().len();
                 }
-                taken = end;
+                taken = taken.max(end);
+                // What the token before has taken whole is none. (The reference panics where it has taken more.)
+                if start >= end {
+                    continue;
+                }
                 return Some(match role {
                     Role::Deny => Found::Denied(start..end),
                     _ => Found::Token(start..end, token.id),
@@ -435,6 +448,15 @@ mod tests {
         check_place(Place { lstrip: true, ..none }, "a \n tok tok", &[(1, 7), (7, 11)]);
         check_place(Place { rstrip: true, ..none }, "tok \u{a0} a", &[(0, 7)]);
         check_place(Place { normalized: true, ..none }, "xtok", &[(1, 4)]);
+    }
+
+    #[test]
+    fn what_the_token_before_took_is_no_token() {
+        let place = Place { lstrip: true, rstrip: true, ..Place::default() };
+        let list = vec![Special { place, ..Special::new("\n", 1, false) }];
+        let tokens = SpecialTokens::new(list, &Normalizer::None).unwrap();
+        let matcher = tokens.matcher(&SpecialPolicy::default()).unwrap();
+        assert_eq!(matcher.find("a \n\n\n b").collect::<Vec<_>>(), [Found::Token(1..6, 1)]);
     }
 
     #[test]

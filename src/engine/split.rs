@@ -231,6 +231,12 @@ impl Pattern {
         Family::ALL.into_iter().find(|family| family.published().regexes == self.regexes())
     }
 
+    /// Whether it has a scanner: it is a family, a variant of its digits, or another spelling of one, and so its matches
+    /// leave nothing between them.
+    pub fn is_scanned(&self) -> bool {
+        matches!(self.inner.engine, Engine::Scanner { .. })
+    }
+
     /// The same with its number rule replaced. Only for patterns with a scanner: a family, a variant of its digits,
     /// or another spelling of one.
     pub fn with_digits(&self, digits: Digits) -> Result<Self, SplitError> {

@@ -10,11 +10,11 @@ use super::merges::DuplicatePair;
 use super::model::{Model, Rules, Running};
 use super::special::SpecialError;
 use super::{
-    ChatTemplates, Decoder, Merge, MergeTable, Normalizer, Pattern, Pretokenizer, Rank, Special,
+    ChatTemplates, DecodeStep, Decoder, Merge, MergeTable, Normalizer, Pattern, Pretokenizer, Rank, Special,
     SpecialTokens, SplitError, Template, TokenId, Vocab, VocabError,
 };
 use foldhash::fast::FixedState;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 /// What a tokenizer is made of.
 #[derive(Debug, Clone)]
@@ -150,19 +150,26 @@ impl Tokenizer {
     /// See [`TokenizerError`].
     pub fn new(parts: TokenizerParts) -> Result<Self, TokenizerError> {
         let specials = SpecialTokens::new(parts.specials, &parts.normalizer)?;
-        // What a special token stands for when it is decoded: its name, which may spell bytes.
+        // What a special token stands for when it is decoded: its name, or, as in the reference, the normalized name, which
+        // may spell bytes.
         let read_names = parts.decoder == Decoder::ByteLevel;
-        let name_bytes = |token: &Special| {
-            let spelt = if read_names { spelt_bytes(&token.name) } else { None };
-            spelt.unwrap_or_else(|| token.name.as_bytes().to_vec())
+        let name_bytes = |(token, pattern): (&Special, &str)| match read_names {
+            true => spelt_bytes(pattern).unwrap_or_else(|| pattern.as_bytes().to_vec()),
+            false => token.name.as_bytes().to_vec(),
         };
-        let names: Vec<(TokenId, Vec<u8>)> =
-            specials.list().iter().map(|token| (token.id, name_bytes(token))).collect();
+        let is_byte_level = parts.model.is_byte_level();
+        let spelt = if is_byte_level { spelt_names(&parts.tokens, &specials) } else { HashSet::default() };
+        let unspelt = specials.patterns().filter(|(token, _)| !spelt.contains(&token.id));
+        let names: Vec<(TokenId, Vec<u8>)> = unspelt.map(|named| (named.0.id, name_bytes(named))).collect();
+        let mut decoder = parts.decoder;
+        if read_names && specials.patterns().any(|(t, pattern)| spelt.contains(&t.id) && t.name != pattern) {
+            // The bytes of an ordinary token when texts are encoded, and others when it is decoded.
+            decoder = Decoder::Steps(vec![DecodeStep::ByteLevel]);
+        }
         let vocab = Vocab::new(
             parts.tokens.iter().map(|(id, bytes)| (*id, bytes.as_slice())),
             parts.unreached.iter().chain(&names).map(|(id, bytes)| (*id, bytes.as_slice())),
         )?;
-        let is_byte_level = parts.model.is_byte_level();
         if is_byte_level != parts.pretokenizer.is_byte_level() {
             return Err(TokenizerError::Alphabet);
         }
@@ -191,9 +198,11 @@ impl Tokenizer {
 
         let patterns: HashMap<TokenId, &str> =
             specials.patterns().map(|(t, pattern)| (t.id, pattern)).collect();
-        let surfaces = Surfaces::new(&parts.decoder, vocab.id_bound(), |id| match patterns.get(&id) {
+        let surfaces = Surfaces::new(&decoder, vocab.id_bound(), |id| match patterns.get(&id) {
             Some(pattern) => Some((*pattern).to_owned()),
-            None if is_byte_level => vocab.bytes(id).map(spell),
+            None if is_byte_level && vocab.bytes(id).and_then(|bytes| vocab.id(bytes)) == Some(id) => {
+                vocab.bytes(id).map(spell)
+            }
             None => vocab.bytes(id).map(|bytes| String::from_utf8_lossy(bytes).into_owned()),
         })?;
         drop(patterns);
@@ -210,7 +219,7 @@ impl Tokenizer {
             joining,
             whole_pretokens: parts.whole_pretokens,
             template: parts.template,
-            decoder: parts.decoder,
+            decoder,
             surfaces,
             chat: parts.chat,
             specials,
@@ -321,6 +330,16 @@ impl Tokenizer {
             joining: &self.joining,
         }
     }
+}
+
+/// The special tokens that are ordinary ones as well, by the letters that stand for their bytes. What they stand for is
+/// then those bytes.
+fn spelt_names(tokens: &[(TokenId, Vec<u8>)], specials: &SpecialTokens) -> HashSet<TokenId, FixedState> {
+    let names: HashMap<TokenId, &str, FixedState> =
+        specials.list().iter().map(|t| (t.id, t.name.as_str())).collect();
+    let is_spelt =
+        |(id, bytes): &&(TokenId, Vec<u8>)| names.get(id).is_some_and(|name| spell(bytes) == *name);
+    tokens.iter().filter(is_spelt).map(|(id, _)| *id).collect()
 }
 
 /// The ids of characters that merge without being tokens.

@@ -47,7 +47,7 @@ struct Header {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     chat_tokens: BTreeMap<String, String>,
     /// In the place of `split`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "given")]
     pre_tokenizer: Option<Value>,
     /// What is not a merge of bytes, all of which are tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -63,6 +63,11 @@ struct Header {
     /// Behind those: the rank of each merge.
     #[serde(default, skip_serializing_if = "is_false")]
     ranks: bool,
+}
+
+/// A member that is there, be it null: without steps a pre-tokenizer is written so.
+fn given<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(value).map(Some)
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -11,6 +11,7 @@ use crate::engine::{
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
 use std::collections::HashMap;
 
 /// Longest token taken, in bytes. The longest of the published files has 128.
@@ -24,8 +25,8 @@ struct Published {
     specials: fn() -> Vec<(String, TokenId)>,
 }
 
-/// Facts as in the tiktoken package (and, for Qwen, the model's own code).
-const PUBLISHED: [Published; 5] = [
+/// Facts as in the tiktoken package (and, for Qwen and Llama 3, the models' own code).
+const PUBLISHED: [Published; 6] = [
     Published {
         sha256: "sha256:223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7",
         split: "cl100k",
@@ -61,6 +62,29 @@ const PUBLISHED: [Published; 5] = [
         specials: || {
             let chat = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"].into_iter().map(str::to_owned);
             chat.chain((0..205).map(|n| format!("<|extra_{n}|>"))).zip(151_643..).collect()
+        },
+    },
+    Published {
+        sha256: "sha256:82e9d31979e92ab929cd544440f129d9ecd797b69e327f80f17e1c50d5551b55",
+        split: "llama3",
+        normalizer: Normalizer::None,
+        specials: || {
+            let named = [
+                "<|begin_of_text|>",
+                "<|end_of_text|>",
+                "<|reserved_special_token_0|>",
+                "<|reserved_special_token_1|>",
+                "<|finetune_right_pad_id|>",
+                "<|step_id|>",
+                "<|start_header_id|>",
+                "<|end_header_id|>",
+                "<|eom_id|>",
+                "<|eot_id|>",
+                "<|python_tag|>",
+                "<|image|>",
+            ];
+            let reserved = (2..246).map(|n| format!("<|reserved_special_token_{n}|>"));
+            named.into_iter().map(str::to_owned).chain(reserved).zip(128_000..).collect()
         },
     },
 ];
@@ -149,6 +173,73 @@ pub fn write(tokenizer: &Tokenizer) -> Result<Vec<u8>, FormatError> {
         out.extend_from_slice(format!(" {id}\n").as_bytes());
     }
     Ok(out)
+}
+
+/// A Python module that loads the file of that name, which [`write`] made, from beside it, for tiktoken: the file says
+/// neither split nor special tokens, so the module does. It has the vocabulary as `encoding`, and where a normalizer goes
+/// before the split also `encode`, as tiktoken has none.
+///
+/// # Errors
+/// [`FormatError::Inexpressible`] where tiktoken has no counterpart: several patterns in sequence, added tokens.
+pub fn python(tokenizer: &Tokenizer, file_name: &str) -> Result<String, FormatError> {
+    let options = super::sidecar(tokenizer)?;
+    let pattern = tokenizer.pretokenizer().pattern().cloned().unwrap_or_default();
+    let split = match pattern.regexes() {
+        [] => "(?s:.+)".to_owned(),
+        [regex] if pattern.is_scanned() => regex.clone(),
+        // What stands between two matches is a piece here, and nothing there.
+        [regex] => format!("(?:{regex})|(?s:.)+?(?=(?:{regex})|\\z)"),
+        _ => {
+            let reason = "its split is a sequence of patterns, and tiktoken has one".to_owned();
+            return Err(FormatError::Inexpressible { format: "tiktoken", reason });
+        }
+    };
+    let stem = file_name.rsplit_once('.').map_or(file_name, |(stem, _)| stem);
+    let specials = |(name, id): (&String, &TokenId)| format!("        {}: {id},\n", python_string(name));
+    let specials: String = options.special.iter().map(specials).collect();
+    let form = tokenizer.normalizer().name();
+    let (import, encode) = match tokenizer.normalizer() {
+        Normalizer::None => ("", String::new()),
+        _ => (
+            "import unicodedata\n",
+            format!(
+                "\n\ndef encode(text, **options):\n    \"\"\"Encodes a text in the form that the vocabulary is made for.\"\"\"\n    \
+                 return encoding.encode(unicodedata.normalize({}, text), **options)\n",
+                python_string(&form.to_uppercase())
+            ),
+        ),
+    };
+    // Not tiktoken's own loader: it goes on giving what it has once read under a path.
+    Ok(format!(
+        r#"import base64
+import pathlib
+{import}
+import tiktoken
+
+with open(pathlib.Path(__file__).with_name({file}), "rb") as file:
+    ranks = {{base64.b64decode(token): int(rank) for token, rank in map(bytes.split, file)}}
+
+encoding = tiktoken.Encoding(
+    name={name},
+    pat_str={split},
+    mergeable_ranks=ranks,
+    special_tokens={{
+{specials}    }},
+)
+{encode}"#,
+        file = python_string(file_name),
+        name = python_string(stem),
+        split = python_string(&split),
+    ))
+}
+
+/// A string as Python reads it, which is how JSON has it; without escapes where it is plain but for backslashes.
+fn python_string(text: &str) -> String {
+    let raw = text.contains('\\')
+        && !text.ends_with(['\\', '"'])
+        && !text.contains("\"\"\"")
+        && !text.contains(char::is_control);
+    if raw { format!("r\"\"\"{text}\"\"\"") } else { Value::from(text).to_string() }
 }
 
 /// The merges that ranks imply: for each token the one pair of tokens, if any, that byte pair encoding of the token's

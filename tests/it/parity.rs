@@ -22,7 +22,7 @@ enum Reference {
 type Published = (&'static str, &'static [&'static str], Reference, bool);
 
 #[rustfmt::skip]
-const PUBLISHED: [Published; 19] = [
+const PUBLISHED: [Published; 20] = [
     ("cl100k_base", &["cl100k_base.tiktoken"], Reference::Tiktoken, true),
     ("o200k_base", &["o200k_base.tiktoken"], Reference::Tiktoken, true),
     ("r50k_base", &["r50k_base.tiktoken"], Reference::Tiktoken, true),
@@ -41,6 +41,7 @@ const PUBLISHED: [Published; 19] = [
     ("mistral-v3", &["mistral-v3.tokenizer.model"], Reference::SentencePiece, true),
     ("llama2", &["llama2.tokenizer.json"], Reference::Tokenizers, false),
     ("llama3", &["llama3.tokenizer.json", "llama3.tokenizer_config.json"], Reference::Tokenizers, false),
+    ("llama3-tiktoken", &["llama3.tokenizer.model"], Reference::Tiktoken, false),
     ("gemma3", &["gemma3.tokenizer.json", "gemma3.tokenizer_config.json"], Reference::Tokenizers, false),
 ];
 

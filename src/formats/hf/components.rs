@@ -325,37 +325,61 @@ pub(in crate::formats) fn template(at: &At<'_>) -> Result<Template, FormatError>
     let mut steps = Vec::new();
     flatten(at, "processors", 0, &mut steps)?;
     let mut template = Template::default();
+    // What the reference keeps apart until the end: the text (nothing, among ids) with what is around it already, and the
+    // tokens of a template, one part each. Later steps go around every part.
+    let mut parts: Vec<Vec<Option<u32>>> = vec![vec![None]];
     for step in &steps {
         match step.kind()? {
             "ByteLevel" => {
                 if step.want("trim_offsets")?.bool()? {
-                    template.trims.push(Trim { prefix_space: step.want("add_prefix_space")?.bool()? });
+                    template.trims.push(trim(step, step.want("add_prefix_space")?.bool()?, &parts)?);
                 }
             }
             "TemplateProcessing" => {
+                let Ok([text]) = <[_; 1]>::try_from(std::mem::take(&mut parts)) else {
+                    return step.fail("stands behind another one that adds tokens");
+                };
                 let (before, after) = around(step)?;
-                template.before.splice(0..0, before);
-                template.after.extend(after);
+                let apart =
+                    |ids: Vec<Vec<u32>>| ids.into_iter().map(|ids| ids.into_iter().map(Some).collect());
+                parts = apart(before).chain([text]).chain(apart(after)).collect();
             }
             kind @ ("RobertaProcessing" | "BertProcessing") => {
                 if kind == "RobertaProcessing" && step.flag("trim_offsets", true)? {
-                    template.trims.push(Trim { prefix_space: step.flag("add_prefix_space", true)? });
+                    template.trims.push(trim(step, step.flag("add_prefix_space", true)?, &parts)?);
                 }
                 let id = |name: &str| match step.want(name)?.list()?.nth(1) {
                     Some(id) => id.u32(),
                     None => step.fail(format!("{name} must be a token and its id")),
                 };
-                template.before.insert(0, id("cls")?);
-                template.after.push(id("sep")?);
+                let (cls, sep) = (id("cls")?, id("sep")?);
+                for (i, part) in parts.iter_mut().enumerate() {
+                    if i == 0 || kind == "RobertaProcessing" {
+                        part.insert(0, Some(if i == 0 { cls } else { sep }));
+                    }
+                    part.push(Some(sep));
+                }
             }
             _ => unsupported(step, "the post-processor")?,
         }
     }
+    let mut around = parts.concat().into_iter();
+    template.before = around.by_ref().map_while(|id| id).collect();
+    template.after = around.flatten().collect();
     Ok(template)
 }
 
-/// The ids that a template for a single text has before and after it.
-fn around(at: &At<'_>) -> Result<(Vec<u32>, Vec<u32>), FormatError> {
+/// A trimming of offsets. Where it spares the first token's space, that has to be the text's own first token.
+fn trim(step: &At<'_>, prefix_space: bool, parts: &[Vec<Option<u32>>]) -> Result<Trim, FormatError> {
+    let is_behind = parts.iter().any(|part| part.contains(&None) && part[0].is_some());
+    if prefix_space && is_behind {
+        return step.fail("trims offsets behind one that adds tokens");
+    }
+    Ok(Trim { prefix_space })
+}
+
+/// The ids that a template for a single text has before and after it, token by token.
+fn around(at: &At<'_>) -> Result<(Vec<Vec<u32>>, Vec<Vec<u32>>), FormatError> {
     let (mut before, mut after, mut seen) = (Vec::new(), Vec::new(), false);
     let tokens = at.want("special_tokens")?;
     for piece in at.want("single")?.list()? {
@@ -371,7 +395,7 @@ fn around(at: &At<'_>) -> Result<(Vec<u32>, Vec<u32>), FormatError> {
             return name.fail("is none of the template's special_tokens");
         };
         let ids = token.want("ids")?.list()?.map(|id| id.u32()).collect::<Result<Vec<_>, _>>()?;
-        if seen { &mut after } else { &mut before }.extend(ids);
+        if seen { &mut after } else { &mut before }.push(ids);
     }
     if !seen {
         return at.fail("a template for one text must have that text");

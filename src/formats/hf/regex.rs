@@ -2,13 +2,34 @@
 //! `tokenizer.json` (its Ruby syntax), and that of the `regex` crate, in which they run here.
 //!
 //! What differs and occurs is translated; what differs and does not occur in practice is refused by its name. What
-//! [`to_onig`] writes, [`from_onig`] reads back to what it was.
+//! [`to_onig`] writes, [`from_onig`] reads back to what matches the same.
+//!
+//! Word characters differ in two joiners, which Oniguruma has not among them, and in six superscripts and fractions, which
+//! it has outside of classes only. (All others, and all general categories, are the same: tests/cross/components.py.)
+
+/// `\w` of Oniguruma within a class, and the opposite.
+const WORD_IN_CLASS: &str = r"[\w--[\u{200C}\u{200D}]]";
+const OTHER_IN_CLASS: &str = r"[^[\w--[\u{200C}\u{200D}]]]";
+/// The same outside of classes.
+const WORD: &str = r"[[\w--[\u{200C}\u{200D}]]\u{B2}\u{B3}\u{B9}\u{BC}-\u{BE}]";
+const OTHER: &str = r"[^[\w--[\u{200C}\u{200D}]]\u{B2}\u{B3}\u{B9}\u{BC}-\u{BE}]";
+/// `\w` of the `regex` crate, and the opposite, as Oniguruma reads them.
+const OWN_WORD: &str = r"[\w\u200C\u200D]";
+const OWN_OTHER: &str = r"[^\w\u200C\u200D]";
+
+/// Where a word begins or ends, whatever a word character is; or where neither.
+fn boundary(word: &str, is_one: bool) -> String {
+    let (left, right) = if is_one { ("!", "=") } else { ("=", "!") };
+    format!("(?:(?<={word})(?{left}{word})|(?<!{word})(?{right}{word}))")
+}
 
 /// A reader of a regex that knows escapes and classes.
 struct Walk<'r> {
     chars: std::iter::Peekable<std::str::Chars<'r>>,
     /// How many classes are open.
     depth: usize,
+    /// Of the whole and of each open group, whether case is ignored.
+    folds: Vec<bool>,
     out: String,
 }
 
@@ -32,8 +53,8 @@ impl Walk<'_> {
 /// # Errors
 /// The name of what has no counterpart.
 pub(super) fn from_onig(regex: &str) -> Result<String, String> {
-    let mut walk =
-        Walk { chars: regex.chars().peekable(), depth: 0, out: String::with_capacity(regex.len() + 8) };
+    let out = String::with_capacity(regex.len() + 8);
+    let mut walk = Walk { chars: regex.chars().peekable(), depth: 0, folds: vec![false], out };
     while let Some(c) = walk.chars.next() {
         match c {
             '\\' => escape(&mut walk)?,
@@ -64,7 +85,17 @@ pub(super) fn from_onig(regex: &str) -> Result<String, String> {
             '^' => walk.out.push_str("(?m:^)"),
             '$' => walk.out.push_str("(?m:$)"),
             '{' => interval(&mut walk)?,
-            '(' if walk.take_if('?') => group(&mut walk)?,
+            '(' => {
+                walk.folds.extend(walk.folds.last().copied());
+                walk.out.push('(');
+                if walk.take_if('?') {
+                    group(&mut walk)?;
+                }
+            }
+            ')' => {
+                walk.folds.pop();
+                walk.out.push(')');
+            }
             _ => walk.out.push(c),
         }
     }
@@ -79,15 +110,28 @@ fn escape(walk: &mut Walk<'_>) -> Result<(), String> {
         'H' if walk.depth == 0 => walk.out.push_str("[^0-9A-Fa-f]"),
         'p' | 'P' if walk.take_if('{') => {
             let negated = walk.take_if('^') != (c == 'P');
-            walk.out.push_str(if negated { r"\P{" } else { r"\p{" });
+            let property = if negated { r"\P{" } else { r"\p{" };
+            // Case is never ignored in a property, and always here.
+            match (walk.folds.last(), walk.depth) {
+                (Some(true), 0) => {
+                    let name: String = walk.chars.by_ref().take_while(|&c| c != '}').collect();
+                    walk.out.push_str(&format!("(?-i:{property}{name}}})"));
+                }
+                (Some(true), _) => {
+                    return Err("a property in a class where case is ignored is not supported".to_owned());
+                }
+                _ => walk.out.push_str(property),
+            }
         }
+        'w' => walk.out.push_str(if walk.depth > 0 { WORD_IN_CLASS } else { WORD }),
+        'W' => walk.out.push_str(if walk.depth > 0 { OTHER_IN_CLASS } else { OTHER }),
+        'b' | 'B' if walk.depth == 0 => walk.out.push_str(&boundary(WORD, c == 'b')),
         'u' => {
             let digits: String = walk.chars.by_ref().take(4).collect();
             walk.out.push_str(&format!("\\u{{{digits}}}"));
         }
         'e' if walk.depth == 0 => walk.out.push_str(r"\x1b"),
-        'A' | 'z' | 'b' | 'B' | 'd' | 'D' | 'w' | 'W' | 's' | 'S' | 't' | 'n' | 'r' | 'f' | 'v' | 'a'
-        | 'x' | 'p' | 'P' => {
+        'A' | 'z' | 'd' | 'D' | 's' | 'S' | 't' | 'n' | 'r' | 'f' | 'v' | 'a' | 'x' | 'p' | 'P' => {
             walk.out.push('\\');
             walk.out.push(c);
         }
@@ -134,9 +178,9 @@ fn interval(walk: &mut Walk<'_>) -> Result<(), String> {
     Ok(())
 }
 
-/// What stands behind `(?`.
+/// What stands behind `(?`, of which the bracket is written.
 fn group(walk: &mut Walk<'_>) -> Result<(), String> {
-    walk.out.push_str("(?");
+    walk.out.push('?');
     match walk.chars.next() {
         Some(c @ (':' | '=' | '!' | '>')) => walk.out.push(c),
         Some('<') => match walk.chars.next() {
@@ -148,10 +192,23 @@ fn group(walk: &mut Walk<'_>) -> Result<(), String> {
         },
         Some(c @ ('i' | '-')) => {
             walk.out.push(c);
+            let mut on = c == 'i';
+            let mut folds = on;
             loop {
                 match walk.chars.next() {
-                    Some(c @ ('i' | '-')) => walk.out.push(c),
+                    Some(c @ ('i' | '-')) => {
+                        on = on && c == 'i';
+                        folds = on;
+                        walk.out.push(c);
+                    }
                     Some(c @ (':' | ')')) => {
+                        if c == ')' {
+                            // It holds to the end of the group around it.
+                            walk.folds.pop();
+                        }
+                        if let Some(last) = walk.folds.last_mut() {
+                            *last = folds;
+                        }
                         walk.out.push(c);
                         break;
                     }
@@ -172,9 +229,35 @@ pub(super) fn to_onig(regex: &str) -> Result<String, String> {
     let mut rest = regex;
     let mut out = String::with_capacity(regex.len());
     let mut depth = 0usize;
+    if regex.contains("(?i")
+        && [r"\p{L", r"\P{L", r"\p{U", r"\P{U"].iter().any(|cased| has_cased(regex, cased))
+    {
+        return Err("a property of upper or lower case where case is ignored".to_owned());
+    }
+    let ours = [
+        (WORD.to_owned(), r"\w"),
+        (OTHER.to_owned(), r"\W"),
+        (boundary(WORD, true), r"\b"),
+        (boundary(WORD, false), r"\B"),
+        (WORD_IN_CLASS.to_owned(), r"\w"),
+        (OTHER_IN_CLASS.to_owned(), r"\W"),
+    ];
     while let Some(c) = rest.chars().next() {
+        if let Some((known, theirs)) = ours.iter().find(|(known, _)| rest.starts_with(known)) {
+            out.push_str(theirs);
+            rest = &rest[known.len()..];
+            continue;
+        }
         let mut len = c.len_utf8();
         match c {
+            '\\' if rest[1..].starts_with(['w', 'W']) => {
+                len = 2;
+                out.push_str(if rest[1..].starts_with('w') { OWN_WORD } else { OWN_OTHER });
+            }
+            '\\' if rest[1..].starts_with(['b', 'B']) && depth == 0 => {
+                len = 2;
+                out.push_str(&boundary(OWN_WORD, rest[1..].starts_with('b')));
+            }
             '\\' => {
                 len += rest[1..].chars().next().map_or(0, char::len_utf8);
                 out.push_str(&rest[..len]);
@@ -212,6 +295,15 @@ pub(super) fn to_onig(regex: &str) -> Result<String, String> {
         rest = &rest[len..];
     }
     Ok(out)
+}
+
+/// Whether a regex has a property that begins so and that tells upper from lower case.
+fn has_cased(regex: &str, property: &str) -> bool {
+    let cased = |(at, _): (usize, &str)| {
+        let name = regex[at + 3..].split('}').next().unwrap_or_default();
+        matches!(name, "Lu" | "Ll" | "Lt") || name.contains("case")
+    };
+    regex.match_indices(property).any(cased)
 }
 
 fn is_name_char(c: char) -> bool {
@@ -261,6 +353,32 @@ mod tests {
         check(r"\p{^L}\P{^L}", r"\P{L}\p{L}");
         check(r"\h\u0041", r"[0-9A-Fa-f]\u{0041}");
         check(r"[--~~]", r"[\--\~~]");
+        check(r"\w\W[\w\W]", &format!("{WORD}{OTHER}[{WORD_IN_CLASS}{OTHER_IN_CLASS}]"));
+        check(r"(?i:\p{Lu}(?-i:\p{Lu}))\p{L}(?i)\p{N}", r"(?i:(?-i:\p{Lu})(?-i:\p{Lu}))\p{L}(?i)(?-i:\p{N})");
+    }
+
+    /// What a translated regex matches is what Oniguruma matched, told by tokenizers.
+    #[test]
+    fn word_characters_are_those_of_the_reference() {
+        let found = |regex: &str, text: &str| -> Vec<String> {
+            let ours = from_onig(regex).unwrap();
+            let pattern = crate::engine::Pattern::from_regexes(&[&ours]).unwrap();
+            let mut pieces = Vec::new();
+            pattern
+                .for_each(text, |piece| {
+                    pieces.push(piece.to_owned());
+                    std::ops::ControlFlow::Continue(())
+                })
+                .unwrap();
+            pieces
+        };
+        assert_eq!(found(r"\w+", "a²\u{200d}b"), ["a²", "\u{200d}", "b"]);
+        assert_eq!(found(r"[\w]+", "a²\u{200d}b"), ["a", "²\u{200d}", "b"]);
+        assert_eq!(found(r"\W+", "a²\u{200d}!b"), ["a²", "\u{200d}!", "b"]);
+        assert_eq!(found(r"[^\w]+", "a²\u{200d}!b"), ["a", "²\u{200d}!", "b"]);
+        assert_eq!(found(r"\b", "a²\u{200d}b!"), ["a²", "\u{200d}", "b", "!"]);
+        assert_eq!(found(r"\B", "ab\u{200d}!"), ["a", "b\u{200d}", "!"]);
+        assert_eq!(found(r"(?i:a\p{Lu})", "aBAbAB"), ["aB", "Ab", "AB"]);
     }
 
     #[test]
@@ -268,6 +386,12 @@ mod tests {
         for ours in [r"(?m:^)a(?m:$)", r"\s+\z", r"\Aa{0,3}"] {
             assert_eq!(from_onig(&to_onig(ours).unwrap()).as_deref(), Ok(ours));
         }
+        for onig in [r"\w+|\W", r"[\w-]\b", r"[^\W]\B"] {
+            assert_eq!(to_onig(&from_onig(onig).unwrap()).as_deref(), Ok(onig));
+        }
+        assert_eq!(to_onig(r"\w[\w.]").as_deref(), Ok(r"[\w\u200C\u200D][[\w\u200C\u200D].]"));
+        assert!(to_onig(r"(?i:\p{Lu})").is_err());
+        assert!(to_onig(r"(?i:'s)|\p{L}").is_ok());
         assert_eq!(to_onig("^a$").as_deref(), Ok(r"\Aa\z"));
         assert!(to_onig(r"\p{N}{1,3}+").is_err());
         assert!(to_onig(r"\p{N}+").is_ok());
@@ -276,8 +400,18 @@ mod tests {
 
     #[test]
     fn what_has_no_counterpart_is_refused() {
-        for regex in [r"\Ra", r"\Z", r"(?m:a)", r"(?<n>a)", "[[:alpha:]]", r"a{2,3}+", r"\1", "a{2}?", r"a\"]
-        {
+        for regex in [
+            r"\Ra",
+            r"\Z",
+            r"(?m:a)",
+            r"(?<n>a)",
+            "[[:alpha:]]",
+            r"a{2,3}+",
+            r"\1",
+            "a{2}?",
+            r"a\",
+            r"(?i:[\p{Lu}])",
+        ] {
             assert!(from_onig(regex).is_err(), "{regex}");
         }
     }
