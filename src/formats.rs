@@ -3,6 +3,7 @@
 //! A file is refused, with the place at fault, rather than approximated: what an import accepts is the tokenizer
 //! that the file describes, and what an export writes leads back to the same ids.
 
+pub mod gguf;
 pub mod gpt2;
 pub mod hf;
 pub mod native;
@@ -28,11 +29,13 @@ pub enum Format {
     Gpt2,
     /// Mistral's `tekken.json`.
     Tekken,
+    /// The metadata of a GGUF file, as llama.cpp reads it.
+    Gguf,
 }
 
 impl Format {
     /// All formats.
-    pub const ALL: [Self; 5] = [Self::Native, Self::Hf, Self::Tiktoken, Self::Gpt2, Self::Tekken];
+    pub const ALL: [Self; 6] = [Self::Native, Self::Hf, Self::Tiktoken, Self::Gpt2, Self::Tekken, Self::Gguf];
 
     /// The name used in requests, commands and records.
     pub fn name(self) -> &'static str {
@@ -42,6 +45,7 @@ impl Format {
             Self::Tiktoken => "tiktoken",
             Self::Gpt2 => "gpt2",
             Self::Tekken => "tekken",
+            Self::Gguf => "gguf",
         }
     }
 
@@ -58,6 +62,7 @@ impl Format {
             Self::Tiktoken => "tiktoken",
             Self::Gpt2 => "bpe",
             Self::Tekken => "tekken.json",
+            Self::Gguf => "gguf",
         }
     }
 
@@ -65,6 +70,8 @@ impl Format {
     pub fn detect(bytes: &[u8]) -> Option<Self> {
         if native::is_native(bytes) {
             Some(Self::Native)
+        } else if gguf::looks_like(bytes) {
+            Some(Self::Gguf)
         } else if tekken::looks_like(bytes) {
             Some(Self::Tekken)
         } else if hf::looks_like(bytes) {
@@ -222,7 +229,7 @@ impl Files {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FormatError {
     /// No format known here.
-    #[error("the file is none of the formats known here: native, hf, tiktoken, gpt2, tekken")]
+    #[error("the file is none of the formats known here: native, hf, tiktoken, gpt2, tekken, gguf")]
     Unknown,
     /// A line of a text file is at fault.
     #[error("line {line}: {reason}")]
@@ -310,6 +317,7 @@ pub fn import_files(
             complete("a tekken file")?;
             tekken::read(main)?
         }
+        Format::Gguf => gguf::read(main, options)?,
         Format::Tiktoken => tiktoken::read(main, options)?,
         Format::Gpt2 => {
             let missing = |what: &str| FormatError::Option {
@@ -344,7 +352,7 @@ pub fn export_files(tokenizer: &Tokenizer, format: Format) -> Result<Files, Form
             files.push("vocab.json", vocab);
             files.push("merges.txt", merges);
         }
-        Format::Tekken => {
+        Format::Tekken | Format::Gguf => {
             return Err(FormatError::Inexpressible {
                 format: format.name(),
                 reason: "it is read only; hf holds all that it could".to_owned(),

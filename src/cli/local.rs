@@ -25,6 +25,8 @@ pub(super) enum FormatArg {
     Gpt2,
     /// Mistral's `tekken.json`.
     Tekken,
+    /// The tokenizer in a GGUF file.
+    Gguf,
 }
 
 impl From<FormatArg> for Format {
@@ -35,6 +37,7 @@ impl From<FormatArg> for Format {
             FormatArg::Tiktoken => Self::Tiktoken,
             FormatArg::Gpt2 => Self::Gpt2,
             FormatArg::Tekken => Self::Tekken,
+            FormatArg::Gguf => Self::Gguf,
         }
     }
 }
