@@ -1,5 +1,6 @@
 //! The command line: the same calls as over HTTP, without a server.
 
+mod import;
 mod local;
 pub mod open;
 mod serve;
@@ -38,8 +39,8 @@ struct Common {
 enum Command {
     /// Run the server (also what a bare `vocabd` does).
     Serve(ServeArgs),
-    /// Import a file as the next version of a vocabulary.
-    Import(local::ImportArgs),
+    /// Import the files of a vocabulary, or those of a model on the hub, as its next version.
+    Import(import::ImportArgs),
     /// Write a version as a file.
     Export(local::ExportArgs),
     /// Train a vocabulary on files.
@@ -50,8 +51,8 @@ enum Command {
     Decode(local::DecodeArgs),
     /// Count the tokens of files (or standard input).
     Count(local::CountArgs),
-    /// Tell what is known of a version or of a file, as JSON.
-    Inspect(local::InspectArgs),
+    /// Tell what is known of a version or of the files of a vocabulary, as JSON.
+    Inspect(import::InspectArgs),
     /// Print the `OpenAPI` document.
     Openapi,
     /// Ask a running server whether it is ready; for container health checks.
@@ -128,13 +129,13 @@ fn run(cli: Cli) -> Outcome {
         shutdown::survive_file_size_limit()?;
         match command {
             Command::Serve(_) => serve::serve(config).await,
-            Command::Import(args) => local::import(&config, args).await,
+            Command::Import(args) => import::import(&config, args).await,
             Command::Export(args) => local::export(&config, args).await,
             Command::Train(args) => train::train(&config, args).await,
             Command::Encode(args) => local::encode(&config, args).await,
             Command::Decode(args) => local::decode(&config, args).await,
             Command::Count(args) => local::count(&config, args).await,
-            Command::Inspect(args) => local::inspect(&config, args).await,
+            Command::Inspect(args) => import::inspect(&config, args).await,
             Command::Openapi => Ok(()),
             Command::Health(args) => serve::health(&config, args).await,
         }

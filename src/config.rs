@@ -40,6 +40,8 @@ pub struct Config {
     pub corpus_root: PathBuf,
     /// Vocabulary of requests that name none. Only known here not to be empty.
     pub default_vocab: String,
+    /// Fetch from a model hub and from URLs for callers over HTTP.
+    pub allow_hub: bool,
     /// Largest request body that is held in memory, in bytes.
     pub max_body_bytes: usize,
     /// Largest upload, in bytes.
@@ -72,6 +74,8 @@ pub struct Config {
     pub encode_threads: usize,
     /// Requests that may wait for an encode thread.
     pub max_waiting_encodes: usize,
+    /// Run chat templates that requests bring.
+    pub allow_chat_template: bool,
     /// Open connections.
     pub max_connections: usize,
     /// Seconds in which a request's headers must have arrived.

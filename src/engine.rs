@@ -5,6 +5,7 @@
 //! [`Tokenizer`], which is immutable and shared between threads.
 
 mod alphabet;
+mod charsmap;
 mod decode;
 mod encode;
 mod encoding;
@@ -16,14 +17,19 @@ mod offsets;
 mod pretokenize;
 mod special;
 mod split;
+mod spm_decode;
+mod spm_normalize;
 mod template;
 mod templates;
 mod tokenizer;
 mod tracked;
 mod train;
+mod trie;
+mod unigram;
 mod vocab;
 
 pub use alphabet::{byte_char, char_byte, spell, spelt_bytes};
+pub use charsmap::{Charsmap, CharsmapError};
 pub use decode::{DecodeError, DecodeStep, DecodeStream, Decoded, Decoder};
 pub use encode::{Scratch, merge_by};
 pub use encoding::{Count, EncodeError, EncodeOptions, Encoding, Keep};
@@ -33,15 +39,20 @@ pub use model::{ByteTokens, Chars, Missing, Model, Rules, Unknown};
 pub use normalize::{Form, Normalizer, Tables};
 pub use offsets::{OffsetUnit, Span};
 pub use pretokenize::{Behavior, PreStep, Prepend, Pretokenizer};
-pub use special::{Matcher, OnSpecial, Place, Special, SpecialError, SpecialPolicy, SpecialTokens};
+pub use special::{Found, Matcher, OnSpecial, Place, Special, SpecialError, SpecialPolicy, SpecialTokens};
 #[cfg(any(test, fuzzing))]
 pub use split::oracle_pieces;
 pub use split::{Digits, Family, Pattern, Regex, SplitError};
+pub use spm_decode::SentencePieceDecoder;
+pub use spm_normalize::{SentencePieceNormalizer, UserDefined, UserDefinedError};
 pub use template::{Template, Trim};
 pub use templates::ChatTemplates;
 pub use tokenizer::{Tokenizer, TokenizerError, TokenizerParts};
 pub use train::{
     Counter, LearnedMerge, MAX_TRAIN_THREADS, MAX_VOCAB_SIZE, Observer, SafeCuts, Stage, StopReason,
     TieBreak, TrainConfig, TrainError, Trained, WordCounts, train,
+};
+pub use unigram::{
+    PieceKind, Unigram, UnigramError, UnigramFlavour, UnigramParts, UnigramPiece, UnigramScratch, byte_of,
 };
 pub use vocab::{TokenId, Vocab, VocabError};

@@ -1,4 +1,6 @@
-//! Outgoing HTTP: files by URL, bounded in size and time.
+//! Outgoing HTTP: files by URL and from a model hub, bounded in size and time.
+
+pub mod hub;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
@@ -22,6 +24,12 @@ pub enum FetchError {
         /// The limit.
         limit: usize,
     },
+    /// It took too long.
+    #[error("fetching was given up after {seconds} seconds")]
+    Timeout {
+        /// The limit.
+        seconds: u64,
+    },
     /// The connection failed, or was too slow.
     #[error("fetching failed: {0}")]
     Transfer(String),
@@ -29,6 +37,9 @@ pub enum FetchError {
 
 /// Longest wait for a connection, and for the next bytes of an answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Longest time for everything that one call fetches.
+const TOTAL_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
 /// Redirects that are followed.
 const MAX_REDIRECTS: usize = 5;
@@ -40,19 +51,23 @@ const MAX_REDIRECTS: usize = 5;
 pub async fn download(
     url: &str,
     limit: usize,
+    seen: impl FnMut(u64, Option<u64>),
+) -> Result<Bytes, FetchError> {
+    let seconds = TOTAL_TIMEOUT.as_secs();
+    let fetched = tokio::time::timeout(TOTAL_TIMEOUT, download_untimed(url, limit, seen)).await;
+    fetched.unwrap_or(Err(FetchError::Timeout { seconds }))
+}
+
+async fn download_untimed(
+    url: &str,
+    limit: usize,
     mut seen: impl FnMut(u64, Option<u64>),
 ) -> Result<Bytes, FetchError> {
     let url = reqwest::Url::parse(url).map_err(|e| FetchError::Transfer(e.to_string()))?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(FetchError::Scheme);
     }
-    // The first call in a process counts; a provider that is set already serves as well.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let builder = reqwest::Client::builder();
-    // This machine is never reached through a proxy, whatever the environment says: `health` asks here.
-    let builder = if is_loopback(&url) { builder.no_proxy() } else { builder };
-    let client = builder
-        .user_agent(concat!("vocabd/", env!("CARGO_PKG_VERSION")))
+    let client = builder(&url)
         .connect_timeout(TIMEOUT)
         .read_timeout(TIMEOUT)
         .redirect(reqwest::redirect::Policy::limited(MAX_REDIRECTS))
@@ -82,17 +97,38 @@ pub async fn download(
     Ok(file.freeze())
 }
 
+/// The last part of a URL's path, without the query: that may hold a key, and the source of a version is public.
+pub fn file_name(url: &str) -> &str {
+    let path = url.split(['?', '#']).next().unwrap_or_default();
+    path.rsplit('/').next().unwrap_or_default()
+}
+
+/// What every client has; `url` is where it will ask first.
+fn builder(url: &reqwest::Url) -> reqwest::ClientBuilder {
+    // The first call in a process counts; a provider that is set already serves as well.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let builder = reqwest::Client::builder().user_agent(concat!("vocabd/", env!("CARGO_PKG_VERSION")));
+    // This machine is never reached through a proxy, whatever the environment says: `health` asks here.
+    if is_loopback(url) { builder.no_proxy() } else { builder }
+}
+
 fn is_loopback(url: &reqwest::Url) -> bool {
     let host = url.host_str().unwrap_or_default();
     let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
     host == "localhost" || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-/// The innermost cause says most: "connection refused" rather than "error sending request".
 fn transfer(error: reqwest::Error) -> FetchError {
+    FetchError::Transfer(innermost(error))
+}
+
+/// The innermost cause says most: "connection refused" rather than "error sending request". Never the URL: it may hold
+/// a key.
+fn innermost(error: reqwest::Error) -> String {
+    let error = error.without_url();
     let mut cause: &dyn std::error::Error = &error;
     while let Some(inner) = cause.source() {
         cause = inner;
     }
-    FetchError::Transfer(cause.to_string())
+    cause.to_string()
 }

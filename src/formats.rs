@@ -6,13 +6,16 @@
 pub mod gguf;
 pub mod gpt2;
 pub mod hf;
+pub mod naming;
 pub mod native;
+pub mod sentencepiece;
 pub mod tekken;
 pub mod tiktoken;
 
 use crate::engine::{
-    Decoder, Digits, EncodeError, Family, Model, Normalizer, Pattern, Special, SplitError, Tokenizer, TokenizerError,
+    Decoder, Digits, EncodeError, Family, Normalizer, Pattern, Special, SplitError, Tokenizer, TokenizerError,
 };
+use naming::{Name, Role};
 use serde::{Deserialize, Serialize};
 
 /// A file format.
@@ -27,6 +30,8 @@ pub enum Format {
     Tiktoken,
     /// GPT-2's two files: tokens with ids (`vocab.json`, `encoder.json`) and merges (`merges.txt`, `vocab.bpe`).
     Gpt2,
+    /// `tokenizer.model` of SentencePiece.
+    Sentencepiece,
     /// Mistral's `tekken.json`.
     Tekken,
     /// The metadata of a GGUF file, as llama.cpp reads it.
@@ -35,7 +40,8 @@ pub enum Format {
 
 impl Format {
     /// All formats.
-    pub const ALL: [Self; 6] = [Self::Native, Self::Hf, Self::Tiktoken, Self::Gpt2, Self::Tekken, Self::Gguf];
+    pub const ALL: [Self; 7] =
+        [Self::Native, Self::Hf, Self::Tiktoken, Self::Gpt2, Self::Sentencepiece, Self::Tekken, Self::Gguf];
 
     /// The name used in requests, commands and records.
     pub fn name(self) -> &'static str {
@@ -44,6 +50,7 @@ impl Format {
             Self::Hf => "hf",
             Self::Tiktoken => "tiktoken",
             Self::Gpt2 => "gpt2",
+            Self::Sentencepiece => "sentencepiece",
             Self::Tekken => "tekken",
             Self::Gguf => "gguf",
         }
@@ -61,6 +68,7 @@ impl Format {
             Self::Hf => "json",
             Self::Tiktoken => "tiktoken",
             Self::Gpt2 => "bpe",
+            Self::Sentencepiece => "model",
             Self::Tekken => "tekken.json",
             Self::Gguf => "gguf",
         }
@@ -78,6 +86,8 @@ impl Format {
             Some(Self::Hf)
         } else if tiktoken::looks_like(bytes) {
             Some(Self::Tiktoken)
+        } else if sentencepiece::looks_like(bytes) {
+            Some(Self::Sentencepiece)
         } else if gpt2::looks_like_merges(bytes) {
             Some(Self::Gpt2)
         } else {
@@ -144,36 +154,13 @@ impl ImportOptions {
     }
 }
 
-/// The files of one vocabulary: one, or several that belong together (`tokenizer.json` with its
-/// `tokenizer_config.json`; `vocab.json` with `merges.txt`). What a file is is told by its content, and by its name
-/// where the content does not say it.
+/// The files of one vocabulary.
+///
+/// One, or several that belong together (`tokenizer.json` with its `tokenizer_config.json`; `vocab.json` with
+/// `merges.txt`). What a file is is told by its content, and by its name where the content does not say it.
 #[derive(Debug, Clone, Default)]
 pub struct Files {
     files: Vec<(String, bytes::Bytes)>,
-}
-
-/// What a file is to its vocabulary, by the end of its name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Role {
-    Main,
-    Config,
-    Template,
-    /// It says nothing that the others do not say.
-    None,
-}
-
-impl Role {
-    fn of(name: &str) -> Self {
-        if name.ends_with("tokenizer_config.json") {
-            Self::Config
-        } else if name.ends_with("chat_template.jinja") {
-            Self::Template
-        } else if name.ends_with("special_tokens_map.json") || name.ends_with("added_tokens.json") {
-            Self::None
-        } else {
-            Self::Main
-        }
-    }
 }
 
 impl Files {
@@ -198,7 +185,8 @@ impl Files {
 
     /// The files that may hold the tokens.
     fn main_files(&self) -> impl Iterator<Item = &bytes::Bytes> {
-        self.files.iter().filter(|(name, _)| Role::of(name) == Role::Main).map(|(_, bytes)| bytes)
+        let is_main = |role: Role| role.is_vocabulary() || role == Role::Ids;
+        self.files.iter().filter(move |(name, _)| is_main(Name::of(name).role)).map(|(_, bytes)| bytes)
     }
 
     /// The main file of a format.
@@ -214,9 +202,9 @@ impl Files {
     fn companions(&self) -> hf::Companions<'_> {
         let of_role = |role| {
             let mut files = self.files.iter();
-            files.find(|(name, _)| Role::of(name) == role).map(|(_, bytes)| &bytes[..])
+            files.find(|(name, _)| Name::of(name).role == role).map(|(_, bytes)| &bytes[..])
         };
-        hf::Companions { config: of_role(Role::Config), template: of_role(Role::Template) }
+        hf::Companions { config: of_role(Role::TokenizerConfig), template: of_role(Role::ChatTemplate) }
     }
 
     /// Names and contents, in the order in which they were added.
@@ -229,7 +217,9 @@ impl Files {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FormatError {
     /// No format known here.
-    #[error("the file is none of the formats known here: native, hf, tiktoken, gpt2, tekken, gguf")]
+    #[error(
+        "the file is none of the formats known here: native, hf, tiktoken, gpt2, sentencepiece, tekken, gguf"
+    )]
     Unknown,
     /// A line of a text file is at fault.
     #[error("line {line}: {reason}")]
@@ -313,6 +303,10 @@ pub fn import_files(
             complete("a tokenizer.json")?;
             hf::read(main, companions)?
         }
+        Format::Sentencepiece => {
+            complete("a SentencePiece model")?;
+            sentencepiece::read(main, companions)?
+        }
         Format::Tekken => {
             complete("a tekken file")?;
             tekken::read(main)?
@@ -324,8 +318,10 @@ pub fn import_files(
                 option: "files",
                 reason: format!("must have {what} beside it: the format has two files"),
             };
-            let vocab = files.find(gpt2::looks_like_vocab).ok_or_else(|| missing("vocab.json (or encoder.json)"))?;
-            let merges = files.find(gpt2::looks_like_merges).ok_or_else(|| missing("merges.txt (or vocab.bpe)"))?;
+            let vocab =
+                files.find(gpt2::looks_like_vocab).ok_or_else(|| missing("vocab.json (or encoder.json)"))?;
+            let merges =
+                files.find(gpt2::looks_like_merges).ok_or_else(|| missing("merges.txt (or vocab.bpe)"))?;
             gpt2::read(vocab, merges, options)?
         }
     };
@@ -342,7 +338,12 @@ pub fn export_files(tokenizer: &Tokenizer, format: Format) -> Result<Files, Form
     let mut files = Files::default();
     match format {
         Format::Native => files.push("tokenizer.vocabd", native::write(tokenizer)),
-        Format::Tiktoken => files.push("tokenizer.tiktoken", tiktoken::write(tokenizer)?),
+        Format::Tiktoken => {
+            files.push("tokenizer.tiktoken", tiktoken::write(tokenizer)?);
+            // What the file does not hold, as an import takes it.
+            let sidecar = toml::to_string(&sidecar(tokenizer)?);
+            files.push("tokenizer.toml", sidecar.expect("strings and numbers have a TOML form"));
+        }
         Format::Hf => {
             files.push("tokenizer.json", hf::write(tokenizer)?);
             files.push("tokenizer_config.json", hf::write_config(tokenizer));
@@ -352,10 +353,10 @@ pub fn export_files(tokenizer: &Tokenizer, format: Format) -> Result<Files, Form
             files.push("vocab.json", vocab);
             files.push("merges.txt", merges);
         }
-        Format::Tekken | Format::Gguf => {
+        Format::Sentencepiece | Format::Tekken | Format::Gguf => {
             return Err(FormatError::Inexpressible {
                 format: format.name(),
-                reason: "it is read only; hf holds all that it could".to_owned(),
+                reason: "it is only read; native holds all, hf most of it".to_owned(),
             });
         }
     }
@@ -430,7 +431,7 @@ const PROBES: [&str; 6] = [
 fn self_check(tokenizer: &Tokenizer) -> Result<(), FormatError> {
     let failed = |reason: String| FormatError::SelfCheck(reason);
     let keeps_all = tokenizer.pretokenizer().pattern().is_some()
-        && *tokenizer.model() == Model::Bytes { missing: None }
+        && tokenizer.model().is_all_bytes()
         && matches!(tokenizer.decoder(), Decoder::Bytes | Decoder::ByteLevel);
     let mut scratch = crate::engine::Scratch::default();
     for text in PROBES {

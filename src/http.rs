@@ -1,6 +1,7 @@
 //! The HTTP side: the route table and the layers, in order. A handler parses, calls one function of the domain and
 //! answers; what is not about HTTP is not here.
 
+mod chat;
 mod cpu;
 mod decode;
 mod encode;
@@ -37,12 +38,14 @@ fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(encode::count))
         .routes(routes!(decode::decode))
         .routes(routes!(decode::decode_batch))
+        .routes(routes!(chat::chat_render))
+        .routes(routes!(chat::chat_encode))
         .routes(routes!(train::create, train::list))
         .routes(routes!(train::get))
         .routes(routes!(train::events))
         .routes(routes!(train::cancel))
         .routes(routes!(uploads::put, uploads::get, uploads::remove))
-        .routes(routes!(vocabs::list, vocabs::create))
+        .routes(routes!(vocabs::list, vocabs::import::create))
         .routes(routes!(vocabs::facts))
         .routes(routes!(vocabs::download))
         .routes(routes!(vocabs::remove_version))

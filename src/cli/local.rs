@@ -1,186 +1,14 @@
-//! Commands on vocabularies: import, export, encode, decode, count, inspect.
+//! Commands on versions in the store: export, encode, decode, count.
 
 use super::{Failure, Outcome, open, print, print_line, write_file};
 use crate::config::Config;
 use crate::engine::{EncodeOptions, OnSpecial, Scratch, SpecialPolicy, TokenId};
-use crate::fetch::{self, FetchError};
-use crate::formats::{Format, ImportOptions};
-use crate::registry::{AliasName, Provenance, Registry, VocabName, VocabRef};
-use clap::{Args, ValueEnum};
-use indicatif::{ProgressBar, ProgressStyle};
+use crate::formats::Format;
+use crate::registry::{Registry, VocabRef};
+use clap::Args;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-
-/// A format by name.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(super) enum FormatArg {
-    /// The store's own.
-    Native,
-    /// `tokenizer.json`, with its `tokenizer_config.json`.
-    Hf,
-    /// `base64 rank` lines.
-    Tiktoken,
-    /// `vocab.json` and `merges.txt`.
-    Gpt2,
-    /// Mistral's `tekken.json`.
-    Tekken,
-    /// The tokenizer in a GGUF file.
-    Gguf,
-}
-
-impl From<FormatArg> for Format {
-    fn from(format: FormatArg) -> Self {
-        match format {
-            FormatArg::Native => Self::Native,
-            FormatArg::Hf => Self::Hf,
-            FormatArg::Tiktoken => Self::Tiktoken,
-            FormatArg::Gpt2 => Self::Gpt2,
-            FormatArg::Tekken => Self::Tekken,
-            FormatArg::Gguf => Self::Gguf,
-        }
-    }
-}
-
-/// What a file does not say of itself.
-#[derive(Debug, Args)]
-pub(super) struct FileOptions {
-    /// Format of the file [default: told by its content].
-    #[arg(long)]
-    format: Option<FormatArg>,
-    /// Split pattern, for a file that does not hold it: a family name (gpt2, cl100k, o200k, qwen2, llama3, deepseek) or a regex.
-    #[arg(long, value_name = "PATTERN")]
-    split: Option<String>,
-    /// Replace the split's number rule: single, group3 or run.
-    #[arg(long)]
-    digits: Option<String>,
-    /// Normalizer: none, nfc, nfd, nfkc or nfkd.
-    #[arg(long)]
-    normalizer: Option<String>,
-    /// A special token and its id; may be repeated.
-    #[arg(long, value_name = "NAME=ID")]
-    special: Vec<String>,
-}
-
-impl FileOptions {
-    fn read(&self) -> Result<(Option<Format>, ImportOptions), Failure> {
-        let mut options = ImportOptions {
-            split: self.split.clone(),
-            digits: self.digits.clone(),
-            normalizer: self.normalizer.clone(),
-            ..ImportOptions::default()
-        };
-        for special in &self.special {
-            let parsed =
-                special.rsplit_once('=').and_then(|(name, id)| Some((name.to_owned(), id.parse().ok()?)));
-            let (name, id) =
-                parsed.ok_or_else(|| Failure(format!("--special {special}: must be NAME=ID")))?;
-            options.special.insert(name, id);
-        }
-        Ok((self.format.map(Format::from), options))
-    }
-
-    /// The same for a file that may have a sidecar, which an export wrote beside it: taken where no flag is given.
-    fn read_for(&self, source: &str) -> Result<(Option<Format>, ImportOptions), Failure> {
-        let (format, options) = self.read()?;
-        let sidecar = Path::new(source).with_extension("toml");
-        if format.is_some() || options != ImportOptions::default() || is_url(source) || !sidecar.is_file() {
-            return Ok((format, options));
-        }
-        let text = read_file(&sidecar, MAX_SIDECAR_BYTES)?;
-        let text =
-            String::from_utf8(text).map_err(|_| Failure(format!("{}: is not UTF-8", sidecar.display())))?;
-        let options = toml::from_str(&text).map_err(Failure::of(sidecar.display().to_string()))?;
-        Ok((None, options))
-    }
-}
-
-/// The largest sidecar.
-const MAX_SIDECAR_BYTES: usize = 16 << 20;
-
-#[derive(Debug, Args)]
-pub(super) struct ImportArgs {
-    /// The vocabulary that gets the new version.
-    name: String,
-    /// A file, or an http(s) URL.
-    #[arg(value_name = "FILE-OR-URL")]
-    source: String,
-    #[command(flatten)]
-    options: FileOptions,
-    /// Alias to move to the version; may be repeated.
-    #[arg(long)]
-    alias: Vec<String>,
-}
-
-pub(super) async fn import(config: &Config, args: ImportArgs) -> Outcome {
-    let name: VocabName = args.name.parse().map_err(Failure::of(&args.name))?;
-    let aliases = aliases(&args.alias)?;
-    let (format, options) = args.options.read_for(&args.source)?;
-    let bytes = read_source(&args.source, config.max_vocab_bytes).await?;
-    let tokenizer = crate::formats::import(&bytes, format, &options).map_err(Failure::of(&args.source))?;
-    let format = format.or_else(|| Format::detect(&bytes)).map_or("unknown", Format::name);
-    let source = name_of(&args.source).to_owned();
-    let from = Provenance { format: format.to_owned(), source, ..Provenance::default() };
-    let published = open::registry(config).await?.publish(&name, tokenizer, from, &aliases).await?;
-    let facts = &published.facts;
-    let state = if published.created { "new" } else { "there already" };
-    print_line(&format!(
-        "{}@{} {} ({} tokens, {state})",
-        facts.name, facts.version, facts.digest, facts.tokens
-    ))
-}
-
-/// The last part of a path or of a URL, without its query: that may hold a key, and the source of a version is public.
-fn name_of(source: &str) -> &str {
-    let path = if is_url(source) { source.split(['?', '#']).next().unwrap_or_default() } else { source };
-    path.rsplit('/').next().unwrap_or_default()
-}
-
-fn is_url(source: &str) -> bool {
-    source.contains("://")
-}
-
-pub(super) fn aliases(names: &[String]) -> Result<Vec<AliasName>, Failure> {
-    names.iter().map(|a| a.parse().map_err(Failure::of(format!("--alias {a}")))).collect()
-}
-
-/// A file's bytes, or what a URL gives, with a bar on a terminal.
-async fn read_source(source: &str, limit: usize) -> Result<Vec<u8>, Failure> {
-    if !is_url(source) {
-        return read_file(Path::new(source), limit);
-    }
-    let bar = ProgressBar::new(0).with_style(bytes_style());
-    let bytes = fetch::download(source, limit, |so_far, total| {
-        bar.set_length(total.unwrap_or(so_far));
-        bar.set_position(so_far);
-    });
-    let bytes = bytes.await.map_err(|e| match e {
-        FetchError::TooLarge { limit } => too_large(source, limit),
-        e => Failure::of(source)(e),
-    })?;
-    bar.finish_and_clear();
-    Ok(bytes.to_vec())
-}
-
-pub(super) fn bytes_style() -> ProgressStyle {
-    let template = "{msg:12} [{bar:40}] {bytes}/{total_bytes} {bytes_per_sec} {eta}";
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
-}
-
-fn read_file(path: &Path, limit: usize) -> Result<Vec<u8>, Failure> {
-    let failed = |e: std::io::Error| Failure(format!("{}: {e}", path.display()));
-    let file = std::fs::File::open(path).map_err(failed)?;
-    let mut bytes = Vec::new();
-    file.take(limit as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() > limit {
-        return Err(too_large(path.display(), limit));
-    }
-    Ok(bytes)
-}
-
-fn too_large(source: impl std::fmt::Display, limit: usize) -> Failure {
-    Failure(format!("{source}: has over {limit} bytes (setting max_vocab_bytes)"))
-}
 
 #[derive(Debug, Args)]
 pub(super) struct ExportArgs {
@@ -188,32 +16,36 @@ pub(super) struct ExportArgs {
     #[arg(value_name = "REF")]
     vocab: String,
     /// Format to write.
-    #[arg(long)]
-    format: FormatArg,
-    /// Where to write [default: standard output]. What a format cannot hold (split, special tokens) is written beside
-    /// it as FILE with the extension .toml, which an import takes back.
-    #[arg(long, short, value_name = "FILE")]
+    #[arg(long, value_parser = super::import::format_parser())]
+    format: Format,
+    /// Where to write [default: standard output]: a file, which gets the main file of the format, or a folder (one that
+    /// is there, or a path that ends in /), which gets all of them (hf: tokenizer.json and tokenizer_config.json; gpt2:
+    /// vocab.json and merges.txt). What a tiktoken file cannot hold (split, special tokens) is written beside it as FILE
+    /// with the extension .toml, which an import takes back.
+    #[arg(long, short, value_name = "FILE-OR-FOLDER")]
     output: Option<PathBuf>,
 }
 
 pub(super) async fn export(config: &Config, args: ExportArgs) -> Outcome {
     let loaded = resolve(&open::registry_to_read(config).await?, Some(&args.vocab)).await?;
-    let format = Format::from(args.format);
-    let bytes = crate::formats::export(&loaded.tokenizer, format)?;
-    let Some(path) = args.output else { return print(&bytes) };
-    if format != Format::Tiktoken {
-        return write_file(&path, &bytes);
+    let files = crate::formats::export_files(&loaded.tokenizer, args.format)?;
+    let Some(path) = args.output else {
+        return files.iter().next().map_or(Ok(()), |(_, bytes)| print(bytes));
+    };
+    if path.is_dir() || path.as_os_str().as_encoded_bytes().ends_with(b"/") {
+        std::fs::create_dir_all(&path).map_err(Failure::of(path.display()))?;
+        return files.iter().try_for_each(|(name, bytes)| write_file(&path.join(name), bytes));
     }
-    let sidecar = path.with_extension("toml");
-    if sidecar == path {
+    let sidecar = files.iter().find(|(name, _)| name.ends_with(".toml"));
+    let beside = path.with_extension("toml");
+    if sidecar.is_some() && beside == path {
         return Err(Failure(format!(
             "{}: the sidecar would have the same name; name the file .tiktoken",
             path.display()
         )));
     }
-    let options = toml::to_string(&crate::formats::sidecar(&loaded.tokenizer)?)?;
-    write_file(&path, &bytes)?;
-    write_file(&sidecar, options.as_bytes())
+    files.iter().next().map_or(Ok(()), |(_, bytes)| write_file(&path, bytes))?;
+    sidecar.map_or(Ok(()), |(_, bytes)| write_file(&beside, bytes))
 }
 
 #[derive(Debug, Args)]
@@ -300,35 +132,6 @@ pub(super) async fn count(config: &Config, args: CountArgs) -> Outcome {
         print_line(&format!("{tokens}\t{}", path.display()))?;
     }
     if args.files.len() > 1 { print_line(&format!("{total}\ttotal")) } else { Ok(()) }
-}
-
-#[derive(Debug, Args)]
-pub(super) struct InspectArgs {
-    /// `name`, `name@3`, `name@alias`, or a file.
-    #[arg(value_name = "REF-OR-FILE")]
-    what: String,
-    #[command(flatten)]
-    options: FileOptions,
-}
-
-pub(super) async fn inspect(config: &Config, args: InspectArgs) -> Outcome {
-    let registry = open::registry_to_read(config).await?;
-    if Path::new(&args.what).is_file() {
-        let (format, options) = args.options.read_for(&args.what)?;
-        let bytes = read_file(Path::new(&args.what), config.max_vocab_bytes)?;
-        let tokenizer = crate::formats::import(&bytes, format, &options).map_err(Failure::of(&args.what))?;
-        // The facts of a file are those that it would be published with.
-        let scratch =
-            Registry::open(Arc::new(crate::store::Store::memory()), registry.settings().clone(), None)
-                .await?;
-        let format = format.or_else(|| Format::detect(&bytes)).map_or("unknown", Format::name).to_owned();
-        let from = Provenance { format, source: args.what.clone(), ..Provenance::default() };
-        let facts = scratch.publish(&"file".parse()?, tokenizer, from, &[]).await?.facts;
-        return print_line(&serde_json::to_string_pretty(&*facts)?);
-    }
-    let wanted: VocabRef = args.what.parse().map_err(Failure::of(format!("{}: no file, and", args.what)))?;
-    let facts = registry.facts(Some(&wanted)).map_err(Failure::of(&args.what))?;
-    print_line(&serde_json::to_string_pretty(&*facts)?)
 }
 
 async fn resolve(registry: &Registry, vocab: Option<&str>) -> Result<Arc<crate::registry::Loaded>, Failure> {

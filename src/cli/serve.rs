@@ -15,6 +15,10 @@ pub(super) async fn serve(config: Config) -> Outcome {
     telemetry::init_logging(&config.log_level, config.log_json());
     telemetry::log_panics();
     let signals = shutdown::install()?;
+    if config.allow_hub {
+        // A hub that cannot be asked should end the start, not somebody's request.
+        fetch::hub::Hub::from_env()?;
+    }
     let registry = open::registry(&config).await?;
     // Bound before anything is acknowledged, so that a port in use ends the start at once.
     let listener = TcpListener::bind(config.listen_addr())

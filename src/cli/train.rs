@@ -97,7 +97,7 @@ pub(super) async fn train(config: &Config, args: TrainArgs) -> Outcome {
         normalizer: args.normalizer,
         special_tokens: args.special_token,
         tie_break: args.tie_break,
-        aliases: super::local::aliases(&args.alias)?,
+        aliases: super::import::aliases(&args.alias)?,
         ..TrainRequest::new(name, corpus)
     };
     let threads = args.threads.unwrap_or_else(|| config.train_threads());

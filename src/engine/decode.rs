@@ -7,8 +7,9 @@
 
 use super::alphabet::spelt_bytes;
 use super::find::Find;
-use super::{SplitError, TokenId, Tokenizer};
+use super::{PieceKind, SentencePieceDecoder, SplitError, TokenId, Tokenizer};
 use std::borrow::Cow;
+use std::sync::Arc;
 
 /// How tokens become text.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -22,6 +23,8 @@ pub enum Decoder {
     Spaced,
     /// Their strings through steps, and then joined.
     Steps(Vec<DecodeStep>),
+    /// As SentencePiece does it, with what each piece is for, by id.
+    SentencePiece(SentencePieceDecoder, Arc<[PieceKind]>),
 }
 
 /// A step from tokens to text.
@@ -127,7 +130,14 @@ impl Tokenizer {
     /// unknown id.
     pub fn token_bytes(&self, id: TokenId) -> Option<Cow<'_, [u8]>> {
         let bytes = self.vocab().bytes(id)?;
-        let Decoder::Steps(steps) = self.decoder() else { return Some(Cow::Borrowed(bytes)) };
+        let steps = match self.decoder() {
+            Decoder::Bytes | Decoder::ByteLevel | Decoder::Spaced => return Some(Cow::Borrowed(bytes)),
+            Decoder::SentencePiece(_, kinds) => {
+                let byte = byte_of(bytes).filter(|_| kinds.get(id as usize) == Some(&PieceKind::Byte));
+                return Some(Cow::Owned(byte.map_or_else(|| spaced(bytes, '\u{2581}'), |byte| vec![byte])));
+            }
+            Decoder::Steps(steps) => steps,
+        };
         let mut surface = Cow::Borrowed(self.surfaces().get(id));
         for step in &steps[self.surfaces().done..] {
             match step {
@@ -171,7 +181,8 @@ impl Tokenizer {
                 self.each(ids, skip_special, |_, bytes| out.extend_from_slice(bytes))?;
                 Ok(out)
             }
-            _ => Ok(self.decode_steps(ids, skip_special, true)?.concat()),
+            Decoder::SentencePiece(decoder, kinds) => Ok(self.decode_pieces(decoder, kinds, ids, skip_special, true)?.0),
+            Decoder::Spaced | Decoder::Steps(_) => Ok(self.decode_steps(ids, skip_special, true)?.concat()),
         }
     }
 
@@ -181,6 +192,10 @@ impl Tokenizer {
     /// # Errors
     /// [`DecodeError`] names the first unknown id.
     pub fn decode(&self, ids: &[TokenId], skip_special: bool) -> Result<Decoded, DecodeError> {
+        if let Decoder::SentencePiece(decoder, kinds) = self.decoder() {
+            let (bytes, valid) = self.decode_pieces(decoder, kinds, ids, skip_special, false)?;
+            return Ok(Decoded { text: String::from_utf8_lossy(&bytes).into_owned(), valid });
+        }
         let bytes = self.decode_bytes(ids, skip_special)?;
         let lossy = match String::from_utf8(bytes) {
             Ok(text) => return Ok(Decoded { text, valid: true }),
@@ -209,6 +224,25 @@ impl Tokenizer {
             }
         }
         Ok(())
+    }
+
+    fn decode_pieces(
+        &self,
+        decoder: &SentencePieceDecoder,
+        kinds: &[PieceKind],
+        ids: &[TokenId],
+        skip_special: bool,
+        raw: bool,
+    ) -> Result<(Vec<u8>, bool), DecodeError> {
+        let mut pieces = Vec::with_capacity(ids.len());
+        for (index, &id) in ids.iter().enumerate() {
+            let bytes = self.vocab().bytes(id).ok_or(DecodeError::UnknownId { index, id })?;
+            if !(skip_special && self.is_special(id)) {
+                let kind = kinds.get(id as usize).copied().unwrap_or_default();
+                pieces.push((std::str::from_utf8(bytes).unwrap_or_default(), kind));
+            }
+        }
+        Ok(decoder.decode(pieces, raw))
     }
 
     /// The strings that the steps leave; with `raw` bytes that are no text stay as they are.

@@ -4,7 +4,7 @@
 //! as a pretoken may be a whole text). The obvious O(n^2) twin is in the tests.
 
 use super::merges::Rank;
-use super::{MergeTable, TokenId};
+use super::{MergeTable, TokenId, UnigramScratch};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -25,6 +25,7 @@ pub struct Scratch {
     pub(super) start: Vec<Start>,
     /// What they were merged into.
     pub(super) merged: Vec<Start>,
+    pub(super) unigram: UnigramScratch,
 }
 
 /// A symbol before or after merging, and the length of what it stands for.
@@ -43,7 +44,8 @@ impl Scratch {
         let held = self.symbols.capacity() * size_of::<Symbol>()
             + self.heap.capacity() * 8
             + self.ids.capacity() * 4
-            + (self.start.capacity() + self.merged.capacity()) * size_of::<Start>();
+            + (self.start.capacity() + self.merged.capacity()) * size_of::<Start>()
+            + self.unigram.memory_bytes();
         if held > KEPT_BYTES {
             *self = Self::default();
         }

@@ -278,6 +278,7 @@ impl Tokenizer {
         let text = pretoken.text.text();
         let missing = match self.model() {
             Model::Chars(chars) => return running.chars(text, chars, scratch, take),
+            Model::Unigram(unigram) => return unigram.encode(text, &mut scratch.unigram, take),
             Model::Bytes { missing } => *missing,
         };
         let mut at = 0;
@@ -357,7 +358,7 @@ impl Tokenizer {
             self.deny(text, matcher)?;
         }
         let mut from = 0;
-        for found in matcher.find(text, false).map(Some).chain([None]) {
+        for found in matcher.find(text).map(Some).chain([None]) {
             let (range, id) = match found {
                 Some(Found::Token(range, id)) => (range, Some(id)),
                 Some(Found::Denied(range)) => {
@@ -390,6 +391,7 @@ impl Tokenizer {
         track: bool,
         take: &mut impl FnMut(Part<'_>) -> Result<ControlFlow<()>, EncodeError>,
     ) -> Result<ControlFlow<()>, EncodeError> {
+        let track = track || matcher.looks_at_normalized() && matcher.spares();
         let mut normalized = Tracked::new(stretch, from, track);
         self.normalizer().run(&mut normalized)?;
         if !matcher.looks_at_normalized() {
@@ -401,7 +403,11 @@ impl Tokenizer {
         }
         let whole = normalized.text();
         let mut at = 0;
-        for found in matcher.find(whole, true).map(Some).chain([None]) {
+        let original = |range| {
+            let span = normalized.original(range);
+            span.start..span.end
+        };
+        for found in matcher.find_normalized(whole, original).map(Some).chain([None]) {
             let (range, id) = match found {
                 Some(Found::Token(range, id)) => (range, Some(id)),
                 Some(Found::Denied(range)) => {
@@ -424,7 +430,7 @@ impl Tokenizer {
     }
 
     fn deny(&self, text: &str, matcher: &Matcher<'_>) -> Result<(), EncodeError> {
-        for found in matcher.find(text, false) {
+        for found in matcher.find(text) {
             if let Found::Denied(range) = found {
                 return Err(EncodeError::SpecialNotAllowed { offset: range.start });
             }
@@ -438,7 +444,7 @@ impl Tokenizer {
     /// The same for names in the normalized text.
     fn parts_allowed(&self, text: &str, matcher: &Matcher<'_>) -> Result<(), EncodeError> {
         let mut from = 0;
-        let ranges = matcher.find(text, false).map(|found| match found {
+        let ranges = matcher.find(text).map(|found| match found {
             Found::Token(range, _) | Found::Denied(range) => range,
         });
         for range in ranges.chain([text.len()..text.len()]) {

@@ -1,14 +1,14 @@
-//! One pretoken to ids: byte pair encoding over bytes or over characters.
+//! One pretoken to ids: byte pair encoding over bytes or over characters, or the unigram model.
 //!
 //! Over bytes there is no unknown text as long as each byte is a token. Over characters there is: what no token spells
 //! becomes the tokens of its bytes, where the vocabulary has them, or the unknown token.
 
 use super::encode::{Start, merge, merge_with_lengths};
-use super::{MergeTable, Scratch, TokenId, Vocab};
+use super::{MergeTable, Scratch, TokenId, Unigram, Vocab};
 use std::ops::Range;
 
 /// What a model is besides tokens and merges.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Model {
     /// Merges of bytes.
     Bytes {
@@ -17,6 +17,20 @@ pub enum Model {
     },
     /// Merges of characters.
     Chars(Chars),
+    /// No merges: the pieces whose scores have the highest sum. Its pieces have the ids of the tokens.
+    Unigram(Box<Unigram>),
+}
+
+impl Model {
+    /// Whether pretokens are bytes.
+    pub fn is_byte_level(&self) -> bool {
+        matches!(self, Self::Bytes { .. })
+    }
+
+    /// Whether they are, and each byte is a token.
+    pub fn is_all_bytes(&self) -> bool {
+        matches!(self, Self::Bytes { missing: None })
+    }
 }
 
 /// What becomes of bytes that are no token.

@@ -4,8 +4,9 @@
 
 use super::find::Find;
 use super::tracked::{Change, Tracked};
-use super::{SplitError, special};
+use super::{Charsmap, SentencePieceNormalizer, SplitError, special};
 use std::borrow::Cow;
+use std::sync::Arc;
 use unicode_normalization::{IsNormalized, UnicodeNormalization as Current};
 use unicode_normalization_alignments::{self as reference, UnicodeNormalization as Reference};
 
@@ -31,6 +32,10 @@ pub enum Normalizer {
     Prepend(String),
     /// Matches become other characters.
     Replace(Find, String),
+    /// Replacement rules of SentencePiece, applied as Hugging Face does it.
+    Precompiled(Arc<Charsmap>),
+    /// SentencePiece's own normalizer.
+    SentencePiece(Arc<SentencePieceNormalizer>),
     /// One after the other.
     Sequence(Vec<Normalizer>),
 }
@@ -208,6 +213,8 @@ impl Normalizer {
             Self::Strip { .. } => "strip".into(),
             Self::Prepend(_) => "prepend".into(),
             Self::Replace(..) => "replace".into(),
+            Self::Precompiled(_) => "precompiled".into(),
+            Self::SentencePiece(_) => "sentencepiece".into(),
             Self::Sequence(steps) => {
                 let names: Vec<_> = steps.iter().map(Self::name).collect();
                 names.join(", ").into()
@@ -253,6 +260,19 @@ impl Normalizer {
                 let matches = find.matches(text.text())?;
                 text.replace(matches.into_iter(), content);
             }
+            Self::Precompiled(charsmap) => {
+                let mut changes: Vec<Change> = Vec::with_capacity(text.text().len());
+                if charsmap.hf_changes(text.text(), |c, change| changes.push((c, change))) {
+                    text.transform(changes, 0);
+                }
+            }
+            Self::SentencePiece(normalizer) => {
+                let mut origins = text.is_tracked().then(Vec::new);
+                let normalized = normalizer.normalize(text.text(), origins.as_mut());
+                let start = text.start() as u32;
+                origins.iter_mut().flatten().for_each(|origin| *origin = (origin.0 + start, origin.1 + start));
+                *text = Tracked::made(normalized, origins);
+            }
             Self::Sequence(steps) => steps.iter().try_for_each(|step| step.run(text))?,
         }
         Ok(())
@@ -260,6 +280,10 @@ impl Normalizer {
 
     /// How an added token that is looked for in the normalized text stands there.
     pub(super) fn name_in_text(&self, name: &str) -> Result<String, special::SpecialError> {
+        // User-defined pieces of SentencePiece pass its normalizer.
+        if let Self::SentencePiece(_) = self {
+            return Ok(name.to_owned());
+        }
         self.apply(name).map(Cow::into_owned).map_err(|_| special::SpecialError::TooLarge)
     }
 }

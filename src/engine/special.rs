@@ -131,6 +131,8 @@ pub struct Matcher<'t> {
     names: Cow<'t, Names>,
     /// By position in the list; all are taken where there is none.
     roles: Option<Vec<Role>>,
+    /// Stretches of the text in which the names of tokens flagged special are plain text.
+    plain: &'t [Range<usize>],
 }
 
 /// A special token found in a text.
@@ -203,7 +205,7 @@ impl SpecialTokens {
             allowed.iter().for_each(|&position| roles[position] = Role::Take);
             Some(roles)
         };
-        let matcher = |names, roles| Matcher { tokens: self, names, roles };
+        let matcher = |names, roles| Matcher { tokens: self, names, roles, plain: &[] };
         Ok(match policy.others {
             OnSpecial::Parse => matcher(Cow::Borrowed(&self.all), None),
             OnSpecial::Error => matcher(Cow::Borrowed(&self.all), others(Role::Deny)),
@@ -254,7 +256,14 @@ impl Names {
     }
 }
 
-impl Matcher<'_> {
+impl<'t> Matcher<'t> {
+    /// The same for one text in which tokens flagged special are not recognised where they touch one of `ranges`:
+    /// byte ranges in order that do not overlap. An empty range is touched by a name that spans it.
+    pub fn sparing(mut self, ranges: &'t [Range<usize>]) -> Self {
+        self.plain = ranges;
+        self
+    }
+
     /// Whether a name may be an error.
     pub(super) fn denies(&self) -> bool {
         self.roles.as_ref().is_some_and(|roles| roles.contains(&Role::Deny))
@@ -265,34 +274,69 @@ impl Matcher<'_> {
         self.names.normalized.is_some()
     }
 
-    /// The special tokens in a text, in order: in one that is as it came, or in a normalized one.
-    ///
+    /// Whether it depends on the place in the original text what a name is.
+    pub(super) fn spares(&self) -> bool {
+        !self.plain.is_empty()
+    }
+
+    /// The special tokens in a text as it came, in order.
+    pub fn find<'m>(&'m self, text: &'m str) -> impl Iterator<Item = Found> + use<'m, 't> {
+        self.find_in(self.names.raw.as_ref(), text, |range| range)
+    }
+
+    /// The special tokens that are looked for in normalized text; `original` tells where a stretch of it came from.
+    pub(super) fn find_normalized<'m>(
+        &'m self,
+        text: &'m str,
+        original: impl Fn(Range<usize>) -> Range<usize> + 'm,
+    ) -> impl Iterator<Item = Found> + 'm {
+        self.find_in(self.names.normalized.as_ref(), text, original)
+    }
+
     /// As in the reference a token that takes the white space behind it may reach over the next one's beginning.
-    pub fn find<'m>(&'m self, text: &'m str, normalized: bool) -> impl Iterator<Item = Found> + use<'m> {
-        let names = if normalized { &self.names.normalized } else { &self.names.raw };
-        let matches = names.iter().flat_map(move |names| {
-            names.automaton.find_iter(text).map(|found| (found.range(), names.index[found.pattern().as_usize()]))
-        });
-        let mut taken = 0;
-        matches.filter_map(move |(Range { mut start, mut end }, position)| {
-            let token = &self.tokens.list[position];
-            let role = self.roles.as_ref().map_or(Role::Take, |roles| roles[position]);
-            let alone = || !ends_in_word(&text[..start]) && !begins_with_word(&text[end..]);
-            if role == Role::Pass || token.place.single_word && !alone() {
-                return None;
+    fn find_in<'m, F: Fn(Range<usize>) -> Range<usize> + 'm>(
+        &'m self,
+        names: Option<&'m Automaton>,
+        text: &'m str,
+        original: F,
+    ) -> impl Iterator<Item = Found> + use<'m, 't, F> {
+        let (mut from, mut taken) = (0, 0);
+        std::iter::from_fn(move || {
+            let names = names?;
+            loop {
+                let found = names.automaton.find(aho_corasick::Input::new(text).range(from..))?;
+                let Range { mut start, mut end } = found.range();
+                let position = names.index[found.pattern().as_usize()];
+                let token = &self.tokens.list[position];
+                if token.special && self.spares() && self.is_plain(&original(start..end)) {
+                    // Another name may start inside of this one. Names are whole characters: none matches within one.
+                    from = start + 1;
+                    continue;
+                }
+                from = end;
+                let role = self.roles.as_ref().map_or(Role::Take, |roles| roles[position]);
+                let alone = || !ends_in_word(&text[..start]) && !begins_with_word(&text[end..]);
+                if role == Role::Pass || token.place.single_word && !alone() {
+                    continue;
+                }
+                if token.place.lstrip {
+                    start = text[..start].trim_end().len().max(taken);
+                }
+                if token.place.rstrip {
+                    end = text.len() - text[end..].trim_start().len();
+                }
+                taken = end;
+                return Some(match role {
+                    Role::Deny => Found::Denied(start..end),
+                    _ => Found::Token(start..end, token.id),
+                });
             }
-            if token.place.lstrip {
-                start = text[..start].trim_end().len().max(taken);
-            }
-            if token.place.rstrip {
-                end = text.len() - text[end..].trim_start().len();
-            }
-            taken = end;
-            Some(match role {
-                Role::Deny => Found::Denied(start..end),
-                _ => Found::Token(start..end, token.id),
-            })
         })
+    }
+
+    fn is_plain(&self, found: &Range<usize>) -> bool {
+        let next = self.plain.partition_point(|range| range.end <= found.start);
+        self.plain.get(next).is_some_and(|range| range.start < found.end)
     }
 }
 
@@ -323,7 +367,7 @@ mod tests {
     fn check(policy: SpecialPolicy<'_>, text: &str, expect: &[Found]) {
         let tokens = tokens();
         let matcher = tokens.matcher(&policy).unwrap();
-        assert_eq!(matcher.find(text, false).collect::<Vec<_>>(), expect);
+        assert_eq!(matcher.find(text).collect::<Vec<_>>(), expect);
     }
 
     #[test]
@@ -346,6 +390,24 @@ mod tests {
     }
 
     #[test]
+    fn names_that_touch_spared_ranges_are_text() {
+        let tokens = tokens();
+        let check = |ranges: &[Range<usize>], expect: &[u32]| {
+            let policy = SpecialPolicy { others: OnSpecial::Parse, ..Default::default() };
+            let matcher = tokens.matcher(&policy).unwrap().sparing(ranges);
+            let id = |found| match found {
+                Found::Token(_, id) => id,
+                Found::Denied(_) => panic!("nothing is denied"),
+            };
+            assert_eq!(matcher.find("<a><b><a><tool>").map(id).collect::<Vec<_>>(), expect, "{ranges:?}");
+        };
+        check(&[], &[11, 10, 12]);
+        check(&[3..4, 6..6], &[10, 12]);
+        check(&[0..3, 7..7], &[12]);
+        check(&[0..0, 6..6, 9..15], &[11, 10, 12]);
+    }
+
+    #[test]
     fn unknown_and_repeated_names_are_refused() {
         let allowed = ["<a>".to_string(), "<zzz>".to_string()];
         let policy = SpecialPolicy { allowed: &allowed, ..Default::default() };
@@ -360,7 +422,10 @@ mod tests {
         let list = vec![Special { place, ..Special::new("tok", 1, false) }];
         let tokens = SpecialTokens::new(list, &Normalizer::None).unwrap();
         let matcher = tokens.matcher(&SpecialPolicy::default()).unwrap();
-        let found: Vec<_> = matcher.find(text, place.normalized).collect();
+        let found: Vec<_> = match place.normalized {
+            true => matcher.find_normalized(text, |range| range).collect(),
+            false => matcher.find(text).collect(),
+        };
         assert_eq!(found, expect.iter().map(|r| Found::Token(r.clone(), 1)).collect::<Vec<_>>());
     }
 
@@ -379,7 +444,7 @@ mod tests {
         let list = vec![Special::new("<a|tool|b>", 1, true), Special::new("|tool|", 2, false)];
         let tokens = SpecialTokens::new(list, &Normalizer::None).unwrap();
         let matcher = tokens.matcher(&SpecialPolicy::default()).unwrap();
-        let found: Vec<_> = matcher.find("<a|tool|b>|tool|", false).collect();
+        let found: Vec<_> = matcher.find("<a|tool|b>|tool|").collect();
         assert_eq!(found, [Found::Token(10..16, 2)]);
     }
 }

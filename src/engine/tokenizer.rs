@@ -162,7 +162,7 @@ impl Tokenizer {
             parts.tokens.iter().map(|(id, bytes)| (*id, bytes.as_slice())),
             parts.unreached.iter().chain(&names).map(|(id, bytes)| (*id, bytes.as_slice())),
         )?;
-        let is_byte_level = matches!(parts.model, Model::Bytes { .. });
+        let is_byte_level = parts.model.is_byte_level();
         if is_byte_level != parts.pretokenizer.is_byte_level() {
             return Err(TokenizerError::Alphabet);
         }
@@ -299,6 +299,10 @@ impl Tokenizer {
             + self.specials.memory_bytes()
             + self.special_ids.capacity()
             + self.surfaces.memory_bytes()
+            + match &self.model {
+                Model::Unigram(unigram) => unigram.memory_bytes(),
+                Model::Bytes { .. } | Model::Chars(_) => 0,
+            }
     }
 
     pub(super) fn running(&self) -> Running<'_> {
@@ -320,14 +324,12 @@ fn joining(model: &Model, bound: usize) -> HashMap<char, TokenId, FixedState> {
 }
 
 fn check_ids(vocab: &Vocab, model: &Model, template: &Template) -> Result<(), TokenizerError> {
-    let unknown = match model {
-        Model::Bytes { missing: Some(super::Missing::Unknown(unknown)) } => Some(unknown.id),
-        Model::Bytes { .. } => None,
-        Model::Chars(chars) => chars.unknown.map(|unknown| unknown.id),
-    };
-    let bytes = match model {
-        Model::Chars(chars) => chars.bytes.as_deref(),
-        Model::Bytes { .. } => None,
+    let (unknown, bytes) = match model {
+        Model::Bytes { missing: Some(super::Missing::Unknown(unknown)) } => (Some(unknown.id), None),
+        Model::Bytes { .. } => (None, None),
+        Model::Chars(chars) => (chars.unknown.map(|unknown| unknown.id), chars.bytes.as_deref()),
+        // All of its pieces are tokens if the last one is.
+        Model::Unigram(unigram) => (unigram.len().checked_sub(1).map(|last| last as TokenId), None),
     };
     let ids = template.before.iter().chain(&template.after).copied().chain(unknown);
     let ids = ids.chain(bytes.into_iter().flatten().flatten().copied());

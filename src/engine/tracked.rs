@@ -80,8 +80,9 @@ impl<'t> Tracked<'t> {
             Origins::Unknown => Span { start: range.start, end: range.end },
             Origins::Shifted(shift) => Span { start: shift + range.start, end: shift + range.end },
             Origins::Mapped(map) if range.is_empty() => {
-                // An empty range has no bytes to ask; the reference counts from where the text starts.
-                let at = map.first().map_or(0, |origin| origin.0 as usize) + range.start;
+                // Where the next byte comes from; behind the last one, where that ends.
+                let next = map.get(range.start).map(|origin| origin.0);
+                let at = next.or(map.last().map(|origin| origin.1)).unwrap_or_default() as usize;
                 Span { start: at, end: at }
             }
             Origins::Mapped(map) => {

@@ -1,5 +1,7 @@
-//! The tokenizer in a GGUF file, which llama.cpp and its kin read: the metadata at the head of the file, of which the
-//! keys of the tokenizer are read here. Tensors are not looked at, so that a file cut behind its metadata will do.
+//! The tokenizer in a GGUF file, the format of llama.cpp and its kin.
+//!
+//! All of it is in the metadata at the head of the file. Tensors are not looked at, so that a file cut behind its
+//! metadata will do.
 //!
 //! What a file means is what llama.cpp makes of it, as long as that is what the model's own `tokenizer.json` says. Where
 //! llama.cpp is known to differ from it, the model's own way is taken: texts of models that normalize are normalized,
@@ -12,8 +14,8 @@ mod spm;
 #[cfg(test)]
 mod tests;
 
-use super::{FormatError, ImportOptions};
-use crate::engine::{ChatTemplates, TokenId, Tokenizer};
+use super::{FormatError, ImportOptions, sentencepiece};
+use crate::engine::{ChatTemplates, PieceKind, TokenId, Tokenizer};
 use metadata::{CHAT_TEMPLATE, Entry, MAGIC, Metadata, Stop};
 
 /// Most tokens.
@@ -36,15 +38,17 @@ pub fn read(bytes: &[u8], options: &ImportOptions) -> Result<Tokenizer, FormatEr
         "gpt2" => bpe::read(&metadata, options),
         name @ ("llama" | "t5") => {
             options.refuse("cannot be given: a GGUF file of a SentencePiece model has its own")?;
-            spm::parse(&metadata, name).and_then(spm::Parsed::tokenizer)
+            let (model, around) = spm::parse(&metadata, name)?;
+            sentencepiece::tokenizer(&model, around)
         }
         name => model.fail(format!("{} is not supported (gpt2, llama and t5 are)", shown(name))),
     }
 }
 
-/// How many bytes from the beginning of a file the metadata take, which is all that [`read`] needs of it; `None` where
-/// they go on beyond the bytes given. So a caller can read the head of a large file: a piece, and more until there is
-/// a number.
+/// How many bytes from the beginning of a file [`read`] needs: those of its metadata.
+///
+/// `None` where they go on beyond the bytes given. So a caller can read the head of a large file: a piece, and more
+/// until there is a number.
 ///
 /// # Errors
 /// [`FormatError::Malformed`] where no further bytes could make it a file of this format.
@@ -62,22 +66,12 @@ fn shown(name: &str) -> String {
     format!("{cut:?}")
 }
 
-/// What a token is for, by `tokenizer.ggml.token_type`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Normal,
-    Unknown,
-    Control,
-    UserDefined,
-    Unused,
-    Byte,
-}
-
 /// The tokens, their kinds, and what stands beside them.
 struct Tokens<'b> {
     entry: Entry<'b>,
     texts: Vec<&'b str>,
-    kinds: Vec<Kind>,
+    /// By `tokenizer.ggml.token_type`, whose numbers are those of SentencePiece.
+    kinds: Vec<PieceKind>,
 }
 
 impl<'b> Tokens<'b> {
@@ -162,19 +156,21 @@ const ADD_BOS: &str = "tokenizer.ggml.add_bos_token";
 const ADD_EOS: &str = "tokenizer.ggml.add_eos_token";
 
 /// The kind of each token; all are normal where the file does not say.
-fn kinds(metadata: &Metadata<'_>, count: usize) -> Result<Vec<Kind>, FormatError> {
-    let Some(entry) = metadata.get("tokenizer.ggml.token_type") else { return Ok(vec![Kind::Normal; count]) };
+fn kinds(metadata: &Metadata<'_>, count: usize) -> Result<Vec<PieceKind>, FormatError> {
+    let Some(entry) = metadata.get("tokenizer.ggml.token_type") else {
+        return Ok(vec![PieceKind::Normal; count]);
+    };
     let types = entry.ints()?;
     if types.len() != count {
         return entry.fail(format!("has {} elements for {count} tokens", types.len()));
     }
     let kind = |(id, number): (usize, &i32)| match number {
-        1 => Ok(Kind::Normal),
-        2 => Ok(Kind::Unknown),
-        3 => Ok(Kind::Control),
-        4 => Ok(Kind::UserDefined),
-        5 => Ok(Kind::Unused),
-        6 => Ok(Kind::Byte),
+        1 => Ok(PieceKind::Normal),
+        2 => Ok(PieceKind::Unknown),
+        3 => Ok(PieceKind::Control),
+        4 => Ok(PieceKind::UserDefined),
+        5 => Ok(PieceKind::Unused),
+        6 => Ok(PieceKind::Byte),
         other => entry.fail(format!("of token {id} is {other}, which is no type of a token")),
     };
     types.iter().enumerate().map(kind).collect()

@@ -7,7 +7,7 @@
 use super::hf::{At, parse_json};
 use super::{FormatError, ImportOptions};
 use crate::engine::{
-    Decoder, Family, Merge, Model, Normalizer, Pattern, Special, TokenId, Tokenizer, TokenizerError, TokenizerParts,
+    Decoder, Family, Merge, Normalizer, Pattern, Special, TokenId, Tokenizer, TokenizerError, TokenizerParts,
     spell, spelt_bytes,
 };
 use serde_json::{Map, Value};
@@ -124,7 +124,7 @@ fn parse_merges(bytes: &[u8], ids: &HashMap<Cow<'_, str>, TokenId>) -> Result<Ve
 /// [`FormatError::Inexpressible`] names what the format lacks.
 pub fn write(tokenizer: &Tokenizer) -> Result<(Vec<u8>, Vec<u8>), FormatError> {
     let inexpressible = |reason: &str| FormatError::Inexpressible { format: "gpt2", reason: reason.to_owned() };
-    if *tokenizer.model() != (Model::Bytes { missing: None }) {
+    if !tokenizer.model().is_all_bytes() {
         return Err(inexpressible("it is not byte-level"));
     }
     if tokenizer.pretokenizer().pattern().is_none() {

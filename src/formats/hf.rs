@@ -15,15 +15,18 @@ mod write;
 pub(super) use components::{
     Dialect, decoder, decoder_json, normalizer, normalizer_json, pretokenizer, pretokenizer_json,
 };
+pub(super) use config::around;
 pub(super) use file::parse as parse_json;
 pub(super) use json::At;
 pub use write::{write, write_config};
 
 use super::FormatError;
 use crate::engine::{
-    ByteTokens, Chars, Merge, Missing, Model, Place, Pretokenizer, Rules, Special, Template, TokenId,
-    Tokenizer, TokenizerError, TokenizerParts, Unknown, VocabError, spelt_bytes,
+    ByteTokens, ChatTemplates, Chars, Decoder, Merge, Missing, Model, Normalizer, PieceKind, Place, Pretokenizer,
+    Rules, Special, Template, TokenId, Tokenizer, TokenizerError, TokenizerParts, Unigram, UnigramError,
+    UnigramFlavour, UnigramParts, UnigramPiece, Unknown, VocabError, spelt_bytes,
 };
+use std::borrow::Cow;
 use file::{AddedToken, File, ModelFile, VocabFile, escaped};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
@@ -74,10 +77,14 @@ pub fn read(bytes: &[u8], companions: Companions<'_>) -> Result<Tokenizer, Forma
     let decoder = decoder(decoder_at.as_ref(), is_byte_level, Dialect::Onig)?;
     let chat = config::chat_templates(companions)?;
 
-    check_model(&file.model)?;
-    let VocabFile::Ids(vocab) = &file.model.vocab else {
-        return fail("/model/vocab", "must be an object of tokens and ids");
+    let vocab = match &file.model.vocab {
+        VocabFile::Ids(vocab) => vocab,
+        VocabFile::Scores(pieces) => {
+            let read = Around { normalizer, pretokenizer, template, decoder, chat };
+            return unigram(&file, pieces, read);
+        }
     };
+    check_model(&file.model)?;
     let ids = ids(vocab)?;
     let specials = specials(&file.added_tokens, &ids)?;
     let (tokens, unreached) = tokens(vocab, is_byte_level)?;
@@ -93,7 +100,7 @@ pub fn read(bytes: &[u8], companions: Companions<'_>) -> Result<Tokenizer, Forma
         Model::Chars(Chars { bytes, unknown, rules: Rules::HuggingFace })
     };
     let model = if is_byte_level && has_all_bytes(&tokens) { Model::Bytes { missing: None } } else { model };
-    if is_byte_level && file.model.byte_fallback && model != (Model::Bytes { missing: None }) {
+    if is_byte_level && file.model.byte_fallback && !model.is_all_bytes() {
         return fail("/model/byte_fallback", "is not supported where ByteLevel lacks some of the 256 bytes");
     }
     let parts = TokenizerParts {
@@ -111,6 +118,61 @@ pub fn read(bytes: &[u8], companions: Companions<'_>) -> Result<Tokenizer, Forma
         chat,
     };
     Tokenizer::new(parts).map_err(|error| placed(error, vocab))
+}
+
+/// What is around the model of a file.
+struct Around {
+    normalizer: Normalizer,
+    pretokenizer: Pretokenizer,
+    template: Template,
+    decoder: Decoder,
+    chat: ChatTemplates,
+}
+
+/// A file whose model is of pieces with scores.
+fn unigram(file: &File<'_>, pieces: &[(Cow<'_, str>, f64)], around: Around) -> Result<Tokenizer, FormatError> {
+    match file.model.kind.as_deref() {
+        Some("Unigram") | None => {}
+        Some(_) => return fail("/model/vocab", "must be an object of tokens and ids"),
+    }
+    if around.pretokenizer.is_byte_level() {
+        return fail("/pre_tokenizer", "ByteLevel before a Unigram model is not supported");
+    }
+    let parts = UnigramParts {
+        pieces: pieces
+            .iter()
+            .map(|(text, score)| UnigramPiece { text, score: *score, kind: PieceKind::Normal })
+            .collect(),
+        unk: file.model.unk_id,
+        byte_fallback: file.model.byte_fallback,
+        flavour: UnigramFlavour::HuggingFace,
+    };
+    let model = Unigram::new(&parts).or_else(|error| {
+        let pointer = match &error {
+            UnigramError::Empty { id } | UnigramError::Score { id } | UnigramError::Duplicate { id, .. } => {
+                format!("/model/vocab/{id}")
+            }
+            UnigramError::NoUnknown | UnigramError::Unknown { .. } => "/model/unk_id".to_owned(),
+            _ => "/model/vocab".to_owned(),
+        };
+        fail(pointer, error.to_string())
+    })?;
+    let ids: Ids<'_> = pieces.iter().zip(0..).map(|((text, _), id)| (&**text, id)).collect();
+    let parts = TokenizerParts {
+        tokens: pieces.iter().zip(0..).map(|((text, _), id)| (id, text.as_bytes().to_vec())).collect(),
+        unreached: Vec::new(),
+        merges: Vec::new(),
+        ranks: None,
+        specials: specials(&file.added_tokens, &ids)?,
+        pretokenizer: around.pretokenizer,
+        normalizer: around.normalizer,
+        model: Model::Unigram(Box::new(model)),
+        whole_pretokens: false,
+        template: around.template,
+        decoder: around.decoder,
+        chat: around.chat,
+    };
+    Tokenizer::new(parts).map_err(|error| placed(error, &[]))
 }
 
 fn fail<T>(pointer: impl Into<String>, reason: impl Into<String>) -> Result<T, FormatError> {
@@ -143,7 +205,7 @@ fn check_model(model: &ModelFile<'_>) -> Result<(), FormatError> {
 
 type Ids<'f> = HashMap<&'f str, TokenId, FixedState>;
 
-fn ids<'f>(vocab: &'f [(std::borrow::Cow<'f, str>, TokenId)]) -> Result<Ids<'f>, FormatError> {
+fn ids<'f>(vocab: &'f [(Cow<'f, str>, TokenId)]) -> Result<Ids<'f>, FormatError> {
     let mut ids = Ids::with_capacity_and_hasher(vocab.len(), FixedState::default());
     for (token, id) in vocab {
         if ids.insert(token, *id).is_some() {
@@ -193,7 +255,7 @@ type Tokens = Vec<(TokenId, Vec<u8>)>;
 
 /// The tokens that texts lead to, and those that none does: in a byte-level model those that are not all letters of
 /// the byte alphabet.
-fn tokens(vocab: &[(std::borrow::Cow<'_, str>, TokenId)], is_byte_level: bool) -> Result<(Tokens, Tokens), FormatError> {
+fn tokens(vocab: &[(Cow<'_, str>, TokenId)], is_byte_level: bool) -> Result<(Tokens, Tokens), FormatError> {
     let (mut tokens, mut unreached) = (Vec::with_capacity(vocab.len()), Vec::new());
     for (token, id) in vocab {
         if token.is_empty() {
@@ -244,7 +306,7 @@ fn merges(model: &ModelFile<'_>, ids: &Ids<'_>) -> Result<Vec<Merge>, FormatErro
 }
 
 /// Tells an error by the place of the token at fault, where one is.
-fn placed(error: TokenizerError, vocab: &[(std::borrow::Cow<'_, str>, TokenId)]) -> FormatError {
+fn placed(error: TokenizerError, vocab: &[(Cow<'_, str>, TokenId)]) -> FormatError {
     let id = match &error {
         TokenizerError::Vocab(
             VocabError::IdTooLarge { id, .. }

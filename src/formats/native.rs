@@ -9,6 +9,7 @@
 //! | tokens | u32 count, then ids (u32 each, ascending), then lengths (u32 each), then all bytes joined |
 //! | merges | u32 count, then left, right, result (u32 each) in order of priority |
 //! | unreached | where the header says so: as tokens, those that no text leads to |
+//! | scores | of a unigram model: eight bytes (f64) for each piece |
 //! | ranks | where the header says so: a u32 for each merge |
 //!
 //! Names of special tokens are in the header only.
@@ -19,12 +20,14 @@ use super::hf::{
 use super::FormatError;
 use crate::engine::{
     ChatTemplates, Chars, Decoder, Merge, Missing, Model, Normalizer, Pattern, Place, Pretokenizer, Rules,
-    Special, Template, TokenId, Tokenizer, TokenizerParts, Trim, Unknown,
+    PieceKind, Special, Template, TokenId, Tokenizer, TokenizerParts, Trim, Unigram, UnigramFlavour, UnigramParts,
+    UnigramPiece, Unknown,
 };
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 const MAGIC: &[u8; 8] = b"VOCABD\x00\x01";
 
@@ -86,6 +89,9 @@ enum HeaderModel {
     /// Merges of characters, by Hugging Face's rules, or by SentencePiece's with the characters that join without
     /// being tokens.
     Chars { unknown: Option<HeaderUnknown>, bytes: Option<Vec<Option<TokenId>>>, joining: Option<String> },
+    /// Pieces with scores; these are behind everything else, eight bytes each. SentencePiece's flavour has the kinds
+    /// of the pieces in its decoder.
+    Unigram { pieces: u32, unknown: Option<TokenId>, byte_fallback: bool, sentencepiece: bool },
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -146,6 +152,10 @@ pub fn write(tokenizer: &Tokenizer) -> Vec<u8> {
         put_tokens(&mut out, &unreached);
     }
     tokenizer.ranks().into_iter().flatten().for_each(|rank| out.extend_from_slice(&rank.to_le_bytes()));
+    if let Model::Unigram(unigram) = tokenizer.model() {
+        let scores = (0..unigram.len() as TokenId).filter_map(|id| unigram.score(id));
+        scores.for_each(|score| out.extend_from_slice(&score.to_le_bytes()));
+    }
     out
 }
 
@@ -159,6 +169,10 @@ fn header(tokenizer: &Tokenizer, unreached: bool) -> Header {
     };
     let pre_tokenizer = match tokenizer.pretokenizer() {
         Pretokenizer::Pattern(_) => None,
+        // Null would read as nothing at all.
+        Pretokenizer::Steps(steps) if steps.is_empty() => {
+            Some(json!({"type": "Sequence", "pretokenizers": []}))
+        }
         steps => Some(pretokenizer_json(steps, Dialect::Own).expect(own)),
     };
     let decoder = match tokenizer.decoder() {
@@ -181,6 +195,12 @@ fn header(tokenizer: &Tokenizer, unreached: bool) -> Header {
                 Rules::HuggingFace => None,
                 Rules::SentencePiece { joining } => Some(joining.iter().collect()),
             },
+        }),
+        Model::Unigram(unigram) => Some(HeaderModel::Unigram {
+            pieces: unigram.len() as u32,
+            unknown: unigram.unk(),
+            byte_fallback: unigram.byte_fallback(),
+            sentencepiece: unigram.flavour() == UnigramFlavour::SentencePiece,
         }),
     };
     let template = tokenizer.template();
@@ -260,14 +280,59 @@ pub fn read(bytes: &[u8]) -> Result<Tokenizer, FormatError> {
         true => Some(reader.u32s(merges.len())?.collect()),
         false => None,
     };
+    let scores = match header.model {
+        Some(HeaderModel::Unigram { pieces, .. }) => reader.f64s(pieces as usize)?,
+        _ => Vec::new(),
+    };
     if reader.at != bytes.len() {
         return Err(reader.malformed("bytes after the end"));
     }
-    let parts = header.parts(tokens, merges, header_at)?;
+    let unigram = header.unigram(&tokens, &unreached, &scores, header_at)?;
+    let mut parts = header.parts(tokens, merges, header_at)?;
+    if let Some(unigram) = unigram {
+        parts.model = Model::Unigram(Box::new(unigram));
+    }
     Ok(Tokenizer::new(TokenizerParts { unreached, ranks, ..parts })?)
 }
 
 impl Header {
+    /// The unigram model, if it is one: the pieces are the tokens, those that no text leads to among them.
+    fn unigram(
+        &self,
+        tokens: &[(TokenId, Vec<u8>)],
+        unreached: &[(TokenId, Vec<u8>)],
+        scores: &[f64],
+        header_at: usize,
+    ) -> Result<Option<Unigram>, FormatError> {
+        let Some(HeaderModel::Unigram { unknown, byte_fallback, sentencepiece, .. }) = self.model else {
+            return Ok(None);
+        };
+        let bad = |reason: String| FormatError::Malformed { offset: header_at, reason };
+        let names = self.special.iter().map(|special| (special.id, special.name.as_bytes()));
+        let bytes = tokens.iter().chain(unreached).map(|(id, bytes)| (*id, bytes.as_slice()));
+        let mut texts: Vec<Option<&str>> = vec![None; scores.len()];
+        for (id, bytes) in bytes.chain(names) {
+            if let Some(text) = texts.get_mut(id as usize) {
+                *text = std::str::from_utf8(bytes).ok();
+            }
+        }
+        let kinds = self.decoder.as_ref().filter(|_| sentencepiece).map(|steps| {
+            decoder(Some(&At::new(steps, "/decoder")), false, Dialect::Own)
+        });
+        let kinds: Arc<[PieceKind]> = match kinds.transpose()? {
+            Some(Decoder::SentencePiece(_, kinds)) => kinds,
+            _ => Arc::from([]),
+        };
+        let mut pieces = Vec::with_capacity(scores.len());
+        for (id, (text, &score)) in texts.into_iter().zip(scores).enumerate() {
+            let text = text.ok_or_else(|| bad(format!("there is no token {id} for a piece")))?;
+            pieces.push(UnigramPiece { text, score, kind: kinds.get(id).copied().unwrap_or_default() });
+        }
+        let flavour = if sentencepiece { UnigramFlavour::SentencePiece } else { UnigramFlavour::HuggingFace };
+        let parts = UnigramParts { pieces, unk: unknown, byte_fallback, flavour };
+        Unigram::new(&parts).map(Some).map_err(|e| bad(e.to_string()))
+    }
+
     /// The parts that the header tells, with the tokens and merges from behind it.
     fn parts(
         self,
@@ -283,7 +348,6 @@ impl Header {
             None => normalizer(&At::new(&self.normalizer, "/normalizer"), Dialect::Own).map_err(in_header)?,
         };
         let pretokenizer = match &self.pre_tokenizer {
-            Some(Value::Null) => Pretokenizer::Steps(Vec::new()),
             Some(steps) => {
                 pretokenizer(&At::new(steps, "/pre_tokenizer"), Dialect::Own).map_err(in_header)?
             }
@@ -293,7 +357,7 @@ impl Header {
             }
         };
         let model = self.model.map_or(Ok(Model::Bytes { missing: None }), |model| model.model().map_err(bad))?;
-        let is_byte_level = matches!(model, Model::Bytes { .. });
+        let is_byte_level = model.is_byte_level();
         let decoder = match &self.decoder {
             None => Decoder::Bytes,
             Some(Value::String(name)) if name == "byte_level" => Decoder::ByteLevel,
@@ -344,6 +408,10 @@ impl HeaderModel {
                     None => Rules::HuggingFace,
                 },
             }),
+            // The scores are not in the header; who reads them puts the model in this one's place.
+            Self::Unigram { .. } => {
+                Model::Chars(Chars { bytes: None, unknown: None, rules: Rules::HuggingFace })
+            }
         })
     }
 }
@@ -368,6 +436,12 @@ impl<'b> Reader<'b> {
 
     fn u32s(&mut self, count: usize) -> Result<impl Iterator<Item = u32> + use<'b>, FormatError> {
         Ok(self.take(count.saturating_mul(4))?.chunks_exact(4).map(le_u32))
+    }
+
+    fn f64s(&mut self, count: usize) -> Result<Vec<f64>, FormatError> {
+        let bytes = self.take(count.saturating_mul(8))?;
+        let number = |b: &[u8]| f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]);
+        Ok(bytes.chunks_exact(8).map(number).collect())
     }
 
     /// A number of tokens, their ids, their lengths, their bytes.

@@ -6,7 +6,7 @@
 
 use super::{FormatError, ImportOptions, native};
 use crate::engine::{
-    Merge, Model, Normalizer, Pattern, Scratch, Special, TokenId, Tokenizer, TokenizerError, TokenizerParts, Vocab,
+    Merge, Normalizer, Pattern, Scratch, Special, TokenId, Tokenizer, TokenizerError, TokenizerParts, Vocab,
     VocabError, merge_by,
 };
 use base64::Engine as _;
@@ -119,7 +119,7 @@ pub fn read(bytes: &[u8], options: &ImportOptions) -> Result<Tokenizer, FormatEr
 pub fn write(tokenizer: &Tokenizer) -> Result<Vec<u8>, FormatError> {
     let inexpressible =
         |reason: &str| FormatError::Inexpressible { format: "tiktoken", reason: reason.to_owned() };
-    if *tokenizer.model() != (Model::Bytes { missing: None }) {
+    if !tokenizer.model().is_all_bytes() {
         return Err(inexpressible("it is not byte-level"));
     }
     if tokenizer.pretokenizer().pattern().is_none() {

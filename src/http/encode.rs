@@ -171,7 +171,7 @@ pub(super) enum Side {
     Right,
 }
 
-fn default_return() -> Vec<Return> {
+pub(super) fn default_return() -> Vec<Return> {
     vec![Return::Ids]
 }
 
@@ -244,7 +244,7 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-fn with_scratch<T>(work: impl FnOnce(&mut Scratch) -> T) -> T {
+pub(super) fn with_scratch<T>(work: impl FnOnce(&mut Scratch) -> T) -> T {
     SCRATCH.with_borrow_mut(|scratch| {
         let result = work(scratch);
         scratch.trim();
@@ -446,7 +446,7 @@ fn encode_reply(
     }
 }
 
-fn at_least_one(pointer: &str, number: Option<u64>) -> Result<Option<usize>, Problem> {
+pub(super) fn at_least_one(pointer: &str, number: Option<u64>) -> Result<Option<usize>, Problem> {
     match number {
         Some(0) => Err(Problem::invalid(pointer, "must be at least 1")),
         Some(n) => Ok(Some(usize::try_from(n).unwrap_or(usize::MAX))),
@@ -478,7 +478,7 @@ fn policy(special: SpecialName, allowed: &[String]) -> SpecialPolicy<'_> {
     SpecialPolicy { allowed, others }
 }
 
-fn unit(name: OffsetUnitName) -> OffsetUnit {
+pub(super) fn unit(name: OffsetUnitName) -> OffsetUnit {
     match name {
         OffsetUnitName::Byte => OffsetUnit::Byte,
         OffsetUnitName::Char => OffsetUnit::Char,
@@ -486,7 +486,7 @@ fn unit(name: OffsetUnitName) -> OffsetUnit {
     }
 }
 
-fn keep(side: Side) -> Keep {
+pub(super) fn keep(side: Side) -> Keep {
     match side {
         Side::Left => Keep::End,
         Side::Right => Keep::Start,

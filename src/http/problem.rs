@@ -82,6 +82,12 @@ impl Problem {
         self
     }
 
+    /// As [`Problem::retry`], after as long as somebody else asks for.
+    fn retry_in(mut self, seconds: Option<u64>) -> Self {
+        self.0.retry_after = Some(seconds.unwrap_or(RETRY_AFTER));
+        self
+    }
+
     /// 400: the body is not JSON.
     pub fn bad_json(line: usize, column: usize) -> Self {
         let detail = format!("the body is not valid JSON at line {line}, column {column}");
@@ -92,6 +98,12 @@ impl Problem {
     pub fn invalid_utf8(offset: usize) -> Self {
         let detail = format!("the body is not valid UTF-8 at byte {offset}");
         Self::new(StatusCode::BAD_REQUEST, "invalid_utf8", detail).with("offset", offset)
+    }
+
+    /// 400: the body is not a form with files.
+    pub fn bad_multipart() -> Self {
+        let detail = "the body is not valid multipart/form-data";
+        Self::new(StatusCode::BAD_REQUEST, "bad_multipart", detail)
     }
 
     /// 400: the body ended before it was whole.
@@ -105,6 +117,20 @@ impl Problem {
             "the {header} header names another host; without API keys a server on loopback answers only to localhost"
         );
         Self::new(StatusCode::FORBIDDEN, "foreign_origin", detail)
+    }
+
+    /// 403: the server fetches nothing for its callers.
+    pub fn fetch_not_allowed(pointer: &str) -> Self {
+        let detail = "the server fetches nothing for its callers unless its setting allow_hub is true \
+             (VOCABD_ALLOW_HUB=true); `vocabd import` fetches always";
+        Self::new(StatusCode::FORBIDDEN, "fetch_not_allowed", detail).at(pointer).with("setting", "allow_hub")
+    }
+
+    /// 403: the request brings a template, and the server does not run those.
+    pub fn chat_template_not_allowed() -> Self {
+        let detail = "templates in requests are not run here unless the setting allow_chat_template is true; the name of \
+                      one of the vocabulary's own templates is always taken";
+        Self::new(StatusCode::FORBIDDEN, "chat_template_not_allowed", detail).at("/chat_template")
     }
 
     /// 404: no such route.

@@ -1,16 +1,19 @@
 //! `/vocabs` and `/reload`: list, import, export, aliases, removal.
 
-use super::extract::{Path, Query, query, read_body};
+pub(super) mod import;
+mod parts;
+
+use super::extract::{Path, Query};
 use super::problem::{Problem, ProblemBody};
 use super::reply::{Json, name_version, tag};
 use super::state::AppState;
-use crate::formats::{Format, ImportOptions, export, import};
+use crate::formats::{Format, export_files};
 use crate::jobs::VocabTriple;
 use crate::registry::{
-    AliasName, Failure, Precondition, Provenance, SplitFacts, VersionFacts, VocabListing, VocabName, VocabRef,
+    AliasName, Failure, Precondition, SplitFacts, VersionFacts, VocabListing, VocabName, VocabRef,
 };
 use crate::store::Digest;
-use axum::extract::{Request, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
@@ -92,15 +95,6 @@ pub(super) struct VocabsReply {
     vocabs: Vec<VocabReply>,
 }
 
-/// An imported version.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct ImportReply {
-    /// The version that has the content now.
-    vocab: VocabTriple,
-    /// Whether it is new; `false` where the vocabulary had the same content already.
-    created: bool,
-}
-
 /// Where to move an alias.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -151,70 +145,17 @@ impl From<&Failure> for FailureReply {
     }
 }
 
-/// How to take a file.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct ImportQuery {
-    /// The vocabulary that gets the new version.
-    name: String,
-    /// `native` or `tiktoken`; told by the content where it is left out.
-    format: Option<String>,
-    /// The split pattern, for a file that does not hold it: a family name or a regex.
-    split: Option<String>,
-    /// `single`, `group3` or `run`: replaces the split's number rule.
-    digits: Option<String>,
-    /// `none`, `nfc`, `nfd`, `nfkc` or `nfkd`.
-    normalizer: Option<String>,
-    /// A special token as `NAME=ID`; may be repeated. Or all of them as one JSON object of names and ids.
-    #[serde(default)]
-    special: Vec<String>,
-    /// An alias to move to the version.
-    alias: Option<String>,
-}
-
 /// What to write.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ExportQuery {
-    /// `native` (when left out) or `tiktoken`.
+    /// `native` (when left out), `hf`, `tiktoken` or `gpt2`.
     format: Option<String>,
-}
-
-impl ImportQuery {
-    /// Reads a query. Its parser knows no repeated options, so those are taken out first.
-    fn read(text: &str) -> Result<Self, Problem> {
-        let is_special = |option: &&str| *option == "special" || option.starts_with("special=");
-        let (special, others): (Vec<&str>, Vec<&str>) = text.split('&').partition(is_special);
-        let special: Vec<(String, String)> = query(&special.join("&"))?;
-        let special = special.into_iter().map(|(_, value)| value).collect();
-        Ok(Self { special, ..query(&others.join("&"))? })
-    }
-
-    fn specials(&self) -> Result<BTreeMap<String, u32>, Problem> {
-        let mut specials = BTreeMap::new();
-        for text in &self.special {
-            let invalid = |rule| Problem::invalid("/query/special", rule);
-            let pairs: BTreeMap<String, u32> = if text.starts_with('{') {
-                serde_json::from_str(text)
-                    .map_err(|_| invalid("must be a JSON object of names and token ids, or NAME=ID"))?
-            } else {
-                let pair =
-                    text.rsplit_once('=').and_then(|(name, id)| Some((name.to_owned(), id.parse().ok()?)));
-                pair.into_iter().collect()
-            };
-            if pairs.is_empty() {
-                return Err(invalid("must be NAME=ID, or a JSON object of names and token ids"));
-            }
-            for (name, id) in pairs {
-                if specials.insert(name, id).is_some() {
-                    return Err(invalid("gives a name twice"));
-                }
-            }
-        }
-        Ok(specials)
-    }
+    /// Which of the format's files, where it has several: the first one (the tokens) when left out. hf: `tokenizer.json`,
+    /// `tokenizer_config.json`; gpt2: `vocab.json`, `merges.txt`; tiktoken: `tokenizer.tiktoken`, and `tokenizer.toml` with
+    /// what that cannot hold.
+    file: Option<String>,
 }
 
 fn version_reply(facts: &VersionFacts, aliases: &BTreeMap<AliasName, u32>) -> VersionReply {
@@ -300,16 +241,19 @@ pub(super) async fn download(
     Query(query): Query<ExportQuery>,
 ) -> Result<Response, Problem> {
     let wanted: VocabRef = segment("ref", &text)?;
-    let format = format(query.format.as_deref())?.unwrap_or(Format::Native);
+    let format = format(query.format.as_deref(), "/query/format")?.unwrap_or(Format::Native);
     let loaded = app.registry.resolve(Some(&wanted)).await?;
     let facts = loaded.facts.clone();
     let size = facts.native_bytes as usize;
-    let file = app
-        .cpu
-        .run(size, move || export(&loaded.tokenizer, format))
-        .await?
-        .map_err(|e| Problem::format(&e))?;
-    let name = format!("attachment; filename=\"{}-{}.{}\"", facts.name, facts.version, format.extension());
+    let files = app.cpu.run_elsewhere(size, move || export_files(&loaded.tokenizer, format)).await?;
+    let files = files.map_err(|e| Problem::format(&e, "/query"))?;
+    let wanted = |name: &str| query.file.as_deref().is_none_or(|wanted| wanted == name);
+    let Some((file_name, file)) = files.iter().find(|(name, _)| wanted(name)) else {
+        let names: Vec<&str> = files.iter().map(|(name, _)| name).collect();
+        return Err(Problem::invalid("/query/file", format!("must be one of {}", names.join(", "))));
+    };
+    let file = file.clone();
+    let name = format!("attachment; filename=\"{}-{}.{file_name}\"", facts.name, facts.version);
     let mut response = file.into_response();
     name_version(response.headers_mut(), &facts);
     if let Ok(name) = HeaderValue::try_from(name) {
@@ -318,49 +262,13 @@ pub(super) async fn download(
     Ok(response)
 }
 
-/// Import a file as a new version. It is checked before it is visible.
-#[utoipa::path(post, path = "/vocabs", operation_id = "import_vocab", tag = "vocabs", params(ImportQuery),
-    request_body(content_type = "application/octet-stream", description = "The file"),
-    responses(
-        (status = 201, description = "A new version", body = ImportReply),
-        (status = 200, description = "A version with this content was there", body = ImportReply),
-        (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
-        (status = "5XX", description = "Not stored", body = ProblemBody, content_type = "application/problem+json")))]
-pub(super) async fn create(State(app): State<AppState>, request: Request) -> Result<Response, Problem> {
-    let query = ImportQuery::read(request.uri().query().unwrap_or_default())?;
-    let name = VocabName::from_str(&query.name).map_err(|e| Problem::name("/query/name", &e))?;
-    let alias = query.alias.as_deref().map(AliasName::from_str).transpose();
-    let aliases: Vec<AliasName> = alias.map_err(|e| Problem::name("/query/alias", &e))?.into_iter().collect();
-    let format = format(query.format.as_deref())?;
-    let special = query.specials()?;
-    let options =
-        ImportOptions { split: query.split, digits: query.digits, normalizer: query.normalizer, special };
-    let body = read_body(request, app.config.max_vocab_bytes as u64).await?;
-    let detected = format.or_else(|| Format::detect(&body)).map_or("unknown", Format::name);
-    // Reading a file takes longer than its size says: never on an async thread.
-    let tokenizer = app.cpu.run_elsewhere(body.len(), move || import(&body, format, &options)).await?;
-    let tokenizer = tokenizer.map_err(|e| Problem::format(&e))?;
-    let from =
-        Provenance { format: detected.to_owned(), source: "request".to_owned(), ..Provenance::default() };
-    let published = app.registry.publish(&name, tokenizer, from, &aliases).await?;
-    let status = if published.created { StatusCode::CREATED } else { StatusCode::OK };
-    let reply = ImportReply { vocab: VocabTriple::from(&*published.facts), created: published.created };
-    let mut response = Json(status, reply).into_response();
-    name_version(response.headers_mut(), &published.facts);
-    if let Ok(location) =
-        HeaderValue::try_from(format!("/vocabs/{}@{}", published.facts.name, published.facts.version))
-    {
-        response.headers_mut().insert(header::LOCATION, location);
-    }
-    Ok(response)
-}
-
-fn format(name: Option<&str>) -> Result<Option<Format>, Problem> {
+/// The format in the field at `pointer`.
+fn format(name: Option<&str>, pointer: &str) -> Result<Option<Format>, Problem> {
     let known = || Format::ALL.map(Format::name).join(", ");
     let Some(name) = name else { return Ok(None) };
     match Format::from_name(name) {
         Some(format) => Ok(Some(format)),
-        None => Err(Problem::invalid("/query/format", format!("must be one of {}", known()))),
+        None => Err(Problem::invalid(pointer, format!("must be one of {}", known()))),
     }
 }
 

@@ -1,14 +1,17 @@
-//! Vocabularies put into the import folder by hand: `NAME.EXT`, with an optional sidecar `NAME.toml` beside it.
+//! Vocabularies put into the import folder by hand: `NAME.EXT`, with what belongs to it beside it, or a folder `NAME`
+//! with the files of one vocabulary; either with an optional sidecar `NAME.toml`. `formats::naming` says which files
+//! belong together.
 //!
-//! Each file becomes the next version of its name unless that name has its content already. One that cannot be taken
-//! is reported and left where it is. Only regular files inside the folder are read, and nothing is written there.
+//! Each becomes the next version of its name unless that name has its content already. One that cannot be taken is
+//! reported and left where it is. Only regular files inside the folder are read, and nothing is written there.
 
 use super::change::Draft;
 use super::facts::Provenance;
 use super::name::{AliasName, VocabName};
 use super::{Failure, ReloadReport, Shared, off_thread};
 use crate::engine::Tokenizer;
-use crate::formats::{self, Format, ImportOptions};
+use crate::formats::naming::{self, Name};
+use crate::formats::{self, Files, Format, FormatError, ImportOptions};
 use crate::store::Digest;
 use rustix::fs::{Mode, OFlags};
 use serde::Deserialize;
@@ -20,17 +23,18 @@ use std::path::{Path, PathBuf};
 
 /// The folder in the data directory.
 const FOLDER: &str = "import";
-/// The largest file read.
-const MAX_FILE_BYTES: u64 = 1 << 30;
+/// Most bytes of the files of one vocabulary.
+const MAX_FILES_BYTES: u64 = 1 << 30;
 /// The largest sidecar read.
 const MAX_SIDECAR_BYTES: u64 = 1 << 20;
 
 /// What earlier looks at the folder found, so that a file that did not change is not read again.
 pub(super) type Seen = HashMap<PathBuf, (Stamps, Finding)>;
 
-/// Identity, size and times of a file and of its sidecar.
-type Stamps = (Stamp, Option<Stamp>);
+/// Every file of a vocabulary: its own first, those that belong to it, and its sidecar.
+type Stamps = Vec<(PathBuf, Stamp)>;
 
+/// Identity, size and times of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stamp {
     inode: u64,
@@ -48,14 +52,18 @@ pub(super) enum Finding {
     Bad(String),
 }
 
-/// A file that may be a vocabulary.
+/// What may be a vocabulary: a file with those that belong to it, or a folder.
 #[derive(Debug)]
 struct Candidate {
+    /// Of the file or the folder.
     path: PathBuf,
-    /// Its name in the folder.
+    /// Its name in the import folder.
     file: String,
-    sidecar: Option<PathBuf>,
+    /// What it names its vocabulary.
+    stem: String,
+    /// The files, that of the vocabulary first; the last one is the sidecar, if there is one.
     stamps: Stamps,
+    has_sidecar: bool,
 }
 
 /// `NAME.toml`: what a file does not say of itself.
@@ -71,12 +79,12 @@ struct Sidecar {
     aliases: Vec<AliasName>,
 }
 
-/// A file and its sidecar, read.
+/// The files of a vocabulary and its sidecar, read.
 #[derive(Debug)]
 struct Source {
     name: VocabName,
     format: Option<Format>,
-    bytes: Vec<u8>,
+    files: Files,
     sidecar: Sidecar,
     digest: Digest,
 }
@@ -104,7 +112,7 @@ impl Shared {
                     Finding::Content(..) => {}
                 }
             }
-            let (path, stamps, shown) = (candidate.path.clone(), candidate.stamps, candidate.shown());
+            let (path, stamps, shown) = (candidate.path.clone(), candidate.stamps.clone(), candidate.shown());
             match self.take_import(candidate, report).await {
                 Ok(finding) => {
                     seen.insert(path, (stamps, finding));
@@ -151,7 +159,7 @@ impl Shared {
         let aliases: Vec<AliasName> =
             aliases.into_iter().filter(|alias| !known || !existing(alias)).collect();
         let from = Provenance {
-            format: format.name().to_owned(),
+            format: format.to_owned(),
             source: shown,
             source_digest: Some(source_digest),
             training: None,
@@ -180,46 +188,72 @@ impl Shared {
     }
 }
 
-/// The files in the folder that are to be taken, in order of their names, and those that never can be.
+/// What is in the folder that is to be taken, in order of the names, and what never can be.
 fn candidates(folder: &Path) -> (Vec<Candidate>, Vec<Failure>) {
     let mut failed = Vec::new();
-    let Ok(entries) = std::fs::read_dir(folder) else { return (Vec::new(), failed) };
-    let mut files: Vec<String> = Vec::new();
-    for entry in entries.flatten() {
-        match entry.file_name().into_string() {
-            Ok(file) if is_temporary(&file) => {}
-            Ok(file) => files.push(file),
-            Err(_) => failed.push(failure(FOLDER, "a file's name is not valid UTF-8")),
-        }
-    }
-    files.sort_unstable();
+    let (files, folders) = entries(folder, FOLDER, &mut failed);
+    let (files, folders): (Vec<&str>, Vec<&str>) =
+        (files.iter().map(String::as_str).collect(), folders.iter().map(String::as_str).collect());
+    let (sets, faults) = naming::sort(&files, &folders);
+    failed.extend(faults.iter().map(|(file, problem)| failure(&format!("{FOLDER}/{file}"), problem)));
     let mut taken = Vec::new();
-    let mut names: HashMap<&str, &str> = HashMap::new();
-    for file in files.iter().filter(|file| !file.ends_with(".toml")) {
-        let shown = format!("{FOLDER}/{file}");
-        let (stem, _) = stem_and_format(file);
-        if let Some(other) = names.insert(stem, file) {
-            failed.push(failure(&shown, &format!("{FOLDER}/{other} has the same name")));
-            continue;
-        }
-        let sidecar = format!("{stem}.toml");
-        let sidecar = files.binary_search(&sidecar).is_ok().then(|| folder.join(sidecar));
-        let path = folder.join(file);
-        let stamps = inside(folder, &path).and_then(|main| {
-            Ok((main, sidecar.as_deref().map(|sidecar| inside(folder, sidecar)).transpose()?))
+    for set in sets {
+        let path = folder.join(set.main);
+        let sidecar = set.sidecar.map(|sidecar| folder.join(sidecar));
+        let files = if folders.binary_search(&set.main).is_ok() {
+            files_in(folder, &path, set.main, &mut failed)
+        } else {
+            let beside = [set.main].into_iter().chain(set.companions);
+            Ok((beside.map(|file| folder.join(file)).collect(), None))
+        };
+        let stamped = files.and_then(|(mut files, inner)| {
+            let sidecar = sidecar.or(inner);
+            let has_sidecar = sidecar.is_some();
+            files.extend(sidecar);
+            let stamp = |path: PathBuf| inside(folder, &path).map(|stamp| (path, stamp));
+            Ok((files.into_iter().map(stamp).collect::<Result<Stamps, _>>()?, has_sidecar))
         });
-        match stamps {
-            Ok(stamps) => taken.push(Candidate { path, file: file.clone(), sidecar, stamps }),
-            Err(problem) => failed.push(failure(&shown, &problem)),
-        }
-    }
-    for sidecar in files.iter().filter_map(|file| file.strip_suffix(".toml")) {
-        if !names.contains_key(sidecar) {
-            failed
-                .push(failure(&format!("{FOLDER}/{sidecar}.toml"), "there is no vocabulary file beside it"));
+        let (file, stem) = (set.main.to_owned(), set.stem.to_owned());
+        match stamped {
+            Ok((stamps, has_sidecar)) => taken.push(Candidate { path, file, stem, stamps, has_sidecar }),
+            Err(problem) => failed.push(failure(&format!("{FOLDER}/{file}"), &problem)),
         }
     }
     (taken, failed)
+}
+
+/// Names of the files and of the folders in a folder, each sorted; what is not finished yet is passed over.
+fn entries(folder: &Path, shown: &str, failed: &mut Vec<Failure>) -> (Vec<String>, Vec<String>) {
+    let (mut files, mut folders) = (Vec::new(), Vec::new());
+    let Ok(entries) = std::fs::read_dir(folder) else { return (files, folders) };
+    for entry in entries.flatten() {
+        match entry.file_name().into_string() {
+            Ok(name) if is_temporary(&name) => {}
+            Ok(name) if folder.join(&name).is_dir() => folders.push(name),
+            Ok(name) => files.push(name),
+            Err(_) => failed.push(failure(shown, "a file's name is not valid UTF-8")),
+        }
+    }
+    files.sort_unstable();
+    folders.sort_unstable();
+    (files, folders)
+}
+
+/// The files of the vocabulary in a folder of its own, and the sidecar in there.
+fn files_in(
+    root: &Path,
+    folder: &Path,
+    name: &str,
+    failed: &mut Vec<Failure>,
+) -> Result<(Vec<PathBuf>, Option<PathBuf>), String> {
+    within(root, folder)?;
+    let (files, _) = entries(folder, &format!("{FOLDER}/{name}"), failed);
+    let names: Vec<&str> = files.iter().map(String::as_str).collect();
+    let chosen = naming::choose(&names).map_err(|error| error.to_string())?;
+    let stem = Some(Name::of(chosen[0]).stem).filter(|stem| !stem.is_empty()).unwrap_or(name);
+    let sidecar = format!("{stem}.toml");
+    let sidecar = names.contains(&sidecar.as_str()).then(|| folder.join(sidecar));
+    Ok((chosen.into_iter().map(|file| folder.join(file)).collect(), sidecar))
 }
 
 fn failure(what: &str, problem: &str) -> Failure {
@@ -232,31 +266,25 @@ fn is_temporary(file: &str) -> bool {
     file.starts_with(['.', '#']) || ENDINGS.iter().any(|ending| file.ends_with(ending))
 }
 
-/// The name that a file gives its vocabulary, and its format: it ends before the first extension that is known.
-fn stem_and_format(file: &str) -> (&str, Option<Format>) {
-    for (at, _) in file.match_indices('.').filter(|(at, _)| *at > 0) {
-        let extension = file[at + 1..].split('.').next().unwrap_or_default();
-        let known = |format: &Format| extension == format.extension() || extension == format.name();
-        if let Some(format) = Format::ALL.into_iter().find(known) {
-            return (&file[..at], Some(format));
-        }
-    }
-    (file.rsplit_once('.').map_or(file, |(stem, _)| stem), None)
-}
-
 /// The stamp of a regular file that lies in the folder, be it through a link within the folder (as a mounted
 /// Kubernetes volume has them).
 fn inside(folder: &Path, path: &Path) -> Result<Stamp, String> {
-    let cannot = |_| "it cannot be read".to_owned();
-    let (folder, path) = (folder.canonicalize().map_err(cannot)?, path.canonicalize().map_err(cannot)?);
-    if !path.starts_with(folder) {
-        return Err("it is a link that leads out of the folder".to_owned());
-    }
-    let metadata = path.symlink_metadata().map_err(cannot)?;
+    let metadata = within(folder, path)?.symlink_metadata().map_err(|_| "it cannot be read".to_owned())?;
     if !metadata.is_file() {
         return Err("it is not a regular file".to_owned());
     }
     Ok(Stamp::of(&metadata))
+}
+
+/// Where a path leads, which must be in the folder.
+fn within(folder: &Path, path: &Path) -> Result<PathBuf, String> {
+    let cannot = |_| "it cannot be read".to_owned();
+    let (folder, path) = (folder.canonicalize().map_err(cannot)?, path.canonicalize().map_err(cannot)?);
+    if path.starts_with(folder) {
+        Ok(path)
+    } else {
+        Err("it is a link that leads out of the folder".to_owned())
+    }
 }
 
 impl Stamp {
@@ -276,33 +304,61 @@ impl Candidate {
     }
 
     fn read(&self) -> Result<Source, String> {
-        let (stem, format) = stem_and_format(&self.file);
-        let name = stem.parse::<VocabName>().map_err(|error| error.to_string())?;
-        let sidecar = match (&self.sidecar, self.stamps.1) {
-            (Some(path), Some(stamp)) => read_file(path, stamp, MAX_SIDECAR_BYTES)?,
+        let name = self.stem.parse::<VocabName>().map_err(|error| error.to_string())?;
+        let (files, sidecar) = self.stamps.split_at(self.stamps.len() - usize::from(self.has_sidecar));
+        let sidecar = match sidecar {
+            [(path, stamp)] => read_file(path, *stamp, MAX_SIDECAR_BYTES)?,
             _ => Vec::new(),
         };
-        let bytes = read_file(&self.path, self.stamps.0, MAX_FILE_BYTES)?;
-        let digest = Digest::of_parts([&(sidecar.len() as u64).to_le_bytes()[..], &sidecar, &bytes]);
+        let total = files.iter().fold(0_u64, |sum, (_, stamp)| sum.saturating_add(stamp.bytes));
+        if total > MAX_FILES_BYTES {
+            return Err(format!("it has {total} bytes; {MAX_FILES_BYTES} are taken at most"));
+        }
+        let mut read = Files::default();
+        for (path, stamp) in files {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            read.push(name, read_file(path, *stamp, MAX_FILES_BYTES)?);
+        }
+        let digest = source_digest(&sidecar, &read);
         let text = std::str::from_utf8(&sidecar).map_err(|_| "its sidecar is not UTF-8".to_owned())?;
         let sidecar: Sidecar = toml::from_str(text)
             .map_err(|error| format!("its sidecar cannot be read: {}", error.message()))?;
-        let format = sidecar.format.or(format);
-        if format.is_none() && Format::detect(&bytes).is_none() {
-            return Err("neither its extension, its content nor a sidecar says its format".to_owned());
+        let main = read.iter().next().map(|(name, _)| name).unwrap_or_default();
+        let format = sidecar.format.or(Name::of(main).role.format());
+        Ok(Source { name, format, files: read, sidecar, digest })
+    }
+}
+
+/// Of everything that a vocabulary is made from.
+fn source_digest(sidecar: &[u8], files: &Files) -> Digest {
+    let length = |bytes: &[u8]| (bytes.len() as u64).to_le_bytes().to_vec();
+    let files: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (name, &bytes[..])).collect();
+    match files[..] {
+        // One file, as it always was.
+        [(_, file)] => Digest::of_parts([&length(sidecar), sidecar, file]),
+        // No sidecar has this length, so that no single file has the digest of several.
+        _ => {
+            let mut lengths = vec![u64::MAX.to_le_bytes().to_vec(), length(sidecar)];
+            let parts = files.iter().flat_map(|(name, bytes)| [name.as_bytes(), *bytes]);
+            lengths.extend(parts.clone().map(length));
+            Digest::of_parts(lengths.iter().map(Vec::as_slice).chain([sidecar]).chain(parts))
         }
-        Ok(Source { name, format, bytes, sidecar, digest })
     }
 }
 
 impl Source {
-    fn import(self) -> Result<(Tokenizer, Format), String> {
+    /// The tokenizer, and the name of the format that it was in.
+    fn import(self) -> Result<(Tokenizer, &'static str), String> {
         let Sidecar { split, digits, normalizer, special, .. } = self.sidecar;
         let options = ImportOptions { split, digits, normalizer, special };
-        let format = self.format.or_else(|| Format::detect(&self.bytes)).unwrap_or(Format::Native);
-        let tokenizer =
-            formats::import(&self.bytes, Some(format), &options).map_err(|error| error.to_string())?;
-        Ok((tokenizer, format))
+        let tokenizer = formats::import_files(&self.files, self.format, &options);
+        let tokenizer = tokenizer.map_err(|error| match error {
+            FormatError::Unknown => {
+                "neither its extension, its content nor a sidecar says its format".to_owned()
+            }
+            error => error.to_string(),
+        })?;
+        Ok((tokenizer, naming::format_name(&self.files, self.format)))
     }
 }
 
@@ -331,21 +387,6 @@ fn read_file(path: &Path, stamp: Stamp, limit: u64) -> Result<Vec<u8>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_name_ends_before_the_first_known_extension() {
-        #[track_caller]
-        fn check(file: &str, stem: &str, format: Option<Format>) {
-            assert_eq!(stem_and_format(file), (stem, format), "{file}");
-        }
-        check("zh-32k.tiktoken", "zh-32k", Some(Format::Tiktoken));
-        check("zh.32k.tiktoken", "zh.32k", Some(Format::Tiktoken));
-        check("zh.tiktoken.native", "zh", Some(Format::Tiktoken));
-        check("zh.native", "zh", Some(Format::Native));
-        check("zh.vocabd", "zh", Some(Format::Native));
-        check("zh.bin", "zh", None);
-        check("zh", "zh", None);
-    }
 
     #[test]
     fn unfinished_files_are_passed_over() {

@@ -1,16 +1,23 @@
 //! The integration tests: one binary, a module per subject.
 #![expect(clippy::unwrap_used, reason = "what cannot be read or made fails the test")]
 
+mod chat;
 mod cli;
 mod data;
+mod gguf;
+mod hostile;
 mod house;
 mod http_bad_input;
+mod http_chat;
 mod http_encode;
 mod http_train;
 mod http_vocabs;
+mod hub;
 mod openapi;
 mod parity;
 mod process;
 mod registry;
+mod sentencepiece;
 mod support;
 mod train_golden;
+mod twin;

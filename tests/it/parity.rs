@@ -14,6 +14,7 @@ use vocabd::formats::{Files, Format, ImportOptions, export, export_files, import
 enum Reference {
     Tiktoken,
     Tokenizers,
+    SentencePiece,
     Tekken,
 }
 
@@ -21,7 +22,7 @@ enum Reference {
 type Published = (&'static str, &'static [&'static str], Reference, bool);
 
 #[rustfmt::skip]
-const PUBLISHED: [Published; 17] = [
+const PUBLISHED: [Published; 19] = [
     ("cl100k_base", &["cl100k_base.tiktoken"], Reference::Tiktoken, true),
     ("o200k_base", &["o200k_base.tiktoken"], Reference::Tiktoken, true),
     ("r50k_base", &["r50k_base.tiktoken"], Reference::Tiktoken, true),
@@ -36,6 +37,8 @@ const PUBLISHED: [Published; 17] = [
     ("mistral-nemo", &["mistral-nemo.tokenizer.json", "mistral-nemo.tokenizer_config.json"], Reference::Tokenizers, true),
     ("mistral-v1-hf", &["mistral-v1-hf.tokenizer.json", "mistral-v1-hf.tokenizer_config.json"], Reference::Tokenizers, true),
     ("tekken-240718", &["tekken_240718.json"], Reference::Tekken, true),
+    ("mistral-v1", &["mistral-v1.tokenizer.model"], Reference::SentencePiece, true),
+    ("mistral-v3", &["mistral-v3.tokenizer.model"], Reference::SentencePiece, true),
     ("llama2", &["llama2.tokenizer.json"], Reference::Tokenizers, false),
     ("llama3", &["llama3.tokenizer.json", "llama3.tokenizer_config.json"], Reference::Tokenizers, false),
     ("gemma3", &["gemma3.tokenizer.json", "gemma3.tokenizer_config.json"], Reference::Tokenizers, false),
@@ -92,6 +95,11 @@ fn files_of((_, files, _, passed_on): Published) -> Option<Files> {
 
 fn tokenizer_of(published: Published) -> Option<Tokenizer> {
     Some(import_files(&files_of(published)?, None, &ImportOptions::default()).unwrap())
+}
+
+/// Every vocabulary that is here, by name.
+pub(crate) fn vocabularies() -> impl Iterator<Item = (&'static str, Tokenizer)> {
+    PUBLISHED.into_iter().filter_map(|published| Some((published.0, tokenizer_of(published)?)))
 }
 
 struct Checked {
@@ -272,7 +280,7 @@ fn export_then_import_is_the_identity_on_ids_for_every_vocabulary_and_format() {
             let files = match export_files(&t, format) {
                 Ok(files) => files,
                 Err(refused) => {
-                    assert!(matches!(format, Format::Tiktoken | Format::Gpt2), "{name} as {format:?}: {refused}");
+                    assert!(matches!(format, Format::Tiktoken | Format::Gpt2) || published.2 == Reference::SentencePiece, "{name} as {format:?}: {refused}");
                     table += " refused";
                     continue;
                 }

@@ -5,6 +5,7 @@
 
 mod encode;
 mod engines;
+mod load;
 mod process;
 mod texts;
 mod train;
@@ -32,6 +33,11 @@ enum Command {
     Encode(encode::EncodeArgs),
     /// Training time, one line per engine and tie break.
     Train(train::TrainArgs),
+    /// Load time and resident memory, one line per engine and vocabulary.
+    Load(load::LoadArgs),
+    /// One measurement of `load`, in this process.
+    #[command(hide = true)]
+    LoadOnce(load::OnceArgs),
     /// One measurement of `encode`, in this process.
     #[command(hide = true)]
     EncodeOnce(encode::OnceArgs),
@@ -44,6 +50,8 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Encode(args) => encode::compare(&args),
         Command::Train(args) => train::compare(&args),
+        Command::Load(args) => load::compare(&args),
+        Command::LoadOnce(args) => load::once(&args),
         Command::EncodeOnce(args) => encode::once(&args),
         Command::TrainOnce(args) => train::once(&args),
     };

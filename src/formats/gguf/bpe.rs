@@ -1,10 +1,10 @@
 //! Byte-level vocabularies (`tokenizer.ggml.model` is `gpt2`): tokens in the byte alphabet, and merges.
 
 use super::metadata::Metadata;
-use super::{ADD_BOS, ADD_EOS, BOS, EOS, Kind, Tokens, pre, shown};
+use super::{ADD_BOS, ADD_EOS, BOS, EOS, Tokens, pre, shown};
 use crate::engine::{
-    Decoder, Merge, Missing, Model, Normalizer, Pretokenizer, Special, Template, TokenId, Tokenizer, TokenizerError,
-    TokenizerParts, VocabError, spelt_bytes,
+    Decoder, Merge, Missing, Model, Normalizer, PieceKind, Pretokenizer, Special, Template, TokenId,
+    Tokenizer, TokenizerError, TokenizerParts, VocabError, spelt_bytes,
 };
 use crate::formats::{FormatError, ImportOptions};
 use foldhash::fast::FixedState;
@@ -73,7 +73,8 @@ const MERGES: &str = "tokenizer.ggml.merges";
 fn merges(metadata: &Metadata<'_>, tokens: &Tokens<'_>) -> Result<Vec<Merge>, FormatError> {
     let entry = metadata.want(MERGES)?;
     let (count, lines) = entry.texts()?;
-    let mut ids: HashMap<&str, TokenId, FixedState> = HashMap::with_capacity_and_hasher(tokens.len(), FixedState::default());
+    let mut ids: HashMap<&str, TokenId, FixedState> =
+        HashMap::with_capacity_and_hasher(tokens.len(), FixedState::default());
     for (id, text) in (0..).zip(&tokens.texts) {
         if let (Some(other), false) = (ids.insert(text, id), text.is_empty()) {
             return tokens.entry.fail(format!("{id} has the text of token {other}"));
@@ -86,7 +87,8 @@ fn merges(metadata: &Metadata<'_>, tokens: &Tokens<'_>) -> Result<Vec<Merge>, Fo
         let text = std::str::from_utf8(line).ok();
         // A space in the first place would belong to the left part.
         let space = line.get(1..).and_then(|rest| memchr::memchr(b' ', rest));
-        let parts = text.zip(space).and_then(|(text, space)| Some((text.get(..=space)?, text.get(space + 2..)?)));
+        let parts =
+            text.zip(space).and_then(|(text, space)| Some((text.get(..=space)?, text.get(space + 2..)?)));
         let Some((left, right)) = parts else { return entry.fail(format!("{index} is not two tokens")) };
         joined.clear();
         joined.push_str(left);
@@ -119,12 +121,16 @@ fn sorted(tokens: &Tokens<'_>, merges: &[Merge]) -> Result<Sorted, FormatError> 
             sorted.unreached.push((id, format!("[EMPTY_{id}]").into_bytes()));
             continue;
         }
-        let special = matches!(kind, Kind::Unknown | Kind::Control);
+        let special = matches!(kind, PieceKind::Unknown | PieceKind::Control);
         match (kind, spelt_bytes(text)) {
-            (Kind::Byte, _) => return tokens.entry.fail(format!("{id} is of the type byte, which gpt2 does not have")),
-            (Kind::Normal, Some(bytes)) => sorted.ordinary.push((id, bytes)),
-            (Kind::Normal | Kind::Unused, _) => sorted.unreached.push((id, text.as_bytes().to_vec())),
-            (Kind::Unknown | Kind::Control | Kind::UserDefined, bytes) => {
+            (PieceKind::Byte, _) => {
+                return tokens.entry.fail(format!("{id} is of the type byte, which gpt2 does not have"));
+            }
+            (PieceKind::Normal, Some(bytes)) => sorted.ordinary.push((id, bytes)),
+            (PieceKind::Normal | PieceKind::Unused, _) => {
+                sorted.unreached.push((id, text.as_bytes().to_vec()))
+            }
+            (PieceKind::Unknown | PieceKind::Control | PieceKind::UserDefined, bytes) => {
                 // An added token that was an ordinary one before is that still.
                 let ordinary = bytes.filter(|bytes| merged[id as usize] || is_needed(bytes));
                 sorted.ordinary.extend(ordinary.map(|bytes| (id, bytes)));
@@ -143,6 +149,9 @@ fn is_needed(bytes: &[u8]) -> bool {
 
 fn has_all_bytes(tokens: &[(TokenId, Vec<u8>)]) -> bool {
     let mut seen = [false; 256];
-    tokens.iter().filter(|(_, bytes)| bytes.len() == 1).for_each(|(_, bytes)| seen[usize::from(bytes[0])] = true);
+    tokens
+        .iter()
+        .filter(|(_, bytes)| bytes.len() == 1)
+        .for_each(|(_, bytes)| seen[usize::from(bytes[0])] = true);
     seen.iter().all(|&seen| seen)
 }

@@ -149,9 +149,13 @@ impl<'b> Metadata<'b> {
             if !seen.insert(key) {
                 return Err(reader.bad(offset, format!("{} is given twice", shown(key))));
             }
-            let key = std::str::from_utf8(key).ok().filter(|key| key.starts_with("tokenizer."));
-            let kept = key.filter(|key| key.starts_with("tokenizer.ggml.") || key.starts_with(CHAT_TEMPLATE));
-            let what = || key.map_or_else(|| format!("the value of key {index}"), |key| format!("the value of {key}"));
+            let known = |key: &&str| {
+                *key == NAME || key.starts_with("tokenizer.ggml.") || key.starts_with(CHAT_TEMPLATE)
+            };
+            let kept = std::str::from_utf8(key).ok().filter(known);
+            let what = || {
+                kept.map_or_else(|| format!("the value of key {index}"), |key| format!("the value of {key}"))
+            };
             let value = reader.value(kept.is_some(), &what)?;
             let (offset, value) = value;
             entries.extend(kept.map(|key| Entry { key, offset, value }));
@@ -176,13 +180,18 @@ impl<'b> Metadata<'b> {
     }
 }
 
+/// The name of the model.
+pub(super) const NAME: &str = "general.name";
 /// What the keys of chat templates begin with.
 pub(super) const CHAT_TEMPLATE: &str = "tokenizer.chat_template";
 
 impl<'b> Entry<'b> {
     /// An error at this value.
     pub(super) fn fail<T>(&self, reason: impl AsRef<str>) -> Result<T, FormatError> {
-        Err(FormatError::Malformed { offset: self.offset, reason: format!("{} {}", self.key, reason.as_ref()) })
+        Err(FormatError::Malformed {
+            offset: self.offset,
+            reason: format!("{} {}", self.key, reason.as_ref()),
+        })
     }
 
     /// A string.
@@ -242,7 +251,9 @@ impl<'b> Entry<'b> {
     pub(super) fn scores(&self) -> Result<Vec<f32>, FormatError> {
         match self.value {
             Value::Many(Kind::F32, _, bytes) => Ok(chunks(bytes).map(f32::from_le_bytes).collect()),
-            Value::Many(Kind::I32, _, bytes) => Ok(chunks(bytes).map(|b| i32::from_le_bytes(b) as f32).collect()),
+            Value::Many(Kind::I32, _, bytes) => {
+                Ok(chunks(bytes).map(|b| i32::from_le_bytes(b) as f32).collect())
+            }
             _ => self.fail("must be an array of float32 or int32"),
         }
     }
@@ -303,7 +314,9 @@ impl<'b> Reader<'b> {
         let offset = self.at;
         let len = self.u64(what)?;
         if len > MAX_KEY_BYTES {
-            return Err(self.bad(offset, format!("key {index} has {len} bytes, over the limit of {MAX_KEY_BYTES}")));
+            return Err(
+                self.bad(offset, format!("key {index} has {len} bytes, over the limit of {MAX_KEY_BYTES}"))
+            );
         }
         self.take(len, what)
     }
@@ -359,7 +372,8 @@ impl<'b> Reader<'b> {
         let offset = self.at;
         let len = self.u64(what)?;
         if kept && len > MAX_STRING_BYTES {
-            let reason = format!("{} has a string of {len} bytes, over the limit of {MAX_STRING_BYTES}", what());
+            let reason =
+                format!("{} has a string of {len} bytes, over the limit of {MAX_STRING_BYTES}", what());
             return Err(self.bad(offset, reason));
         }
         self.take(len, what)

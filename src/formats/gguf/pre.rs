@@ -78,7 +78,8 @@ const DEEPSEEK_LLM: Pre = Pre::regexes(&[
     "[一-龥\u{800}-一가-\u{d7ff}]+",
     "\\p{N}+",
 ]);
-const DEEPSEEK_CODER: Pre = Pre::regexes(&["[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[一-龥\u{800}-一가-\u{d7ff}]+", r"\p{N}"]);
+const DEEPSEEK_CODER: Pre =
+    Pre::regexes(&["[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[一-龥\u{800}-一가-\u{d7ff}]+", r"\p{N}"]);
 
 /// What a name stands for; `None` for one that is not known or cannot run here.
 #[rustfmt::skip]
@@ -145,7 +146,8 @@ mod tests {
     #[test]
     fn every_pattern_can_be_made() {
         let source = include_str!("pre.rs");
-        let table = source.split("Some(match name {").nth(1).unwrap().split("_ => return None").next().unwrap();
+        let table =
+            source.split("Some(match name {").nth(1).unwrap().split("_ => return None").next().unwrap();
         let before_arrows = table.split(" => ").flat_map(|arm| arm.rsplit('\n').next());
         let names = before_arrows.flat_map(|names| names.split('"').skip(1).step_by(2));
         let mut found = 0;

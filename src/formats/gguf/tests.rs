@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::engine::{EncodeOptions, Normalizer, OnSpecial, Scratch, SpecialPolicy, spell};
+use crate::formats::sentencepiece::{Around, Model};
 
 /// A value to write.
 #[derive(Clone)]
@@ -175,8 +176,14 @@ fn versions_and_kinds_that_are_not_read_are_refused_by_name() {
     check_refused(&write_as(1, &small()), "version 1 of GGUF is not supported");
     check_refused(&write_as(3u32.swap_bytes(), &small()), "big-endian");
     check_refused(&write_as(4, &small()), "version 4 of GGUF is not known");
-    check_refused(&write(&with("tokenizer.ggml.model", Give::Text("bert"))), r#"model "bert" is not supported"#);
-    check_refused(&write(&with("tokenizer.ggml.pre", Give::Text("superb"))), r#"pre is "superb", which is not known"#);
+    check_refused(
+        &write(&with("tokenizer.ggml.model", Give::Text("bert"))),
+        r#"model "bert" is not supported"#,
+    );
+    check_refused(
+        &write(&with("tokenizer.ggml.pre", Give::Text("superb"))),
+        r#"pre is "superb", which is not known"#,
+    );
     check_refused(&write(&without("tokenizer.ggml.pre")), "split must be given");
     check_refused(&write(&without("tokenizer.ggml.model")), "tokenizer.ggml.model is missing");
     check_refused(&write(&without(MERGES)), "tokenizer.ggml.merges is missing");
@@ -188,15 +195,24 @@ fn counts_out_of_nowhere_are_refused_before_anything_is_done() {
     let mut bytes = write(&small());
     bytes[16..24].copy_from_slice(&huge.to_le_bytes());
     check_refused(&bytes, "keys, over the limit");
-    for (kind, expect) in [(8u32, "elements, over the limit"), (5, "elements, over the limit")] {
+    for kind in [8u32, 5] {
         let array = [&kind.to_le_bytes()[..], &huge.to_le_bytes()].concat();
-        check_refused(&write(&with(TOKENS, Give::Raw(9, array.clone()))), expect);
+        check_refused(&write(&with(TOKENS, Give::Raw(9, array.clone()))), "elements, over the limit");
         check_refused(&write(&[("a.b", Give::Raw(9, array))]), "the value of key 0 is cut off");
     }
     let million = [&8u32.to_le_bytes()[..], &4_000_001u64.to_le_bytes()].concat();
-    check_refused(&write(&with(TOKENS, Give::Raw(9, million))), "the value of tokenizer.ggml.tokens is cut off");
-    check_refused(&write(&[("a", Give::Raw(8, huge.to_le_bytes().to_vec()))]), "the value of key 0 is cut off");
-    check_refused(&write(&with("tokenizer.ggml.pre", Give::Raw(8, huge.to_le_bytes().to_vec()))), "over the limit of");
+    check_refused(
+        &write(&with(TOKENS, Give::Raw(9, million))),
+        "the value of tokenizer.ggml.tokens is cut off",
+    );
+    check_refused(
+        &write(&[("a", Give::Raw(8, huge.to_le_bytes().to_vec()))]),
+        "the value of key 0 is cut off",
+    );
+    check_refused(
+        &write(&with("tokenizer.ggml.pre", Give::Raw(8, huge.to_le_bytes().to_vec()))),
+        "over the limit of",
+    );
     let mut bytes = write(&small());
     bytes[24..32].copy_from_slice(&huge.to_le_bytes());
     check_refused(&bytes, "key 0 has 1152921504606846976 bytes, over the limit");
@@ -204,18 +220,28 @@ fn counts_out_of_nowhere_are_refused_before_anything_is_done() {
 
 #[test]
 fn what_is_not_well_formed_is_refused_with_its_key() {
-    let nested = [&9u32.to_le_bytes()[..], &1u64.to_le_bytes(), &8u32.to_le_bytes(), &0u64.to_le_bytes()].concat();
+    let nested =
+        [&9u32.to_le_bytes()[..], &1u64.to_le_bytes(), &8u32.to_le_bytes(), &0u64.to_le_bytes()].concat();
     check_refused(&write(&[("a", Give::Raw(9, nested))]), "array of arrays");
     check_refused(&write(&[("a", Give::Raw(13, vec![]))]), "of the unknown type 13");
     check_refused(&write(&[MODEL, MODEL]), r#"the key "tokenizer.ggml.model" is given twice"#);
-    check_refused(&write(&with("tokenizer.ggml.model", Give::U32(1))), "tokenizer.ggml.model must be a string");
-    check_refused(&write(&with(TOKENS, Give::Ints(vec![1]))), "tokenizer.ggml.tokens must be an array of strings");
+    check_refused(
+        &write(&with("tokenizer.ggml.model", Give::U32(1))),
+        "tokenizer.ggml.model must be a string",
+    );
+    check_refused(
+        &write(&with(TOKENS, Give::Ints(vec![1]))),
+        "tokenizer.ggml.tokens must be an array of strings",
+    );
     check_refused(&write(&with(TYPES, Give::Floats(vec![1.0]))), "must be an array of int32");
     check_refused(&write(&with(TYPES, Give::Ints(vec![1]))), "has 1 elements for 262 tokens");
     check_refused(&write(&with(TYPES, Give::Ints(vec![7; 262]))), "of token 0 is 7");
     check_refused(&write(&with(TYPES, Give::Ints(vec![6; 262]))), "0 is of the type byte");
     check_refused(&write(&with("tokenizer.ggml.add_eos_token", Give::U32(1))), "must be a bool");
-    check_refused(&write(&with("tokenizer.ggml.eos_token_id", Give::U32(262))), "is 262, and there are 262 tokens");
+    check_refused(
+        &write(&with("tokenizer.ggml.eos_token_id", Give::U32(262))),
+        "is 262, and there are 262 tokens",
+    );
     check_refused(&write(&with("tokenizer.ggml.eos_token_id", Give::Text("x"))), "must be an integer");
     check_refused(&write(&with("tokenizer.ggml.eos_token_id", Give::Raw(5, vec![0xff; 4]))), "is no id");
     check_refused(&write(&without("tokenizer.ggml.eos_token_id")), "add_eos_token is true, and no key says");
@@ -266,16 +292,19 @@ fn options_take_the_place_of_what_a_name_stands_for() {
 
 /// A SentencePiece model with a piece of each kind.
 fn pieces(model: &'static str) -> Vec<(&'static str, Give<'static>)> {
-    let pieces = strings(&["<unk>", "<s>", "</s>", "a", "b", "ab", "<0x41>", "[PAD]", "ba", "user"]);
+    let mut texts = strings(&["<unk>", "<s>", "</s>", "a", "b", "ab"]);
+    texts.extend((0..256).map(|byte| format!("<0x{byte:02X}>")));
+    texts.extend(strings(&["[PAD]", "  "]));
+    let types = [vec![2, 3, 3, 1, 1, 1], vec![6; 256], vec![5, 4]].concat();
     vec![
         ("tokenizer.ggml.model", Give::Text(model)),
-        (TOKENS, Give::Texts(pieces)),
-        (SCORES, Give::Floats((0..10u8).map(|id| -f32::from(id)).collect())),
-        (TYPES, Give::Ints(vec![2, 3, 3, 1, 1, 1, 6, 5, 5, 4])),
+        (TOKENS, Give::Texts(texts)),
+        (SCORES, Give::Floats((0..264u16).map(|id| -f32::from(id)).collect())),
+        (TYPES, Give::Ints(types)),
     ]
 }
 
-fn parse_pieces(pairs: &[(&str, Give<'_>)]) -> Result<spm::Parsed, FormatError> {
+fn parse_pieces(pairs: &[(&str, Give<'_>)]) -> Result<(Model, Around), FormatError> {
     let bytes = write(pairs);
     let metadata = Metadata::read(&bytes)?;
     let model = metadata.want("tokenizer.ggml.model")?.text()?;
@@ -284,15 +313,53 @@ fn parse_pieces(pairs: &[(&str, Give<'_>)]) -> Result<spm::Parsed, FormatError> 
 
 #[test]
 fn sentencepiece_models_are_read_with_the_defaults_of_their_kind() {
-    let llama = parse_pieces(&pieces("llama")).unwrap();
-    assert_eq!((llama.unigram, llama.byte_fallback, llama.add_dummy_prefix), (false, true, true));
-    assert_eq!((llama.unk, llama.bos, llama.eos), (Some(0), (Some(1), true), (Some(2), false)));
-    assert_eq!(llama.pieces[4], ("b".to_owned(), -4.0, Kind::Normal));
-    assert_eq!((llama.pieces[7].2, llama.pieces[8].2), (Kind::Control, Kind::Unused), "[PAD] cannot be made, ba can");
-    let t5 = parse_pieces(&pieces("t5")).unwrap();
-    assert_eq!((t5.unigram, t5.add_dummy_prefix, t5.remove_extra_whitespaces), (true, false, false));
-    assert_eq!((t5.unk, t5.bos, t5.eos), (None, (None, false), (Some(1), true)));
-    assert_eq!(t5.pieces[7].2, Kind::Unused);
+    let (llama, around) = parse_pieces(&pieces("llama")).unwrap();
+    let spec = &llama.normalizer;
+    assert_eq!(
+        (spec.add_dummy_prefix, spec.remove_extra_whitespaces, llama.byte_fallback),
+        (true, false, true)
+    );
+    assert_eq!((llama.unk, llama.bos, llama.eos, llama.pad), (Some(0), Some(1), Some(2), None));
+    assert_eq!((around.bos, around.eos), (Some(true), Some(false)));
+    let kinds = |ids: std::ops::Range<usize>| llama.pieces[ids].iter().map(|p| p.kind).collect::<Vec<_>>();
+    assert_eq!(kinds(3..6), [PieceKind::Normal; 3]);
+    assert_eq!(
+        kinds(262..264),
+        [PieceKind::Control, PieceKind::UserDefined],
+        "[PAD] cannot be made of pieces"
+    );
+    assert_eq!((&*llama.pieces[263].piece, llama.pieces[263].score), ("\u{2581}\u{2581}", -263.0));
+    let (t5, around) = parse_pieces(&pieces("t5")).unwrap();
+    assert_eq!((t5.normalizer.add_dummy_prefix, t5.bos, t5.eos), (false, None, Some(1)));
+    assert_eq!((around.bos, around.eos), (Some(false), Some(true)));
+    assert_eq!(t5.pieces[262].kind, PieceKind::Unused);
+    let mut double = pieces("llama");
+    double[3].1 = Give::Ints([vec![2, 3, 3, 1, 1, 1], vec![6; 256], vec![2, 4]].concat());
+    let double = parse_pieces(&double).unwrap().0;
+    assert_eq!(
+        (double.unk, double.pieces[262].kind),
+        (Some(0), PieceKind::Control),
+        "padding of the type unknown"
+    );
+    let mut untyped = pieces("llama");
+    untyped.retain(|(key, _)| *key != TYPES);
+    untyped.push(("tokenizer.ggml.unknown_token_id", Give::U32(0)));
+    assert_eq!(parse_pieces(&untyped).unwrap().0.unk, Some(0));
+}
+
+#[test]
+fn sentencepiece_models_become_tokenizers() {
+    let t = open(&write(&pieces("llama"))).unwrap();
+    assert_eq!(ids(&t, "ab<s>", OnSpecial::Parse, true), [1, 6 + 0xe2, 6 + 0x96, 6 + 0x81, 5, 1]);
+    assert_eq!(ids(&t, "a  bc", OnSpecial::Text, false)[3..], [3, 263, 4, 6 + 0x63]);
+    assert_eq!(ids(&t, "<unk>a", OnSpecial::Parse, false)[0], 0);
+    assert_ne!(ids(&t, "<unk>a", OnSpecial::Text, false)[0], 0);
+    assert!(open(&write(&pieces("t5"))).is_ok());
+    let mut phi = pieces("llama");
+    phi.push(("general.name", Give::Text("Phi-3 mini")));
+    let phi = open(&write(&phi)).unwrap();
+    assert_eq!(ids(&phi, "</s> \n</s>", OnSpecial::Parse, false), [2, 2]);
+    assert!(ids(&phi, "<s> \n<s>", OnSpecial::Parse, false).len() > 2);
 }
 
 #[test]
@@ -303,11 +370,22 @@ fn sentencepiece_models_that_are_not_whole_are_refused() {
         pairs.push((key, value));
         parse_pieces(&pairs).unwrap_err().to_string()
     };
-    let nan = (0..10u8).map(|id| if id == 3 { f32::NAN } else { 0.0 }).collect();
-    assert!(put(SCORES, Give::Floats(nan)).contains("scores of token 3 is NaN"));
-    assert!(put(SCORES, Give::Floats(vec![0.0; 9])).contains("scores has 9 elements for 10 tokens"));
+    let nan = (0..264u16).map(|id| if id == 3 { f32::NAN } else { 0.0 }).collect();
+    assert!(put(SCORES, Give::Floats(nan)).contains("tokenizer.ggml.tokens: piece 3 has the score NaN"));
+    assert!(put(SCORES, Give::Floats(vec![0.0; 9])).contains("scores has 9 elements for 264 tokens"));
     assert!(put(SCORES, Give::Texts(vec![])).contains("must be an array of float32 or int32"));
-    assert!(put(TOKENS, Give::Texts(vec!["a".to_owned(); 10])).contains("1 has the text of another token"));
-    assert!(put("tokenizer.ggml.unknown_token_id", Give::U32(10)).contains("there are 10 tokens"));
+    assert!(
+        put(TOKENS, Give::Texts(vec!["a".to_owned(); 264]))
+            .contains("tokens: piece 1 has the text of piece 0")
+    );
+    assert!(put(TYPES, Give::Ints(vec![1; 264])).contains("no piece is of the type UNKNOWN"));
+    assert!(put("tokenizer.ggml.eos_token_id", Give::U32(264)).contains("there are 264 tokens"));
+    assert!(put("tokenizer.ggml.add_space_prefix", Give::U32(1)).contains("add_space_prefix must be a bool"));
     assert!(parse_pieces(&pieces("llama")[..2]).unwrap_err().to_string().contains("scores is missing"));
+    let mut rules = pieces("t5");
+    rules.push((
+        "tokenizer.ggml.precompiled_charsmap",
+        Give::Raw(9, [&[0; 4][..], &1u64.to_le_bytes(), &[1]].concat()),
+    ));
+    assert!(parse_pieces(&rules).unwrap_err().to_string().contains("precompiled_charsmap cannot be used"));
 }

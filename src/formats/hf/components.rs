@@ -5,10 +5,14 @@
 use super::json::At;
 use super::regex::{from_onig, to_onig};
 use crate::engine::{
-    Behavior, DecodeStep, Decoder, Find, Form, Normalizer, PreStep, Prepend, Pretokenizer, Tables, Template, Trim,
+    Behavior, Charsmap, DecodeStep, Decoder, Find, Form, Normalizer, PieceKind, PreStep, Prepend, Pretokenizer,
+    SentencePieceDecoder, SentencePieceNormalizer, Tables, Template, Trim, UserDefined,
 };
 use crate::formats::FormatError;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 /// Most steps in a sequence, and the depth of sequences in sequences.
 const MAX_STEPS: usize = 64;
@@ -110,8 +114,29 @@ fn normalizer_step(at: &At<'_>, dialect: Dialect) -> Result<Normalizer, FormatEr
         "Replace" => {
             Ok(Normalizer::Replace(find(&at.want("pattern")?, dialect)?, at.want("content")?.str()?.to_owned()))
         }
+        "Precompiled" => Ok(Normalizer::Precompiled(Arc::new(charsmap(&at.want("precompiled_charsmap")?)?))),
+        "SentencePiece" if dialect == Dialect::Own => sentencepiece_normalizer(at),
         _ => unsupported(at, "the normalizer"),
     }
+}
+
+fn charsmap(at: &At<'_>) -> Result<Charsmap, FormatError> {
+    let Ok(bytes) = STANDARD.decode(at.str()?) else { return at.fail("is not valid base64") };
+    Charsmap::new(bytes).or_else(|e| at.fail(e.to_string()))
+}
+
+/// SentencePiece's normalizer as the native format has it.
+fn sentencepiece_normalizer(at: &At<'_>) -> Result<Normalizer, FormatError> {
+    let flag = |name| at.want(name)?.bool();
+    let pieces = at.want("user_defined")?.list()?.map(|at| at.str()).collect::<Result<Vec<_>, _>>()?;
+    Ok(Normalizer::SentencePiece(Arc::new(SentencePieceNormalizer {
+        charsmap: at.get("charsmap").map(|at| charsmap(&at)).transpose()?,
+        add_dummy_prefix: flag("add_dummy_prefix")?,
+        remove_extra_whitespaces: flag("remove_extra_whitespaces")?,
+        escape_whitespaces: flag("escape_whitespaces")?,
+        treat_whitespace_as_suffix: flag("treat_whitespace_as_suffix")?,
+        user_defined: UserDefined::new(pieces).or_else(|e| at.fail(e.to_string()))?,
+    })))
 }
 
 /// Writes a normalizer; null for none.
@@ -129,6 +154,21 @@ pub(in crate::formats) fn normalizer_json(normalizer: &Normalizer, dialect: Dial
         Normalizer::Replace(find, content) => {
             json!({"type": "Replace", "pattern": find_json(find, dialect)?, "content": content})
         }
+        Normalizer::Precompiled(charsmap) => {
+            json!({"type": "Precompiled", "precompiled_charsmap": STANDARD.encode(charsmap.bytes())})
+        }
+        Normalizer::SentencePiece(_) if dialect == Dialect::Onig => {
+            return Err("SentencePiece's normalizer has no counterpart".to_owned());
+        }
+        Normalizer::SentencePiece(normalizer) => json!({
+            "type": "SentencePiece",
+            "charsmap": normalizer.charsmap.as_ref().map(|charsmap| STANDARD.encode(charsmap.bytes())),
+            "add_dummy_prefix": normalizer.add_dummy_prefix,
+            "remove_extra_whitespaces": normalizer.remove_extra_whitespaces,
+            "escape_whitespaces": normalizer.escape_whitespaces,
+            "treat_whitespace_as_suffix": normalizer.treat_whitespace_as_suffix,
+            "user_defined": normalizer.user_defined.pieces(),
+        }),
         Normalizer::Sequence(steps) => {
             let steps = steps.iter().map(|step| normalizer_json(step, dialect)).collect::<Result<Vec<_>, _>>()?;
             json!({"type": "Sequence", "normalizers": steps})
@@ -373,6 +413,9 @@ pub(in crate::formats) fn template_json(template: &Template, name: impl Fn(u32) 
 /// The place, and what is not supported there.
 pub(in crate::formats) fn decoder(at: Option<&At<'_>>, bytes: bool, dialect: Dialect) -> Result<Decoder, FormatError> {
     let Some(at) = at else { return Ok(Decoder::Spaced) };
+    if dialect == Dialect::Own && at.kind()? == "SentencePiece" {
+        return sentencepiece_decoder(at);
+    }
     let mut steps = Vec::new();
     flatten(at, "decoders", 0, &mut steps)?;
     let steps = steps.iter().map(|step| decode_step(step, dialect)).collect::<Result<Vec<_>, _>>()?;
@@ -381,6 +424,42 @@ pub(in crate::formats) fn decoder(at: Option<&At<'_>>, bytes: bool, dialect: Dia
         *first == DecodeStep::ByteLevel && rest.iter().all(|step| *step == DecodeStep::Fuse)
     });
     Ok(if bytes && all_joined { Decoder::ByteLevel } else { Decoder::Steps(steps) })
+}
+
+/// What a piece is for, as the native format writes it: a letter each, in order of the ids.
+const KINDS: [(char, PieceKind); 6] = [
+    ('n', PieceKind::Normal),
+    ('?', PieceKind::Unknown),
+    ('c', PieceKind::Control),
+    ('u', PieceKind::UserDefined),
+    ('b', PieceKind::Byte),
+    ('-', PieceKind::Unused),
+];
+
+/// SentencePiece's decoder as the native format has it.
+fn sentencepiece_decoder(at: &At<'_>) -> Result<Decoder, FormatError> {
+    let kinds = at.want("kinds")?;
+    let kind = |letter| KINDS.into_iter().find(|(known, _)| *known == letter).map(|(_, kind)| kind);
+    let Some(all) = kinds.str()?.chars().map(kind).collect::<Option<Vec<_>>>() else {
+        return kinds.fail("has a letter that is no kind of piece");
+    };
+    let decoder = SentencePieceDecoder {
+        add_dummy_prefix: at.want("add_dummy_prefix")?.bool()?,
+        remove_extra_whitespaces: at.want("remove_extra_whitespaces")?.bool()?,
+        unk_surface: at.want("unk_surface")?.str()?.to_owned(),
+    };
+    Ok(Decoder::SentencePiece(decoder, all.into()))
+}
+
+fn sentencepiece_decoder_json(decoder: &SentencePieceDecoder, kinds: &[PieceKind]) -> Value {
+    let letter = |kind: &PieceKind| KINDS.into_iter().find(|(_, known)| known == kind).map(|(letter, _)| letter);
+    json!({
+        "type": "SentencePiece",
+        "add_dummy_prefix": decoder.add_dummy_prefix,
+        "remove_extra_whitespaces": decoder.remove_extra_whitespaces,
+        "unk_surface": decoder.unk_surface,
+        "kinds": kinds.iter().filter_map(letter).collect::<String>(),
+    })
 }
 
 fn decode_step(at: &At<'_>, dialect: Dialect) -> Result<DecodeStep, FormatError> {
@@ -428,6 +507,10 @@ pub(in crate::formats) fn decoder_json(decoder: &Decoder, dialect: Dialect) -> R
     };
     let steps = match decoder {
         Decoder::Spaced => return Ok(Value::Null),
+        Decoder::SentencePiece(decoder, kinds) if dialect == Dialect::Own => {
+            return Ok(sentencepiece_decoder_json(decoder, kinds));
+        }
+        Decoder::SentencePiece(..) => return Err("SentencePiece's decoder has no counterpart".to_owned()),
         Decoder::Bytes | Decoder::ByteLevel => return Ok(byte_level_json(true, true)),
         Decoder::Steps(steps) => steps.iter().map(step).collect::<Result<Vec<_>, String>>()?,
     };

@@ -4,6 +4,7 @@ use super::json::At;
 use super::{Companions, file};
 use crate::engine::ChatTemplates;
 use crate::formats::FormatError;
+use crate::formats::sentencepiece::Around;
 use serde_json::Value;
 
 /// The largest template.
@@ -23,6 +24,21 @@ pub(super) fn chat_templates(companions: Companions<'_>) -> Result<ChatTemplates
         insert(&At::new(&Value::Null, "chat_template.jinja"), &mut chat, "default", text)?;
     }
     Ok(chat)
+}
+
+/// What a `tokenizer_config.json` says of the tokens around a text, and the chat templates, for a SentencePiece model.
+///
+/// # Errors
+/// The place in the config that is at fault.
+pub(in crate::formats) fn around(companions: Companions<'_>) -> Result<Around, FormatError> {
+    let mut around = Around { chat: chat_templates(companions)?, ..Around::default() };
+    if let Some(config) = companions.config {
+        let config: Value = file::parse(config).map_err(in_config)?;
+        let at = At::new(&config, "");
+        around.bos = at.get("add_bos_token").map(|flag| flag.bool()).transpose().map_err(in_config)?;
+        around.eos = at.get("add_eos_token").map(|flag| flag.bool()).transpose().map_err(in_config)?;
+    }
+    Ok(around)
 }
 
 fn in_config(error: FormatError) -> FormatError {

@@ -3,7 +3,7 @@
 use super::components::{
     Dialect, decoder_json, normalizer_json, pretokenizer_json, template_json,
 };
-use crate::engine::{Missing, Model, Rules, Special, TokenId, Tokenizer, Unknown, spell};
+use crate::engine::{Missing, Model, Rules, Special, TokenId, Tokenizer, Unigram, UnigramFlavour, Unknown, spell};
 use crate::formats::FormatError;
 use serde_json::{Map, Value, json};
 
@@ -38,7 +38,7 @@ struct Strings(Vec<Option<String>>);
 impl Strings {
     fn new(tokenizer: &Tokenizer) -> Self {
         let vocab = tokenizer.vocab();
-        let is_byte_level = matches!(tokenizer.model(), Model::Bytes { .. });
+        let is_byte_level = tokenizer.model().is_byte_level();
         let mut strings = vec![None; vocab.id_bound()];
         for (id, bytes) in vocab.iter() {
             let spelt = is_byte_level && vocab.id(bytes) == Some(id);
@@ -84,6 +84,7 @@ fn model(tokenizer: &Tokenizer, strings: &Strings) -> Result<Value, FormatError>
         Model::Bytes { .. } => (None, false),
         Model::Chars(chars) if chars.rules == Rules::HuggingFace => (chars.unknown, chars.bytes.is_some()),
         Model::Chars(_) => return Err(inexpressible("it has SentencePiece's rules")),
+        Model::Unigram(unigram) => return unigram_model(unigram, strings),
     };
     let merges: Vec<[&str; 2]> =
         tokenizer.merges().iter().map(|merge| [strings.get(merge.left), strings.get(merge.right)]).collect();
@@ -101,12 +102,26 @@ fn model(tokenizer: &Tokenizer, strings: &Strings) -> Result<Value, FormatError>
     }))
 }
 
+fn unigram_model(unigram: &Unigram, strings: &Strings) -> Result<Value, FormatError> {
+    if unigram.flavour() != UnigramFlavour::HuggingFace {
+        return Err(inexpressible("SentencePiece sums its scores otherwise, and texts would be cut otherwise"));
+    }
+    let piece = |id: TokenId| json!([strings.get(id), unigram.score(id)]);
+    let vocab: Vec<Value> = (0..unigram.len() as TokenId).map(piece).collect();
+    Ok(json!({
+        "type": "Unigram",
+        "unk_id": unigram.unk(),
+        "vocab": vocab,
+        "byte_fallback": unigram.byte_fallback(),
+    }))
+}
+
 /// Whether each token of more than a byte is what one merge makes, as in tiktoken's files and in what is trained here.
 /// Then its bytes lead to it, and taking whole pretokens as tokens is but a shortcut.
 fn merges_reach_all(tokenizer: &Tokenizer) -> bool {
     let vocab = tokenizer.vocab();
     let ordinary = vocab.iter().filter(|(id, bytes)| vocab.id(bytes) == Some(*id)).count();
-    let is_byte_level = *tokenizer.model() == Model::Bytes { missing: None };
+    let is_byte_level = tokenizer.model().is_all_bytes();
     is_byte_level && tokenizer.merges().len() + 256 == ordinary
 }
 

@@ -1,7 +1,10 @@
 //! What each error of the domain means over HTTP. The matches name every variant, so that a new one must be decided.
 
 use super::{Problem, StatusCode, json};
+use crate::chat::{ChatError, MAX_OUTPUT_BYTES};
 use crate::engine::{EncodeError, SpecialError};
+use crate::fetch::FetchError;
+use crate::fetch::hub::{HubError, HubRefError};
 use crate::formats::FormatError;
 use crate::jobs::{JobError, UploadError};
 use crate::registry::{ChangeError, NameError, PublishError, ResolveError};
@@ -13,16 +16,60 @@ impl Problem {
         Self::invalid(pointer, error.to_string())
     }
 
-    /// A file that is no vocabulary: 422 with the line or the option at fault.
-    pub fn format(error: &FormatError) -> Self {
+    /// A file that is no vocabulary: 422 with the line or the option at fault; `options` points to what holds those.
+    pub fn format(error: &FormatError, options: &str) -> Self {
         let problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "bad_vocabulary", error.to_string());
         match error {
             FormatError::Line { line, .. } => problem.with("line", *line),
             FormatError::Json { pointer, .. } => problem.at(pointer.clone()),
             FormatError::Malformed { offset, .. } => problem.with("offset", *offset),
-            FormatError::Option { option, .. } => problem.at(format!("/query/{option}")),
-            FormatError::Inexpressible { .. } => problem.at("/query/format"),
+            FormatError::Option { option, .. } => problem.at(format!("{options}/{option}")),
+            FormatError::Inexpressible { .. } => problem.at(format!("{options}/format")),
             FormatError::Unknown | FormatError::Tokenizer(_) | FormatError::SelfCheck(_) => problem,
+        }
+    }
+
+    /// A reference to a model on the hub that is none, in the field at `pointer`.
+    pub fn hub_ref(pointer: &str, error: HubRefError) -> Self {
+        Self::invalid(pointer, error.to_string())
+    }
+
+    /// A model that was not fetched: 422 where another source, 5xx where another time could help.
+    pub fn hub(pointer: &str, error: &HubError) -> Self {
+        let refused = |code| Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, error.to_string()).at(pointer);
+        let failed = |status, code| Self::new(status, code, error.to_string()).at(pointer);
+        match error {
+            HubError::NotFound { .. } => refused("source_not_found"),
+            HubError::Denied { .. } => refused("source_denied"),
+            HubError::NoFiles { .. } => refused("source_without_vocabulary"),
+            HubError::TooLarge { limit, .. } => refused("source_too_large").with("limit", *limit),
+            HubError::RateLimited { retry_after } => {
+                failed(StatusCode::SERVICE_UNAVAILABLE, "source_busy").retry_in(*retry_after)
+            }
+            HubError::Timeout { .. } => failed(StatusCode::GATEWAY_TIMEOUT, "source_timeout"),
+            HubError::Mismatch { .. } | HubError::Answer { .. } | HubError::Transfer { .. } => {
+                failed(StatusCode::BAD_GATEWAY, "source_failed")
+            }
+            HubError::Setting { .. } => {
+                tracing::error!(%error, "the hub cannot be asked");
+                Self::internal()
+            }
+        }
+    }
+
+    /// A file that was not fetched from its URL; as [`Problem::hub`].
+    pub fn fetch(pointer: &str, error: &FetchError) -> Self {
+        let refused = |code| Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, error.to_string()).at(pointer);
+        let failed = |status, code| Self::new(status, code, error.to_string()).at(pointer);
+        match error {
+            FetchError::Scheme => Self::invalid(pointer, error.to_string()),
+            FetchError::Status { status: 404 | 410 } => refused("source_not_found"),
+            FetchError::Status { status: 401 | 403 } => refused("source_denied"),
+            FetchError::TooLarge { limit } => refused("source_too_large").with("limit", *limit),
+            FetchError::Status { .. } | FetchError::Transfer(_) => {
+                failed(StatusCode::BAD_GATEWAY, "source_failed")
+            }
+            FetchError::Timeout { .. } => failed(StatusCode::GATEWAY_TIMEOUT, "source_timeout"),
         }
     }
 
@@ -40,6 +87,36 @@ impl Problem {
             EncodeError::Special(_) => unprocessable("unknown_special").at("/allowed_special"),
             EncodeError::Split(_) => unprocessable("split_too_costly"),
             EncodeError::TooLong { limit } => unprocessable("text_too_long").with("limit", *limit),
+        }
+    }
+
+    /// Messages that cannot be rendered: 422.
+    pub fn chat(error: &ChatError) -> Self {
+        let unprocessable = |code| Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, error.to_string());
+        match error {
+            ChatError::NoTemplate => unprocessable("no_chat_template"),
+            ChatError::UnknownTemplate { known } => {
+                unprocessable("unknown_chat_template").at("/chat_template").with("known", json!(known))
+            }
+            ChatError::Raised { .. } => unprocessable("chat_refused").at("/messages"),
+            ChatError::Syntax { line } => unprocessable("bad_chat_template").with("line", *line),
+            ChatError::SourceTooLarge { limit, line, .. } => {
+                unprocessable("bad_chat_template").with("line", *line).with("limit", *limit)
+            }
+            ChatError::Failed { line, .. } => {
+                unprocessable("chat_template_failed").at("/messages").with("line", *line)
+            }
+            ChatError::TooCostly => unprocessable("chat_too_costly").at("/messages"),
+            ChatError::OutputTooLarge => {
+                unprocessable("chat_too_long").at("/messages").with("limit", MAX_OUTPUT_BYTES)
+            }
+            ChatError::NotCountable { pointer, kind } => {
+                unprocessable("not_countable").at(pointer.clone()).with("kind", *kind)
+            }
+            ChatError::Invalid { pointer, reason } => Self::invalid(pointer.clone(), reason.clone()),
+            ChatError::NotContinuable { .. } => {
+                unprocessable("not_continuable").at("/continue_final_message")
+            }
         }
     }
 }

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use vocabd::registry::{Precondition, Registry, ReloadReport, ResolveError, VocabRef};
 use vocabd::store::{Key, Segment, Store};
 
-fn failed(report: &ReloadReport) -> Vec<&str> {
+pub(super) fn failed(report: &ReloadReport) -> Vec<&str> {
     report.failed.iter().map(|failure| failure.what.as_str()).collect()
 }
 
-fn refs(texts: &[&str]) -> Vec<VocabRef> {
+pub(super) fn refs(texts: &[&str]) -> Vec<VocabRef> {
     texts.iter().map(|text| vref(text)).collect()
 }
 
@@ -26,7 +26,7 @@ fn blob(dir: &Path, word: &str) -> PathBuf {
 }
 
 /// A tiktoken file: the bytes, then `words`, each split in two by a rank that exists.
-fn tiktoken(words: &[&str]) -> String {
+pub(super) fn tiktoken(words: &[&str]) -> String {
     let base64 = base64::engine::general_purpose::STANDARD;
     let mut tokens: Vec<Vec<u8>> = (0..=255).map(|byte| vec![byte]).collect();
     for word in words {
