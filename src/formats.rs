@@ -105,7 +105,7 @@ pub struct ImportOptions {
     pub split: Option<String>,
     /// `single`, `group3` or `run`: replaces the split's number rule.
     pub digits: Option<String>,
-    /// `none`, `nfc`, `nfd`, `nfkc` or `nfkd`.
+    /// `none`, `nfc`, `nfd`, `nfkc` or `nfkd`; with `-unicode9` behind by the tables of Hugging Face's tokenizers.
     pub normalizer: Option<String>,
     /// Names and ids of special tokens.
     pub special: std::collections::BTreeMap<String, u32>,
@@ -130,7 +130,7 @@ impl ImportOptions {
         let Some(name) = &self.normalizer else { return Ok(default) };
         Normalizer::from_name(name).ok_or_else(|| FormatError::Option {
             option: "normalizer",
-            reason: "is not one of none, nfc, nfd, nfkc, nfkd".to_owned(),
+            reason: "is not one of none, nfc, nfd, nfkc, nfkd (with -unicode9 behind: by the tables of Hugging Face)".to_owned(),
         })
     }
 
@@ -389,10 +389,9 @@ pub fn sidecar(tokenizer: &Tokenizer) -> Result<ImportOptions, FormatError> {
         (None, [regex]) => (regex.clone(), None),
         (None, _) => return Err(inexpressible("its split is a sequence of patterns")),
     };
-    let normalizer = tokenizer.normalizer().name();
-    if Normalizer::from_name(&normalizer).as_ref() != Some(tokenizer.normalizer()) {
-        return Err(inexpressible("its normalizer has no name of one word"));
-    }
+    let Some(normalizer) = tokenizer.normalizer().option_name() else {
+        return Err(inexpressible("its normalizer is more than a Unicode form"));
+    };
     let specials = tokenizer.specials().list();
     if specials.iter().any(|token| !token.special) {
         return Err(inexpressible("it has added tokens that are not special"));
@@ -400,7 +399,7 @@ pub fn sidecar(tokenizer: &Tokenizer) -> Result<ImportOptions, FormatError> {
     Ok(ImportOptions {
         split: Some(split),
         digits,
-        normalizer: Some(normalizer.into_owned()),
+        normalizer: Some(normalizer),
         special: specials.iter().map(|t| (t.name.clone(), t.id)).collect(),
     })
 }

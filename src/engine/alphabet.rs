@@ -57,7 +57,10 @@ mod tests {
             assert!(seen.insert(byte_char(byte)));
             assert_eq!(char_byte(byte_char(byte)), Some(byte));
         }
-        assert_eq!((byte_char(b' '), byte_char(b'\n'), byte_char(b'a'), byte_char(0xad)), ('Ġ', 'Ċ', 'a', 'Ń'));
+        assert_eq!(
+            (byte_char(b' '), byte_char(b'\n'), byte_char(b'a'), byte_char(0xad)),
+            ('Ġ', 'Ċ', 'a', 'Ń')
+        );
         assert_eq!((char_byte(' '), char_byte('中'), char_byte('\u{144}')), (None, None, None));
         assert_eq!(bytes_by_letter().map(byte_char).collect::<Vec<_>>(), {
             let mut letters: Vec<char> = seen.into_iter().collect();

@@ -7,6 +7,7 @@
 
 use super::alphabet::spelt_bytes;
 use super::find::Find;
+use super::tracked::growth_limit;
 use super::{PieceKind, SentencePieceDecoder, SplitError, TokenId, Tokenizer};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -55,6 +56,9 @@ pub enum DecodeStep {
         prepended: bool,
     },
 }
+
+/// Most bytes that the strings of all tokens may have, as the decoder has them.
+const MAX_SURFACE_BYTES: usize = 256 << 20;
 
 /// Why ids cannot be decoded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -109,6 +113,9 @@ impl Surfaces {
                 string = step.alone(string)?;
             }
             surfaces.arena.extend_from_slice(&string);
+            if surfaces.arena.len() > MAX_SURFACE_BYTES {
+                return Err(SplitError::Grows { limit: MAX_SURFACE_BYTES });
+            }
             surfaces.ends.push(surfaces.arena.len() as u32);
         }
         Ok(surfaces)
@@ -116,7 +123,8 @@ impl Surfaces {
 
     fn get(&self, id: TokenId) -> &[u8] {
         let end = self.ends.get(id as usize).map_or(0, |&end| end as usize);
-        let start = (id as usize).checked_sub(1).and_then(|id| self.ends.get(id)).map_or(0, |&end| end as usize);
+        let start =
+            (id as usize).checked_sub(1).and_then(|id| self.ends.get(id)).map_or(0, |&end| end as usize);
         self.arena.get(start..end).unwrap_or_default()
     }
 
@@ -181,7 +189,9 @@ impl Tokenizer {
                 self.each(ids, skip_special, |_, bytes| out.extend_from_slice(bytes))?;
                 Ok(out)
             }
-            Decoder::SentencePiece(decoder, kinds) => Ok(self.decode_pieces(decoder, kinds, ids, skip_special, true)?.0),
+            Decoder::SentencePiece(decoder, kinds) => {
+                Ok(self.decode_pieces(decoder, kinds, ids, skip_special, true)?.0)
+            }
             Decoder::Spaced | Decoder::Steps(_) => Ok(self.decode_steps(ids, skip_special, true)?.concat()),
         }
     }
@@ -246,7 +256,12 @@ impl Tokenizer {
     }
 
     /// The strings that the steps leave; with `raw` bytes that are no text stay as they are.
-    fn decode_steps(&self, ids: &[TokenId], skip_special: bool, raw: bool) -> Result<Vec<Vec<u8>>, DecodeError> {
+    fn decode_steps(
+        &self,
+        ids: &[TokenId],
+        skip_special: bool,
+        raw: bool,
+    ) -> Result<Vec<Vec<u8>>, DecodeError> {
         let Decoder::Steps(steps) = self.decoder() else {
             let mut strings = Vec::with_capacity(ids.len() * 2);
             self.each(ids, skip_special, |_, bytes| {
@@ -308,11 +323,15 @@ impl DecodeStep {
                 // Bytes that are no text stay: nothing that is looked for is in them.
                 let Ok(text) = std::str::from_utf8(&string) else { return Ok(string) };
                 let matches = find.matches(text)?;
+                let limit = growth_limit(string.len());
                 let mut out = Vec::with_capacity(string.len());
                 let mut at = 0;
                 for found in matches {
                     out.extend_from_slice(&string[at..found.start]);
                     out.extend_from_slice(content.as_bytes());
+                    if out.len() > limit {
+                        return Err(SplitError::Grows { limit });
+                    }
                     at = found.end;
                 }
                 out.extend_from_slice(&string[at..]);

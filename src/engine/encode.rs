@@ -99,10 +99,7 @@ pub fn merge_by(
 }
 
 /// The same for symbols that have a length each: what is left has the length of all that went into it.
-pub(super) fn merge_with_lengths(
-    table: &MergeTable,
-    scratch: &mut Scratch,
-) {
+pub(super) fn merge_with_lengths(table: &MergeTable, scratch: &mut Scratch) {
     let Scratch { symbols, heap: queue, start, merged, .. } = scratch;
     let look_up = &|left, right| table.get(left, right).unwrap_or((NO_MERGE, 0));
     lay_out(look_up, start.iter().map(|start| start.id), symbols);

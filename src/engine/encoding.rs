@@ -4,9 +4,7 @@ use super::model::{Missing, Model};
 use super::pretokenize::{Pretoken, Pretokenizer};
 use super::special::{Found, Matcher, SpecialError};
 use super::tracked::Tracked;
-use super::{
-    OffsetUnit, Scratch, Span, SpecialPolicy, SplitError, Template, TokenId, Tokenizer, offsets,
-};
+use super::{OffsetUnit, Scratch, Span, SpecialPolicy, SplitError, Template, TokenId, Tokenizer, offsets};
 use std::borrow::Cow;
 use std::ops::{ControlFlow, Range};
 
@@ -139,7 +137,9 @@ impl Tokenizer {
                 self.encode_with_spans(text, matcher, stop, scratch, &mut encoding, &mut spaces)?;
                 offsets::convert(text, &mut encoding.spans, unit);
                 for trim in &self.template().trims {
-                    for (index, (span, &(leading, trailing))) in encoding.spans.iter_mut().zip(&spaces).enumerate() {
+                    for (index, (span, &(leading, trailing))) in
+                        encoding.spans.iter_mut().zip(&spaces).enumerate()
+                    {
                         trim.apply(index, leading, trailing, span);
                     }
                 }

@@ -40,9 +40,9 @@ impl Find {
     /// The regex backtracks and used up its steps.
     pub(super) fn matches(&self, text: &str) -> Result<Vec<Range<usize>>, SplitError> {
         match self {
-            Self::Literal(literal) => {
-                Ok(memchr::memmem::find_iter(text.as_bytes(), literal).map(|at| at..at + literal.len()).collect())
-            }
+            Self::Literal(literal) => Ok(memchr::memmem::find_iter(text.as_bytes(), literal)
+                .map(|at| at..at + literal.len())
+                .collect()),
             Self::Regex(regex) => regex.matches(text),
         }
     }

@@ -182,7 +182,8 @@ impl Running<'_> {
             } else if let Some(ids) = chars.bytes.as_deref()
                 && bytes.iter().all(|&byte| ids[usize::from(byte)].is_some())
             {
-                start.extend(bytes.iter().filter_map(|&b| ids[usize::from(b)]).map(|id| Start { id, len: 1 }));
+                start
+                    .extend(bytes.iter().filter_map(|&b| ids[usize::from(b)]).map(|id| Start { id, len: 1 }));
             } else if let Some(unknown) = chars.unknown {
                 pending.add(unknown, bytes.len() as u32, start);
             }

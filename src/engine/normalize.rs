@@ -139,7 +139,7 @@ impl Form {
         let changes = match tables {
             Tables::Reference => self.changes(text.text()),
             Tables::Current if !text.is_tracked() => {
-                *text = Tracked::made(self.current(text.text()), None);
+                text.set(self.current(text.text()), None);
                 return;
             }
             Tables::Current => self.current_changes(text.text()),
@@ -177,8 +177,10 @@ impl Form {
         let mut starter: Option<usize> = None;
         for (c, change) in changes {
             // A mark is blocked from the starter by one before it that has its class or a higher one.
-            let blocked = || starter.is_some_and(|at| composed.len() > at + 1)
-                && composed.last().is_some_and(|last| class(last.0) >= class(c));
+            let blocked = || {
+                starter.is_some_and(|at| composed.len() > at + 1)
+                    && composed.last().is_some_and(|last| class(last.0) >= class(c))
+            };
             if let Some(at) = starter.filter(|_| !blocked())
                 && let Some(whole) = compose(composed[at].0, c)
             {
@@ -194,17 +196,36 @@ impl Form {
     }
 }
 
+/// Behind the name of a form: by the tables of the reference.
+const REFERENCE_SUFFIX: &str = "-unicode9";
+
 impl Normalizer {
     /// The current tables' composition, as Qwen's own code has it.
     pub const NFC: Self = Self::Unicode(Form::Nfc, Tables::Current);
 
-    /// The normalizer of that name: `none`, `nfc`, `nfd`, `nfkc`, `nfkd`.
+    /// The normalizer of that name: `none`, `nfc`, `nfd`, `nfkc`, `nfkd`, and those with `-unicode9` behind for the
+    /// tables of Hugging Face's tokenizers.
     pub fn from_name(name: &str) -> Option<Self> {
+        let (name, tables) = match name.strip_suffix(REFERENCE_SUFFIX) {
+            Some(name) => (name, Tables::Reference),
+            None => (name, Tables::Current),
+        };
         let form = Form::ALL.into_iter().find(|form| form.name() == name);
-        form.map(|form| Self::Unicode(form, Tables::Current)).or((name == "none").then_some(Self::None))
+        let none = (name == "none" && tables == Tables::Current).then_some(Self::None);
+        form.map(|form| Self::Unicode(form, tables)).or(none)
     }
 
-    /// What it is, for people; what [`Normalizer::from_name`] takes where it is one of those.
+    /// The name that [`Normalizer::from_name`] takes, where it has one.
+    pub fn option_name(&self) -> Option<String> {
+        match self {
+            Self::None => Some("none".to_owned()),
+            Self::Unicode(form, Tables::Current) => Some(form.name().to_owned()),
+            Self::Unicode(form, Tables::Reference) => Some(format!("{}{REFERENCE_SUFFIX}", form.name())),
+            _ => None,
+        }
+    }
+
+    /// What it is, for people.
     pub fn name(&self) -> Cow<'static, str> {
         match self {
             Self::None => "none".into(),
@@ -234,7 +255,7 @@ impl Normalizer {
     /// The normalized text; borrowed where nothing changes and that is quick to see.
     ///
     /// # Errors
-    /// A regex that backtracks used up its steps.
+    /// A regex that backtracks used up its steps, or the text grows out of proportion.
     pub fn apply<'t>(&self, text: &'t str) -> Result<Cow<'t, str>, SplitError> {
         let mut tracked = Tracked::new(text, 0, false);
         self.run(&mut tracked)?;
@@ -255,10 +276,10 @@ impl Normalizer {
                 }
             }
             Self::Strip { left, right } => strip(text, *left, *right),
-            Self::Prepend(prefix) => text.prepend(prefix),
+            Self::Prepend(prefix) => text.prepend(prefix)?,
             Self::Replace(find, content) => {
                 let matches = find.matches(text.text())?;
-                text.replace(matches.into_iter(), content);
+                text.replace(matches.into_iter(), content)?;
             }
             Self::Precompiled(charsmap) => {
                 let mut changes: Vec<Change> = Vec::with_capacity(text.text().len());
@@ -270,8 +291,11 @@ impl Normalizer {
                 let mut origins = text.is_tracked().then(Vec::new);
                 let normalized = normalizer.normalize(text.text(), origins.as_mut());
                 let start = text.start() as u32;
-                origins.iter_mut().flatten().for_each(|origin| *origin = (origin.0 + start, origin.1 + start));
-                *text = Tracked::made(normalized, origins);
+                origins
+                    .iter_mut()
+                    .flatten()
+                    .for_each(|origin| *origin = (origin.0 + start, origin.1 + start));
+                text.set(normalized, origins);
             }
             Self::Sequence(steps) => steps.iter().try_for_each(|step| step.run(text))?,
         }
@@ -311,9 +335,11 @@ mod tests {
 
     #[test]
     fn names_are_told_and_taken() {
-        for name in ["none", "nfc", "nfd", "nfkc", "nfkd"] {
-            assert_eq!(Normalizer::from_name(name).unwrap().name(), name);
+        for name in ["none", "nfc", "nfd", "nfkc", "nfkd", "nfc-unicode9", "nfkd-unicode9"] {
+            assert_eq!(Normalizer::from_name(name).unwrap().option_name().as_deref(), Some(name));
         }
+        assert_eq!(Normalizer::from_name("nfc-unicode9").unwrap().name(), "nfc");
+        assert_eq!(Normalizer::from_name("none-unicode9"), None);
         assert_eq!(Normalizer::from_name("lowercase"), None);
     }
 
@@ -353,7 +379,11 @@ mod tests {
 
     #[test]
     fn ends_are_stripped_and_letters_lowered() {
-        check(&Normalizer::Strip { left: true, right: true }, "  a b ", &[('a', 2, 3), (' ', 3, 4), ('b', 4, 5)]);
+        check(
+            &Normalizer::Strip { left: true, right: true },
+            "  a b ",
+            &[('a', 2, 3), (' ', 3, 4), ('b', 4, 5)],
+        );
         check(&Normalizer::Lowercase, "İA", &[('i', 0, 2), ('\u{307}', 0, 2), ('a', 2, 3)]);
     }
 

@@ -182,7 +182,9 @@ impl Pretokenizer {
 
 /// The regexes of steps that only split, before bytes; `None` where they do more.
 fn regexes(steps: &[PreStep]) -> Option<Vec<String>> {
-    let (PreStep::ByteLevel { prefix_space: false, split }, before) = steps.split_last()? else { return None };
+    let (PreStep::ByteLevel { prefix_space: false, split }, before) = steps.split_last()? else {
+        return None;
+    };
     let regex = |step: &PreStep| match step {
         PreStep::Split { find: Find::Regex(regex), behavior: Behavior::Isolated, invert: false } => {
             Some(regex.text().to_owned())
@@ -210,7 +212,7 @@ fn run(
         return Ok(sink(Pretoken { text: text.clone(), spelt }));
     };
     let mut changed = None;
-    step.change(text, &mut changed);
+    step.change(text, &mut changed)?;
     let text = changed.as_ref().unwrap_or(text);
     for piece in step.cut(text.text())? {
         let mut piece = text.slice(piece);
@@ -242,21 +244,27 @@ impl PreStep {
                 Find::Literal(text) => format!("Split({text:?})"),
                 Find::Regex(regex) => regex.text().to_owned(),
             },
-            Self::Split { find, behavior, invert } => format!("Split({find:?}, {behavior:?}, invert: {invert})"),
-            Self::ByteLevel { prefix_space, split } => format!("ByteLevel(prefix space: {prefix_space}, split: {split})"),
+            Self::Split { find, behavior, invert } => {
+                format!("Split({find:?}, {behavior:?}, invert: {invert})")
+            }
+            Self::ByteLevel { prefix_space, split } => {
+                format!("ByteLevel(prefix space: {prefix_space}, split: {split})")
+            }
             Self::Digits { single } => format!("Digits(single: {single})"),
             Self::Punctuation(behavior) => format!("Punctuation({behavior:?})"),
             Self::Words => "Whitespace".to_owned(),
             Self::Spaces => "WhitespaceSplit".to_owned(),
-            Self::Metaspace { mark, prepend, split } => format!("Metaspace({mark}, prepend: {prepend:?}, split: {split})"),
+            Self::Metaspace { mark, prepend, split } => {
+                format!("Metaspace({mark}, prepend: {prepend:?}, split: {split})")
+            }
         }
     }
 
     /// What a step does to a text before it cuts it; `out` stays empty where that is nothing.
-    fn change<'t>(&self, text: &Tracked<'t>, out: &mut Option<Tracked<'t>>) {
+    fn change<'t>(&self, text: &Tracked<'t>, out: &mut Option<Tracked<'t>>) -> Result<(), SplitError> {
         match self {
             Self::ByteLevel { prefix_space: true, .. } if !text.text().starts_with(' ') => {
-                out.insert(text.clone()).prepend(" ");
+                out.insert(text.clone()).prepend(" ")?;
             }
             Self::Metaspace { mark, prepend, .. } => {
                 let mut buffer = [0; 4];
@@ -264,18 +272,19 @@ impl PreStep {
                 let text = out.insert(text.clone());
                 let spaces: Vec<Range<usize>> =
                     memchr::memchr_iter(b' ', text.text().as_bytes()).map(|at| at..at + 1).collect();
-                text.replace(spaces.into_iter(), mark_text);
+                text.replace(spaces.into_iter(), mark_text)?;
                 let wanted = match prepend {
                     Prepend::First => text.start() == 0,
                     Prepend::Never => false,
                     Prepend::Always => true,
                 };
                 if wanted && !text.text().starts_with(*mark) {
-                    text.prepend(mark_text);
+                    text.prepend(mark_text)?;
                 }
             }
             _ => {}
         }
+        Ok(())
     }
 
     /// The pieces of a text that is not empty; some may be.
@@ -421,7 +430,8 @@ mod tests {
 
     #[track_caller]
     fn check(steps: &[PreStep], text: &str, expect: &[(&str, usize, usize)]) {
-        let expect: Vec<_> = expect.iter().map(|&(piece, start, end)| (piece.to_owned(), start, end)).collect();
+        let expect: Vec<_> =
+            expect.iter().map(|&(piece, start, end)| (piece.to_owned(), start, end)).collect();
         assert_eq!(cut(steps, text), expect);
     }
 
@@ -468,7 +478,11 @@ mod tests {
 
     #[test]
     fn words_and_spaces_are_told_apart() {
-        check(&[PreStep::Words], "Hey, you_2 !?", &[("Hey", 0, 3), (",", 3, 4), ("you_2", 5, 10), ("!?", 11, 13)]);
+        check(
+            &[PreStep::Words],
+            "Hey, you_2 !?",
+            &[("Hey", 0, 3), (",", 3, 4), ("you_2", 5, 10), ("!?", 11, 13)],
+        );
         check(&[PreStep::Spaces], " a  b ", &[("a", 1, 2), ("b", 4, 5)]);
     }
 

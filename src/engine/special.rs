@@ -210,9 +210,7 @@ impl SpecialTokens {
             OnSpecial::Parse => matcher(Cow::Borrowed(&self.all), None),
             OnSpecial::Error => matcher(Cow::Borrowed(&self.all), others(Role::Deny)),
             OnSpecial::Text if !allowed.is_empty() => {
-                let wanted = |token: &Special| {
-                    !token.special || policy.allowed.contains(&token.name)
-                };
+                let wanted = |token: &Special| !token.special || policy.allowed.contains(&token.name);
                 matcher(Cow::Owned(Names::new(&self.list, &self.patterns, wanted)?), None)
             }
             // With nothing to find there is nothing to look for. Otherwise the name of a special token hides what

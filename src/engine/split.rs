@@ -136,6 +136,12 @@ pub enum SplitError {
         /// The limit on backtracking steps.
         limit: usize,
     },
+    /// Normalizing, pre-tokenizing or decoding makes a text grow out of proportion.
+    #[error("the text grows to over {limit} bytes on its way")]
+    Grows {
+        /// The limit for this text.
+        limit: usize,
+    },
     /// `digits` was given for a pattern that is a free regex.
     #[error("digits cannot be replaced in a free regex; write them in the pattern")]
     DigitsInRegex,

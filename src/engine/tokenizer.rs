@@ -10,8 +10,8 @@ use super::merges::DuplicatePair;
 use super::model::{Model, Rules, Running};
 use super::special::SpecialError;
 use super::{
-    ChatTemplates, Decoder, Merge, MergeTable, Normalizer, Pattern, Pretokenizer, Rank, Special, SpecialTokens,
-    SplitError, Template, TokenId, Vocab, VocabError,
+    ChatTemplates, Decoder, Merge, MergeTable, Normalizer, Pattern, Pretokenizer, Rank, Special,
+    SpecialTokens, SplitError, Template, TokenId, Vocab, VocabError,
 };
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
@@ -189,7 +189,8 @@ impl Tokenizer {
         let mut special_ids = vec![false; flagged().max().map_or(0, |id| id + 1)];
         flagged().for_each(|id| special_ids[id] = true);
 
-        let patterns: HashMap<TokenId, &str> = specials.patterns().map(|(t, pattern)| (t.id, pattern)).collect();
+        let patterns: HashMap<TokenId, &str> =
+            specials.patterns().map(|(t, pattern)| (t.id, pattern)).collect();
         let surfaces = Surfaces::new(&parts.decoder, vocab.id_bound(), |id| match patterns.get(&id) {
             Some(pattern) => Some((*pattern).to_owned()),
             None if is_byte_level => vocab.bytes(id).map(spell),

@@ -4,7 +4,7 @@
 //! an inserted character that of the byte before it, and a range of bytes stands where its first one starts and its
 //! last one ends. Offsets equal theirs only if this does, so its quirks are kept.
 
-use super::Span;
+use super::{Span, SplitError};
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -24,6 +24,14 @@ enum Origins<'t> {
 pub(super) struct Tracked<'t> {
     text: Cow<'t, str>,
     origins: Origins<'t>,
+    /// How many bytes it may grow to.
+    limit: usize,
+}
+
+/// How many bytes a text of `len` bytes may grow to by what a vocabulary asks for. What is published adds a byte or
+/// two a word; a character that falls apart in compatibility forms has 33 bytes at most.
+pub(super) fn growth_limit(len: usize) -> usize {
+    len.saturating_mul(64).saturating_add(1 << 16)
 }
 
 /// What becomes of a character: the new one, and `1` if it is inserted, `0` if it replaces the next old character,
@@ -34,13 +42,13 @@ impl<'t> Tracked<'t> {
     /// A stretch of the original text that begins at byte `start` of it; `track` says whether offsets are wanted.
     pub(super) fn new(text: &'t str, start: usize, track: bool) -> Self {
         let origins = if track { Origins::Shifted(start) } else { Origins::Unknown };
-        Self { text: Cow::Borrowed(text), origins }
+        Self { text: Cow::Borrowed(text), origins, limit: growth_limit(text.len()) }
     }
 
-    /// A text made elsewhere, with the origin of each byte if it is tracked.
-    pub(super) fn made(text: String, origins: Option<Vec<(u32, u32)>>) -> Self {
-        let origins = origins.map_or(Origins::Unknown, |origins| Origins::Mapped(Cow::Owned(origins)));
-        Self { text: Cow::Owned(text), origins }
+    /// Puts another text in the place of this one, with the origin of each byte if it is tracked.
+    pub(super) fn set(&mut self, text: String, origins: Option<Vec<(u32, u32)>>) {
+        self.text = Cow::Owned(text);
+        self.origins = origins.map_or(Origins::Unknown, |origins| Origins::Mapped(Cow::Owned(origins)));
     }
 
     pub(super) fn text(&self) -> &str {
@@ -62,7 +70,7 @@ impl<'t> Tracked<'t> {
             Origins::Shifted(shift) => Origins::Shifted(shift + range.start),
             Origins::Mapped(map) => Origins::Mapped(Cow::Borrowed(&map[range.clone()])),
         };
-        Tracked { text: Cow::Borrowed(&self.text[range]), origins }
+        Tracked { text: Cow::Borrowed(&self.text[range]), origins, limit: self.limit }
     }
 
     /// Where it starts in the original text; zero where nothing is tracked.
@@ -164,17 +172,34 @@ impl<'t> Tracked<'t> {
         }
     }
 
+    /// Whether the text may have so many bytes.
+    fn check(&self, len: usize) -> Result<(), SplitError> {
+        if len <= self.limit { Ok(()) } else { Err(SplitError::Grows { limit: self.limit }) }
+    }
+
     /// Puts `prefix` before the text. It has the origin of the first character, which loses nothing.
-    pub(super) fn prepend(&mut self, prefix: &str) {
-        let Some(first) = self.text.chars().next() else { return };
+    ///
+    /// # Errors
+    /// The text would grow out of proportion.
+    pub(super) fn prepend(&mut self, prefix: &str) -> Result<(), SplitError> {
+        let Some(first) = self.text.chars().next() else { return Ok(()) };
+        self.check(self.text.len().saturating_add(prefix.len()))?;
         let inserted = prefix.chars().enumerate().map(|(i, c)| (c, isize::from(i != 0)));
         let changes: Vec<Change> = inserted.chain([(first, 1)]).collect();
         self.transform_range(0..first.len_utf8(), changes, 0);
+        Ok(())
     }
 
     /// Puts `content` in the place of each of `matches`, which ascend and do not overlap. Its characters have the
     /// origin of the last byte that they replace.
-    pub(super) fn replace(&mut self, matches: impl Iterator<Item = Range<usize>>, content: &str) {
+    ///
+    /// # Errors
+    /// The text would grow out of proportion.
+    pub(super) fn replace(
+        &mut self,
+        matches: impl Iterator<Item = Range<usize>>,
+        content: &str,
+    ) -> Result<(), SplitError> {
         let tracked = self.is_tracked();
         let mut text = String::new();
         let mut origins = Vec::new();
@@ -188,6 +213,7 @@ impl<'t> Tracked<'t> {
             }
             text.push_str(&self.text[done..found.start]);
             text.push_str(content);
+            self.check(text.len())?;
             if tracked {
                 self.copy_origins(done..found.start, &mut origins);
                 let origin = found.end.checked_sub(1).map_or((0, 0), |before| self.origin(before));
@@ -196,7 +222,7 @@ impl<'t> Tracked<'t> {
             done = found.end;
         }
         if !any {
-            return;
+            return Ok(());
         }
         text.push_str(&self.text[done..]);
         self.copy_origins(done..self.text.len(), &mut origins);
@@ -204,6 +230,7 @@ impl<'t> Tracked<'t> {
         if tracked {
             self.origins = Origins::Mapped(Cow::Owned(origins));
         }
+        Ok(())
     }
 }
 
@@ -238,14 +265,14 @@ mod tests {
     #[test]
     fn a_prefix_has_the_place_of_the_first_character() {
         let mut text = Tracked::new("中b", 4, true);
-        text.prepend("▁");
+        text.prepend("▁").unwrap();
         assert_eq!(spans(&text), [('▁', 4, 7), ('中', 4, 7), ('b', 7, 8)]);
     }
 
     #[test]
     fn replacements_have_the_place_of_what_they_replace() {
         let mut text = Tracked::new("a b", 0, true);
-        text.replace([1..2].into_iter(), "▁");
+        text.replace([1..2].into_iter(), "▁").unwrap();
         assert_eq!(spans(&text), [('a', 0, 1), ('▁', 1, 2), ('b', 2, 3)]);
     }
 
@@ -260,10 +287,19 @@ mod tests {
     }
 
     #[test]
+    fn a_text_does_not_grow_out_of_proportion() {
+        let mut text = Tracked::new("aaaa", 0, true);
+        let long = "b".repeat(1 << 15);
+        assert!(text.replace((0..4).map(|at| at..at + 1), &long).is_err());
+        assert!(text.prepend(&long.repeat(3)).is_err());
+        assert_eq!(text.text(), "aaaa");
+    }
+
+    #[test]
     fn an_untracked_text_is_changed_all_the_same() {
         let mut text = Tracked::new("a b", 0, false);
-        text.replace([1..2].into_iter(), "▁");
-        text.prepend("▁");
+        text.replace([1..2].into_iter(), "▁").unwrap();
+        text.prepend("▁").unwrap();
         text.transform(text.text().to_owned().chars().skip(1).map(|c| (c, 0)), 1);
         assert_eq!(text.text(), "a▁b");
     }

@@ -123,7 +123,8 @@ fn parse_merges(bytes: &[u8], ids: &HashMap<Cow<'_, str>, TokenId>) -> Result<Ve
 /// # Errors
 /// [`FormatError::Inexpressible`] names what the format lacks.
 pub fn write(tokenizer: &Tokenizer) -> Result<(Vec<u8>, Vec<u8>), FormatError> {
-    let inexpressible = |reason: &str| FormatError::Inexpressible { format: "gpt2", reason: reason.to_owned() };
+    let inexpressible =
+        |reason: &str| FormatError::Inexpressible { format: "gpt2", reason: reason.to_owned() };
     if !tokenizer.model().is_all_bytes() {
         return Err(inexpressible("it is not byte-level"));
     }
@@ -140,7 +141,11 @@ pub fn write(tokenizer: &Tokenizer) -> Result<(Vec<u8>, Vec<u8>), FormatError> {
         let spelt = vocab.id(bytes) == Some(id);
         names[id as usize] = if spelt { spell(bytes) } else { String::from_utf8_lossy(bytes).into_owned() };
     }
-    tokenizer.specials().list().iter().for_each(|special| names[special.id as usize].clone_from(&special.name));
+    tokenizer
+        .specials()
+        .list()
+        .iter()
+        .for_each(|special| names[special.id as usize].clone_from(&special.name));
     let mut ids = Map::new();
     for (id, _) in vocab.iter() {
         if ids.insert(names[id as usize].clone(), Value::from(id)).is_some() {

@@ -22,14 +22,14 @@ pub use write::{write, write_config};
 
 use super::FormatError;
 use crate::engine::{
-    ByteTokens, ChatTemplates, Chars, Decoder, Merge, Missing, Model, Normalizer, PieceKind, Place, Pretokenizer,
-    Rules, Special, Template, TokenId, Tokenizer, TokenizerError, TokenizerParts, Unigram, UnigramError,
-    UnigramFlavour, UnigramParts, UnigramPiece, Unknown, VocabError, spelt_bytes,
+    ByteTokens, Chars, ChatTemplates, Decoder, Merge, Missing, Model, Normalizer, PieceKind, Place,
+    Pretokenizer, Rules, Special, Template, TokenId, Tokenizer, TokenizerError, TokenizerParts, Unigram,
+    UnigramError, UnigramFlavour, UnigramParts, UnigramPiece, Unknown, VocabError, spelt_bytes,
 };
-use std::borrow::Cow;
 use file::{AddedToken, File, ModelFile, VocabFile, escaped};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
+use std::borrow::Cow;
 
 /// The companions of a `tokenizer.json`.
 #[derive(Debug, Clone, Copy, Default)]
@@ -47,7 +47,9 @@ pub fn looks_like(bytes: &[u8]) -> bool {
     let is_object = head.trim_ascii_start().starts_with(b"{");
     let has = |name: &[u8]| memchr::memmem::find(head, name).is_some();
     is_object
-        && (has(b"\"added_tokens\"") || has(b"\"pre_tokenizer\"") || has(b"\"truncation\"") && has(b"\"padding\""))
+        && (has(b"\"added_tokens\"")
+            || has(b"\"pre_tokenizer\"")
+            || has(b"\"truncation\"") && has(b"\"padding\""))
         || is_object && has(b"\"model\"") && memchr::memmem::find(bytes, b"\"vocab\"").is_some()
 }
 
@@ -130,7 +132,11 @@ struct Around {
 }
 
 /// A file whose model is of pieces with scores.
-fn unigram(file: &File<'_>, pieces: &[(Cow<'_, str>, f64)], around: Around) -> Result<Tokenizer, FormatError> {
+fn unigram(
+    file: &File<'_>,
+    pieces: &[(Cow<'_, str>, f64)],
+    around: Around,
+) -> Result<Tokenizer, FormatError> {
     match file.model.kind.as_deref() {
         Some("Unigram") | None => {}
         Some(_) => return fail("/model/vocab", "must be an object of tokens and ids"),
@@ -241,7 +247,9 @@ fn specials(added: &[AddedToken<'_>], ids: &Ids<'_>) -> Result<Vec<Special>, For
                 seen.insert(&*token.content, first);
                 continue;
             }
-            Some(_) => return fail(format!("/added_tokens/{index}"), "has the content of another added token"),
+            Some(_) => {
+                return fail(format!("/added_tokens/{index}"), "has the content of another added token");
+            }
             None => {}
         }
         seen.insert(&*token.content, specials.len());
@@ -272,7 +280,10 @@ fn tokens(vocab: &[(Cow<'_, str>, TokenId)], is_byte_level: bool) -> Result<(Tok
 
 fn has_all_bytes(tokens: &Tokens) -> bool {
     let mut seen = [false; 256];
-    tokens.iter().filter(|(_, bytes)| bytes.len() == 1).for_each(|(_, bytes)| seen[usize::from(bytes[0])] = true);
+    tokens
+        .iter()
+        .filter(|(_, bytes)| bytes.len() == 1)
+        .for_each(|(_, bytes)| seen[usize::from(bytes[0])] = true);
     seen.iter().all(|&seen| seen)
 }
 
@@ -318,9 +329,10 @@ fn placed(error: TokenizerError, vocab: &[(Cow<'_, str>, TokenId)]) -> FormatErr
     };
     let token = id.and_then(|id| vocab.iter().rev().find(|(_, other)| *other == id));
     match (&error, token) {
-        (_, Some((token, _))) => {
-            FormatError::Json { pointer: format!("/model/vocab/{}", escaped(token)), reason: error.to_string() }
-        }
+        (_, Some((token, _))) => FormatError::Json {
+            pointer: format!("/model/vocab/{}", escaped(token)),
+            reason: error.to_string(),
+        },
         (TokenizerError::BadMerge { index, .. }, None) => {
             FormatError::Json { pointer: format!("/model/merges/{index}"), reason: error.to_string() }
         }

@@ -14,14 +14,14 @@
 //!
 //! Names of special tokens are in the header only.
 
+use super::FormatError;
 use super::hf::{
     At, Dialect, decoder, decoder_json, normalizer, normalizer_json, pretokenizer, pretokenizer_json,
 };
-use super::FormatError;
 use crate::engine::{
-    ChatTemplates, Chars, Decoder, Merge, Missing, Model, Normalizer, Pattern, Place, Pretokenizer, Rules,
-    PieceKind, Special, Template, TokenId, Tokenizer, TokenizerParts, Trim, Unigram, UnigramFlavour, UnigramParts,
-    UnigramPiece, Unknown,
+    Chars, ChatTemplates, Decoder, Merge, Missing, Model, Normalizer, Pattern, PieceKind, Place,
+    Pretokenizer, Rules, Special, Tables, Template, TokenId, Tokenizer, TokenizerParts, Trim, Unigram,
+    UnigramFlavour, UnigramParts, UnigramPiece, Unknown,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -133,7 +133,8 @@ pub fn digest(canonical: &[u8]) -> String {
 pub fn write(tokenizer: &Tokenizer) -> Vec<u8> {
     let vocab = tokenizer.vocab();
     let names: HashSet<TokenId> = tokenizer.specials().list().iter().map(|t| t.id).collect();
-    let (tokens, others): (Vec<_>, Vec<_>) = vocab.iter().partition(|(id, bytes)| vocab.id(bytes) == Some(*id));
+    let (tokens, others): (Vec<_>, Vec<_>) =
+        vocab.iter().partition(|(id, bytes)| vocab.id(bytes) == Some(*id));
     let unreached: Vec<(TokenId, &[u8])> = others.into_iter().filter(|(id, _)| !names.contains(id)).collect();
     let merges = tokenizer.merges();
     let header = header(tokenizer, !unreached.is_empty());
@@ -160,11 +161,15 @@ pub fn write(tokenizer: &Tokenizer) -> Vec<u8> {
 }
 
 fn header(tokenizer: &Tokenizer, unreached: bool) -> Header {
-    let mut special: Vec<HeaderSpecial> = tokenizer.specials().list().iter().map(HeaderSpecial::from).collect();
+    let mut special: Vec<HeaderSpecial> =
+        tokenizer.specials().list().iter().map(HeaderSpecial::from).collect();
     special.sort_by_key(|t| t.id);
     let own = "regexes in their own dialect need no translation";
     let normalizer = match tokenizer.normalizer() {
-        plain if Normalizer::from_name(&plain.name()).as_ref() == Some(plain) => Value::from(plain.name()),
+        // As always; the same forms by other tables are components.
+        Normalizer::None | Normalizer::Unicode(_, Tables::Current) => {
+            Value::from(tokenizer.normalizer().name())
+        }
         other => normalizer_json(other, Dialect::Own).expect(own),
     };
     let pre_tokenizer = match tokenizer.pretokenizer() {
@@ -234,8 +239,12 @@ impl From<&Special> for HeaderSpecial {
 
 impl From<HeaderSpecial> for Special {
     fn from(t: HeaderSpecial) -> Self {
-        let place =
-            Place { normalized: t.normalized, single_word: t.single_word, lstrip: t.lstrip, rstrip: t.rstrip };
+        let place = Place {
+            normalized: t.normalized,
+            single_word: t.single_word,
+            lstrip: t.lstrip,
+            rstrip: t.rstrip,
+        };
         Self { name: t.name, id: t.id, special: t.special, place }
     }
 }
@@ -316,9 +325,11 @@ impl Header {
                 *text = std::str::from_utf8(bytes).ok();
             }
         }
-        let kinds = self.decoder.as_ref().filter(|_| sentencepiece).map(|steps| {
-            decoder(Some(&At::new(steps, "/decoder")), false, Dialect::Own)
-        });
+        let kinds = self
+            .decoder
+            .as_ref()
+            .filter(|_| sentencepiece)
+            .map(|steps| decoder(Some(&At::new(steps, "/decoder")), false, Dialect::Own));
         let kinds: Arc<[PieceKind]> = match kinds.transpose()? {
             Some(Decoder::SentencePiece(_, kinds)) => kinds,
             _ => Arc::from([]),
@@ -356,7 +367,8 @@ impl Header {
                 Pretokenizer::Pattern(Pattern::from_regexes(&stages).map_err(|e| bad(e.to_string()))?)
             }
         };
-        let model = self.model.map_or(Ok(Model::Bytes { missing: None }), |model| model.model().map_err(bad))?;
+        let model =
+            self.model.map_or(Ok(Model::Bytes { missing: None }), |model| model.model().map_err(bad))?;
         let is_byte_level = model.is_byte_level();
         let decoder = match &self.decoder {
             None => Decoder::Bytes,

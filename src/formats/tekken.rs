@@ -46,9 +46,26 @@ struct ListedSpecial {
 
 /// The special tokens of files that do not list them, in order of their ids; what follows has no name of its own.
 const DEPRECATED_SPECIALS: [&str; 20] = [
-    "<unk>", "<s>", "</s>", "[INST]", "[/INST]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]", "[TOOL_RESULTS]",
-    "[/TOOL_RESULTS]", "[TOOL_CALLS]", "[IMG]", "<pad>", "[IMG_BREAK]", "[IMG_END]", "[PREFIX]", "[MIDDLE]", "[SUFFIX]",
-    "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[TOOL_CONTENT]",
+    "<unk>",
+    "<s>",
+    "</s>",
+    "[INST]",
+    "[/INST]",
+    "[AVAILABLE_TOOLS]",
+    "[/AVAILABLE_TOOLS]",
+    "[TOOL_RESULTS]",
+    "[/TOOL_RESULTS]",
+    "[TOOL_CALLS]",
+    "[IMG]",
+    "<pad>",
+    "[IMG_BREAK]",
+    "[IMG_END]",
+    "[PREFIX]",
+    "[MIDDLE]",
+    "[SUFFIX]",
+    "[SYSTEM_PROMPT]",
+    "[/SYSTEM_PROMPT]",
+    "[TOOL_CONTENT]",
 ];
 
 /// Whether a file is of this format.
@@ -130,8 +147,9 @@ fn special_tokens(file: &File<'_>, count: u32) -> Result<Vec<Special>, FormatErr
             }
         }
     }
-    let named = names.into_iter().zip(0..).map(|(name, id)| {
-        Special::new(name.unwrap_or_else(|| format!("<SPECIAL_{id}>")), id, true)
-    });
+    let named = names
+        .into_iter()
+        .zip(0..)
+        .map(|(name, id)| Special::new(name.unwrap_or_else(|| format!("<SPECIAL_{id}>")), id, true));
     Ok(named.collect())
 }

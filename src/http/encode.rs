@@ -398,8 +398,10 @@ pub(super) async fn count(
             with_scratch(|scratch| {
                 for (index, text) in texts.iter().enumerate() {
                     let rest = limit.map(|limit| limit - total);
-                    let count =
-                        loaded.tokenizer.count_matched(text, &matcher, request.add_special_tokens, rest, scratch).map_err(|e| {
+                    let count = loaded
+                        .tokenizer
+                        .count_matched(text, &matcher, request.add_special_tokens, rest, scratch)
+                        .map_err(|e| {
                             let pointer = if single { "/text".to_owned() } else { format!("/texts/{index}") };
                             Problem::encode(&pointer, &e)
                         })?;

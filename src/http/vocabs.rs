@@ -253,7 +253,9 @@ pub(super) async fn download(
         return Err(Problem::invalid("/query/file", format!("must be one of {}", names.join(", "))));
     };
     let file = file.clone();
-    let name = format!("attachment; filename=\"{}-{}.{file_name}\"", facts.name, facts.version);
+    // `tokenizer.json` is what such a file is called; the other main files are told by their extension alone.
+    let ending = file_name.strip_prefix("tokenizer.").filter(|ending| *ending != "json").unwrap_or(file_name);
+    let name = format!("attachment; filename=\"{}-{}.{ending}\"", facts.name, facts.version);
     let mut response = file.into_response();
     name_version(response.headers_mut(), &facts);
     if let Ok(name) = HeaderValue::try_from(name) {

@@ -7,8 +7,8 @@ use super::request::TrainRequest;
 use super::uploads::{UploadId, Uploads};
 use super::{JobError, files};
 use crate::engine::{
-    Counter, Merge, Normalizer, SafeCuts, Special, Tables, Tokenizer, TokenizerError, TokenizerParts, TrainConfig, TrainError,
-    Trained, WordCounts, train,
+    Counter, Merge, Normalizer, SafeCuts, Special, Tables, Tokenizer, TokenizerError, TokenizerParts,
+    TrainConfig, TrainError, Trained, WordCounts, train,
 };
 use crate::registry::{Provenance, PublishError, Published, Registry};
 use std::path::{Path, PathBuf};
@@ -313,11 +313,8 @@ fn learned(
     config: &TrainConfig,
     replaced: u64,
 ) -> Result<Learned, TokenizerError> {
-    let specials: Vec<Special> = trained
-        .special_tokens
-        .iter()
-        .map(|(name, id)| Special::new(name.clone(), *id, true))
-        .collect();
+    let specials: Vec<Special> =
+        trained.special_tokens.iter().map(|(name, id)| Special::new(name.clone(), *id, true)).collect();
     let special_ids: std::collections::HashSet<u32> = specials.iter().map(|s| s.id).collect();
     let tokens = (0..).zip(trained.tokens).filter(|(id, _)| !special_ids.contains(id)).collect();
     let merges = trained.merges.iter().map(|m| Merge { left: m.left, right: m.right, id: m.id }).collect();

@@ -1,10 +1,11 @@
 //! Chat templates of published vocabularies: the texts that transformers makes of the same messages.
 
 use crate::data;
-use serde_json::Value;
+use crate::parity::vocabularies;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use vocabd::chat::{Chat, ChatError, ChatParts, Json, Wanted, render};
-use vocabd::engine::ChatTemplates;
+use vocabd::engine::{ChatTemplates, EncodeOptions, OnSpecial, Scratch, SpecialPolicy, Tokenizer};
 
 /// Vocabularies whose configuration with the template may be passed on, and is in the full set.
 const WITH_TEMPLATES: [&str; 4] = ["qwen2.5", "qwen3", "deepseek-v3", "mistral-nemo"];
@@ -24,21 +25,6 @@ fn list(value: &Json) -> Option<Vec<Json>> {
     value.as_object().map(|_| value.try_iter().unwrap().collect())
 }
 
-/// Templates and tokens as a `tokenizer_config.json` has them.
-fn templates_of(config: &[u8]) -> ChatTemplates {
-    let config: Value = serde_json::from_slice(config).unwrap();
-    let mut templates = ChatTemplates::default();
-    for (name, value) in config.as_object().unwrap() {
-        let token = value.as_str().or_else(|| value["content"].as_str());
-        if let (true, Some(token)) = (name.ends_with("_token"), token) {
-            templates.tokens.insert(name.clone(), token.to_owned());
-        }
-    }
-    let source = config["chat_template"].as_str().unwrap();
-    templates.sources.insert("default".into(), source.into());
-    templates
-}
-
 fn rendered(templates: &ChatTemplates, request: &Json) -> Result<String, ChatError> {
     let chat = Chat::new(ChatParts {
         messages: list(&field(request, "messages")).unwrap_or_default(),
@@ -52,24 +38,29 @@ fn rendered(templates: &ChatTemplates, request: &Json) -> Result<String, ChatErr
 }
 
 #[test]
-fn texts_of_published_templates_equal_the_references() {
+fn texts_and_ids_of_published_templates_equal_the_references() {
     let Some(goldens) = data::shared("golden/chat.jsonl") else { return };
+    let known: BTreeMap<&str, Tokenizer> =
+        vocabularies().filter(|(_, t)| !t.chat().sources.is_empty()).collect();
     let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut scratch = Scratch::default();
     for line in std::str::from_utf8(&goldens).unwrap().lines() {
         let case: Value = serde_json::from_str(line).unwrap();
         let vocab = case["vocab"].as_str().unwrap();
-        let Some(vocab) = WITH_TEMPLATES.into_iter().find(|known| *known == vocab) else {
+        let Some((vocab, tokenizer)) = known.get_key_value(vocab) else {
             assert!(ELSEWHERE.contains(&vocab), "{vocab} has goldens and no template");
             continue;
         };
-        // A set that is there and lacks this file is an error in itself.
-        let config = data::shared(&format!("vocabs/{vocab}.tokenizer_config.json")).unwrap();
-        let text = rendered(&templates_of(&config), &ordered(line)).unwrap();
+        let text = rendered(tokenizer.chat(), &ordered(line)).unwrap();
         assert_eq!(text, case["rendered"].as_str().unwrap(), "{vocab}: {}", case["messages"]);
+        let special = SpecialPolicy { others: OnSpecial::Parse, ..Default::default() };
+        let options = EncodeOptions { special, ..Default::default() };
+        let ids = tokenizer.encode(&text, &options, &mut scratch).unwrap().ids;
+        assert_eq!(json!(ids), case["ids"], "{vocab}: {}", case["messages"]);
         *seen.entry(vocab).or_default() += 1;
     }
-    assert_eq!(seen.keys().count(), WITH_TEMPLATES.len(), "{seen:?}");
-    assert!(seen.values().all(|cases| *cases >= 10), "{seen:?}");
+    println!("cases by vocabulary, all equal: {seen:?}");
+    assert!(WITH_TEMPLATES.iter().all(|vocab| seen.get(vocab).is_some_and(|cases| *cases >= 10)), "{seen:?}");
 }
 
 /// What `tests/cross/chat.py` wrote, where it is run.

@@ -50,18 +50,22 @@ fn refused(edit: impl FnOnce(&mut Value), pointer: &str, what: &str) {
 #[test]
 fn the_file_that_the_others_are_made_from_is_taken() {
     let t = read(&file(|_| ())).unwrap();
-    assert_eq!(t.encode("abc d", &EncodeOptions::default(), &mut Scratch::default()).unwrap().ids, [257, 32, 100]);
+    assert_eq!(
+        t.encode("abc d", &EncodeOptions::default(), &mut Scratch::default()).unwrap().ids,
+        [257, 32, 100]
+    );
 }
 
 #[test]
 fn ids_that_cannot_be_are_refused_by_their_place() {
     refused(|f| f["model"]["vocab"]["ab"] = json!(4_000_000_000_u32), "/model/vocab/ab", "over the limit");
-    refused(|f| f["model"]["vocab"]["ab"] = json!(-1), "/model/vocab", "u32");
-    refused(|f| f["model"]["vocab"]["ab"] = json!(5_000_000_000_u64), "/model/vocab", "u32");
-    refused(|f| f["model"]["vocab"]["ab"] = json!(1.5), "/model/vocab", "u32");
-    refused(|f| f["model"]["vocab"]["ab"] = json!("7"), "/model/vocab", "u32");
+    refused(|f| f["model"]["vocab"]["ab"] = json!(-1), "/model/vocab/ab", "u32");
+    refused(|f| f["model"]["vocab"]["ab"] = json!(5_000_000_000_u64), "/model/vocab/ab", "u32");
+    refused(|f| f["model"]["vocab"]["ab"] = json!(1.5), "/model/vocab/ab", "u32");
+    refused(|f| f["model"]["vocab"]["ab"] = json!("7"), "/model/vocab/ab", "u32");
     refused(|f| f["model"]["vocab"]["ab"] = json!(97), "/model/vocab/ab", "given twice");
-    refused(|f| f["added_tokens"][0]["id"] = json!(4_000_000_000_u32), "", "");
+    let far = read(&file(|f| f["added_tokens"][0]["id"] = json!(4_000_000_000_u32))).unwrap_err();
+    assert!(far.to_string().contains("over the limit"), "{far}");
 }
 
 #[test]
@@ -80,7 +84,9 @@ fn holes_between_ids_stay_holes() {
 fn tokens_that_are_no_tokens_are_refused() {
     refused(|f| f["model"]["vocab"][""] = json!(259), "/model/vocab/", "empty");
     let twice = String::from_utf8(file(|_| ())).unwrap().replacen("\"ab\":256", "\"ab\":256,\"ab\":300", 1);
-    assert!(matches!(read(twice.as_bytes()), Err(FormatError::Json { pointer, .. }) if pointer == "/model/vocab/ab"));
+    assert!(
+        matches!(read(twice.as_bytes()), Err(FormatError::Json { pointer, .. }) if pointer == "/model/vocab/ab")
+    );
 }
 
 #[test]
@@ -116,9 +122,14 @@ fn what_is_not_supported_is_named() {
         refused(|f| f["model"]["type"] = json!(kind), "/model/type", kind);
     }
     refused(|f| f["model"]["dropout"] = json!(0.1), "/model/dropout", "not supported");
-    refused(|f| f["model"]["end_of_word_suffix"] = json!("</w>"), "/model/end_of_word_suffix", "not supported");
+    refused(
+        |f| f["model"]["end_of_word_suffix"] = json!("</w>"),
+        "/model/end_of_word_suffix",
+        "not supported",
+    );
     let nested = |f: &mut Value| {
-        f["normalizer"] = json!({"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "StripAccents"}]});
+        f["normalizer"] =
+            json!({"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "StripAccents"}]});
     };
     refused(nested, "/normalizer/normalizers/1", "StripAccents");
 }
@@ -129,7 +140,9 @@ fn sequences_without_end_are_refused() {
     for _ in 0..60 {
         nested = json!({"type": "Sequence", "normalizers": [nested]});
     }
-    let text = serde_json::to_vec(&json!({"normalizer": nested, "model": {"type": "BPE", "vocab": {}, "merges": []}}));
+    let text = serde_json::to_vec(
+        &json!({"normalizer": nested, "model": {"type": "BPE", "vocab": {}, "merges": []}}),
+    );
     assert!(read(&text.unwrap()).unwrap_err().to_string().contains("nested over 8 deep"));
     let deep = format!("{{\"normalizer\": {}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
     assert!(read(deep.as_bytes()).is_err());
@@ -167,9 +180,23 @@ fn regexes_that_cannot_be_are_refused_by_their_place() {
     };
     let place = "/pre_tokenizer/pretokenizers/0/pattern/Regex";
     refused(|f| f["pre_tokenizer"] = split("("), place, "split pattern");
-    refused(|f| f["pre_tokenizer"] = split("a{1000}{1000}{1000}"), place, "");
+    refused(|f| f["pre_tokenizer"] = split(r"(\p{L}{200}){200}(\p{L}{200}){200}"), place, "bytes");
     refused(|f| f["pre_tokenizer"] = split(&"a".repeat(5000)), place, "4096");
     refused(|f| f["pre_tokenizer"] = split(r"(?<name>a)\k<name>"), place, "named group");
+}
+
+#[test]
+fn a_text_that_a_normalizer_blows_up_is_refused() {
+    let twice = json!({"type": "Replace", "pattern": {"String": "ѫ"}, "content": "ѫѫ"});
+    let t = read(&file(|f| f["normalizer"] = json!({"type": "Sequence", "normalizers": vec![twice; 60]})))
+        .unwrap();
+    let outcome = t.encode(&"ѫ".repeat(1000), &EncodeOptions::default(), &mut Scratch::default());
+    assert!(matches!(outcome, Err(EncodeError::Split(_))), "{outcome:?}");
+    let blow = json!({"type": "Replace", "pattern": {"Regex": "."}, "content": "b".repeat(1 << 20)});
+    let decoder = json!({"type": "Sequence", "decoders": [{"type": "ByteLevel"}, blow]});
+    let t = read(&file(|f| f["decoder"] = decoder));
+    // The self-check decodes: such a decoder cannot be used at all.
+    assert!(t.is_err());
 }
 
 #[test]
@@ -195,7 +222,10 @@ fn small_files() -> Vec<(&'static str, Files)> {
     for format in [Format::Native, Format::Gpt2] {
         files.push((format.name(), vocabd::formats::export_files(&small, format).unwrap()));
     }
-    files.push(("tiktoken", Files::single("a.tiktoken", vocabd::formats::export(&t, Format::Tiktoken).unwrap())));
+    files.push((
+        "tiktoken",
+        Files::single("a.tiktoken", vocabd::formats::export(&t, Format::Tiktoken).unwrap()),
+    ));
     files.push(("sentencepiece", Files::single("a.model", data::local("vocabs/spm-identity.model"))));
     files
 }

@@ -146,16 +146,28 @@ fn check_texts(t: &Tokenizer, reference: Reference, cases: &[Case], out: &mut Ch
         }
         if reference == Reference::Tokenizers {
             let added = encode(plain, true, None).ids;
-            out.check("ids with those around", case.n, added == *case.ids_add_special.as_ref().unwrap_or(&case.ids));
+            out.check(
+                "ids with those around",
+                case.n,
+                added == *case.ids_add_special.as_ref().unwrap_or(&case.ids),
+            );
             let text = encode(SpecialPolicy::default(), false, None).ids;
-            out.check("ids without specials", case.n, text == *case.ids_no_special.as_ref().unwrap_or(&case.ids));
+            out.check(
+                "ids without specials",
+                case.n,
+                text == *case.ids_no_special.as_ref().unwrap_or(&case.ids),
+            );
             let decoded = case.decoded.as_ref().unwrap_or(&case.text);
             let skipped = case.decoded_skip_special.as_ref().unwrap_or(decoded);
             out.check("text without specials", case.n, t.decode(&case.ids, true).unwrap().text == *skipped);
         }
         if reference == Reference::Tiktoken {
             let special = encode(parse, false, None).ids;
-            out.check("ids with specials", case.n, special == *case.ids_special.as_ref().unwrap_or(&case.ids));
+            out.check(
+                "ids with specials",
+                case.n,
+                special == *case.ids_special.as_ref().unwrap_or(&case.ids),
+            );
         }
         if reference != Reference::Tekken {
             let decoded = case.decoded.as_ref().unwrap_or(&case.text);
@@ -215,7 +227,8 @@ fn published_vocabularies_equal_their_references() {
         let mut checked = Checked { texts: 0, decoded: 0, differences: Vec::new() };
         check_texts(&t, reference, &cases, &mut checked);
         if reference != Reference::Tekken {
-            let decode: Vec<DecodeCase> = lines(&find("golden", &format!("{name}.decode.jsonl"), passed_on).unwrap());
+            let decode: Vec<DecodeCase> =
+                lines(&find("golden", &format!("{name}.decode.jsonl"), passed_on).unwrap());
             check_decoding(&t, &decode, &mut checked);
             assert!(checked.decoded > 0);
         }
@@ -248,7 +261,10 @@ fn qwen_without_its_normalizer_gives_the_bare_ids() {
 }
 
 /// Ids with and without specials, offsets, and what they decode to.
-fn behaviour(t: &Tokenizer, texts: &[String]) -> Vec<(Vec<u32>, Vec<u32>, Vec<u32>, Vec<(usize, usize)>, String)> {
+fn behaviour(
+    t: &Tokenizer,
+    texts: &[String],
+) -> Vec<(Vec<u32>, Vec<u32>, Vec<u32>, Vec<(usize, usize)>, String)> {
     let scratch = &mut Scratch::default();
     let parse = SpecialPolicy { others: OnSpecial::Parse, ..Default::default() };
     texts
@@ -261,7 +277,13 @@ fn behaviour(t: &Tokenizer, texts: &[String]) -> Vec<(Vec<u32>, Vec<u32>, Vec<u3
             let spanned = encode(parse, true, Some(OffsetUnit::Utf16));
             let spans = spanned.spans.iter().map(|s| (s.start, s.end)).collect();
             let text = t.decode(&spanned.ids, false).unwrap().text;
-            (encode(parse, false, None).ids, encode(SpecialPolicy::default(), false, None).ids, spanned.ids, spans, text)
+            (
+                encode(parse, false, None).ids,
+                encode(SpecialPolicy::default(), false, None).ids,
+                spanned.ids,
+                spans,
+                text,
+            )
         })
         .collect()
 }
@@ -280,13 +302,21 @@ fn export_then_import_is_the_identity_on_ids_for_every_vocabulary_and_format() {
             let files = match export_files(&t, format) {
                 Ok(files) => files,
                 Err(refused) => {
-                    assert!(matches!(format, Format::Tiktoken | Format::Gpt2) || published.2 == Reference::SentencePiece, "{name} as {format:?}: {refused}");
+                    assert!(
+                        matches!(format, Format::Tiktoken | Format::Gpt2)
+                            || published.2 == Reference::SentencePiece,
+                        "{name} as {format:?}: {refused}"
+                    );
                     table += " refused";
                     continue;
                 }
             };
             let complete = matches!(format, Format::Native | Format::Hf);
-            let options = if complete { ImportOptions::default() } else { vocabd::formats::sidecar(&t).unwrap_or_default() };
+            let options = if complete {
+                ImportOptions::default()
+            } else {
+                vocabd::formats::sidecar(&t).unwrap_or_default()
+            };
             if options == ImportOptions::default() && !complete {
                 table += " no-sidecar";
                 continue;

@@ -37,15 +37,45 @@ impl Random {
             4 => range(self, u32::from('A'), u32::from('Z')),
             5 => range(self, u32::from('0'), u32::from('9')),
             6 => ' ',
-            7 => self.pick(&['\n', '\r', '\t', '\u{b}', '\u{c}', '\u{85}', '\u{a0}', '\u{2028}', '\u{3000}', '\u{1680}']),
-            8 => self.pick(&['\'', '\u{2019}', '"', '.', ',', '!', '/', '\\', '<', '>', '|', '_', '-', '~', '▁', 'Ġ']),
+            7 => self.pick(&[
+                '\n', '\r', '\t', '\u{b}', '\u{c}', '\u{85}', '\u{a0}', '\u{2028}', '\u{3000}', '\u{1680}',
+            ]),
+            8 => self.pick(&[
+                '\'', '\u{2019}', '"', '.', ',', '!', '/', '\\', '<', '>', '|', '_', '-', '~', '▁', 'Ġ',
+            ]),
             9 => range(self, 0x4e00, 0x9fa5),
             10 => range(self, 0x3040, 0x30ff),
             11 => range(self, 0xac00, 0xd7a3),
             12 => range(self, 0x300, 0x36f),
-            13 => self.pick(&['ſ', 'ʼ', 'İ', 'ı', 'ß', 'ﬁ', 'Ǆ', 'ǅ', '½', 'Ⅷ', '²', '٣', '߀', '௧', '㊿', '\u{1d7d8}']),
+            13 => self.pick(&[
+                'ſ',
+                'ʼ',
+                'İ',
+                'ı',
+                'ß',
+                'ﬁ',
+                'Ǆ',
+                'ǅ',
+                '½',
+                'Ⅷ',
+                '²',
+                '٣',
+                '߀',
+                '௧',
+                '㊿',
+                '\u{1d7d8}',
+            ]),
             14 => range(self, 0x1f300, 0x1faff),
-            15 => self.pick(&['\u{200d}', '\u{200b}', '\u{fe0f}', '\u{feff}', '\u{1f3fd}', '\u{e0067}', '\u{ad}', '\u{0}']),
+            15 => self.pick(&[
+                '\u{200d}',
+                '\u{200b}',
+                '\u{fe0f}',
+                '\u{feff}',
+                '\u{1f3fd}',
+                '\u{e0067}',
+                '\u{ad}',
+                '\u{0}',
+            ]),
             16 => range(self, 0x400, 0x4ff),
             17 => range(self, 0x600, 0x6ff),
             18 => range(self, 0x900, 0x97f),
@@ -56,8 +86,9 @@ impl Random {
     }
 
     fn text(&mut self) -> String {
-        const STRETCHES: [&str; 12] =
-            ["'s", "'LL", "don't", "   ", "\n\n", " \n ", "\r\n", "<0x41>", "ab", "123456", "e\u{301}", "```"];
+        const STRETCHES: [&str; 12] = [
+            "'s", "'LL", "don't", "   ", "\n\n", " \n ", "\r\n", "<0x41>", "ab", "123456", "e\u{301}", "```",
+        ];
         let mut text = String::new();
         for _ in 0..1 + self.below(24) {
             match self.below(8) {
@@ -91,7 +122,9 @@ impl Twin {
         };
         let joining = match t.model() {
             Model::Chars(chars) => match &chars.rules {
-                Rules::SentencePiece { joining } => joining.iter().copied().zip(t.vocab_size() as u32..).collect(),
+                Rules::SentencePiece { joining } => {
+                    joining.iter().copied().zip(t.vocab_size() as u32..).collect()
+                }
                 Rules::HuggingFace => HashMap::new(),
             },
             _ => HashMap::new(),
@@ -161,7 +194,8 @@ impl Twin {
 fn naive(t: &Tokenizer, mut symbols: Vec<(u32, usize)>) -> Vec<(u32, usize)> {
     loop {
         let pairs = symbols.windows(2).enumerate();
-        let found = pairs.filter_map(|(at, pair)| t.table().get(pair[0].0, pair[1].0).map(|(rank, id)| (rank, at, id)));
+        let found = pairs
+            .filter_map(|(at, pair)| t.table().get(pair[0].0, pair[1].0).map(|(rank, id)| (rank, at, id)));
         let Some((_, at, id)) = found.min() else { return symbols };
         let len = symbols[at].1 + symbols[at + 1].1;
         symbols.splice(at..at + 2, [(id, len)]);

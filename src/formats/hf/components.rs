@@ -5,8 +5,8 @@
 use super::json::At;
 use super::regex::{from_onig, to_onig};
 use crate::engine::{
-    Behavior, Charsmap, DecodeStep, Decoder, Find, Form, Normalizer, PieceKind, PreStep, Prepend, Pretokenizer,
-    SentencePieceDecoder, SentencePieceNormalizer, Tables, Template, Trim, UserDefined,
+    Behavior, Charsmap, DecodeStep, Decoder, Find, Form, Normalizer, PieceKind, PreStep, Prepend,
+    Pretokenizer, SentencePieceDecoder, SentencePieceNormalizer, Tables, Template, Trim, UserDefined,
 };
 use crate::formats::FormatError;
 use base64::Engine as _;
@@ -89,8 +89,7 @@ fn find_json(find: &Find, dialect: Dialect) -> Result<Value, String> {
 pub(in crate::formats) fn normalizer(at: &At<'_>, dialect: Dialect) -> Result<Normalizer, FormatError> {
     let mut steps = Vec::new();
     flatten(at, "normalizers", 0, &mut steps)?;
-    let mut steps =
-        steps.iter().map(|step| normalizer_step(step, dialect)).collect::<Result<Vec<_>, _>>()?;
+    let mut steps = steps.iter().map(|step| normalizer_step(step, dialect)).collect::<Result<Vec<_>, _>>()?;
     Ok(match steps.len() {
         0 => Normalizer::None,
         1 => steps.remove(0),
@@ -111,9 +110,10 @@ fn normalizer_step(at: &At<'_>, dialect: Dialect) -> Result<Normalizer, FormatEr
             right: at.want("strip_right")?.bool()?,
         }),
         "Prepend" => Ok(Normalizer::Prepend(at.want("prepend")?.str()?.to_owned())),
-        "Replace" => {
-            Ok(Normalizer::Replace(find(&at.want("pattern")?, dialect)?, at.want("content")?.str()?.to_owned()))
-        }
+        "Replace" => Ok(Normalizer::Replace(
+            find(&at.want("pattern")?, dialect)?,
+            at.want("content")?.str()?.to_owned(),
+        )),
         "Precompiled" => Ok(Normalizer::Precompiled(Arc::new(charsmap(&at.want("precompiled_charsmap")?)?))),
         "SentencePiece" if dialect == Dialect::Own => sentencepiece_normalizer(at),
         _ => unsupported(at, "the normalizer"),
@@ -143,13 +143,18 @@ fn sentencepiece_normalizer(at: &At<'_>) -> Result<Normalizer, FormatError> {
 ///
 /// # Errors
 /// What has no counterpart.
-pub(in crate::formats) fn normalizer_json(normalizer: &Normalizer, dialect: Dialect) -> Result<Value, String> {
+pub(in crate::formats) fn normalizer_json(
+    normalizer: &Normalizer,
+    dialect: Dialect,
+) -> Result<Value, String> {
     Ok(match normalizer {
         Normalizer::None => Value::Null,
         // The tables of another Unicode version cannot be asked for; they differ in characters that came after it.
         Normalizer::Unicode(form, _) => json!({"type": form.name().to_uppercase()}),
         Normalizer::Lowercase => json!({"type": "Lowercase"}),
-        Normalizer::Strip { left, right } => json!({"type": "Strip", "strip_left": left, "strip_right": right}),
+        Normalizer::Strip { left, right } => {
+            json!({"type": "Strip", "strip_left": left, "strip_right": right})
+        }
         Normalizer::Prepend(prefix) => json!({"type": "Prepend", "prepend": prefix}),
         Normalizer::Replace(find, content) => {
             json!({"type": "Replace", "pattern": find_json(find, dialect)?, "content": content})
@@ -170,7 +175,8 @@ pub(in crate::formats) fn normalizer_json(normalizer: &Normalizer, dialect: Dial
             "user_defined": normalizer.user_defined.pieces(),
         }),
         Normalizer::Sequence(steps) => {
-            let steps = steps.iter().map(|step| normalizer_json(step, dialect)).collect::<Result<Vec<_>, _>>()?;
+            let steps =
+                steps.iter().map(|step| normalizer_json(step, dialect)).collect::<Result<Vec<_>, _>>()?;
             json!({"type": "Sequence", "normalizers": steps})
         }
     })
@@ -295,7 +301,9 @@ fn pre_step_json(step: &PreStep, dialect: Dialect) -> Result<Value, String> {
         }),
         PreStep::ByteLevel { prefix_space, split } => byte_level_json(*prefix_space, *split),
         PreStep::Digits { single } => json!({"type": "Digits", "individual_digits": single}),
-        PreStep::Punctuation(behavior) => json!({"type": "Punctuation", "behavior": behavior_name(*behavior)}),
+        PreStep::Punctuation(behavior) => {
+            json!({"type": "Punctuation", "behavior": behavior_name(*behavior)})
+        }
         PreStep::Words => json!({"type": "Whitespace"}),
         PreStep::Spaces => json!({"type": "WhitespaceSplit"}),
         PreStep::Metaspace { mark, prepend, split } => {
@@ -389,9 +397,8 @@ pub(in crate::formats) fn template_json(template: &Template, name: impl Fn(u32) 
             before.chain([middle]).chain(after).collect::<Vec<_>>()
         };
         let ids = template.before.iter().chain(&template.after);
-        let tokens: serde_json::Map<String, Value> = ids
-            .map(|id| (name(*id), json!({"id": name(*id), "ids": [id], "tokens": [name(*id)]})))
-            .collect();
+        let tokens: serde_json::Map<String, Value> =
+            ids.map(|id| (name(*id), json!({"id": name(*id), "ids": [id], "tokens": [name(*id)]}))).collect();
         let pair = [text("A", 0), text("B", 1)].concat();
         steps.push(json!({
             "type": "TemplateProcessing",
@@ -411,7 +418,11 @@ pub(in crate::formats) fn template_json(template: &Template, name: impl Fn(u32) 
 ///
 /// # Errors
 /// The place, and what is not supported there.
-pub(in crate::formats) fn decoder(at: Option<&At<'_>>, bytes: bool, dialect: Dialect) -> Result<Decoder, FormatError> {
+pub(in crate::formats) fn decoder(
+    at: Option<&At<'_>>,
+    bytes: bool,
+    dialect: Dialect,
+) -> Result<Decoder, FormatError> {
     let Some(at) = at else { return Ok(Decoder::Spaced) };
     if dialect == Dialect::Own && at.kind()? == "SentencePiece" {
         return sentencepiece_decoder(at);
@@ -452,7 +463,8 @@ fn sentencepiece_decoder(at: &At<'_>) -> Result<Decoder, FormatError> {
 }
 
 fn sentencepiece_decoder_json(decoder: &SentencePieceDecoder, kinds: &[PieceKind]) -> Value {
-    let letter = |kind: &PieceKind| KINDS.into_iter().find(|(_, known)| known == kind).map(|(letter, _)| letter);
+    let letter =
+        |kind: &PieceKind| KINDS.into_iter().find(|(_, known)| known == kind).map(|(letter, _)| letter);
     json!({
         "type": "SentencePiece",
         "add_dummy_prefix": decoder.add_dummy_prefix,

@@ -32,7 +32,8 @@ impl Walk<'_> {
 /// # Errors
 /// The name of what has no counterpart.
 pub(super) fn from_onig(regex: &str) -> Result<String, String> {
-    let mut walk = Walk { chars: regex.chars().peekable(), depth: 0, out: String::with_capacity(regex.len() + 8) };
+    let mut walk =
+        Walk { chars: regex.chars().peekable(), depth: 0, out: String::with_capacity(regex.len() + 8) };
     while let Some(c) = walk.chars.next() {
         match c {
             '\\' => escape(&mut walk)?,
@@ -85,8 +86,8 @@ fn escape(walk: &mut Walk<'_>) -> Result<(), String> {
             walk.out.push_str(&format!("\\u{{{digits}}}"));
         }
         'e' if walk.depth == 0 => walk.out.push_str(r"\x1b"),
-        'A' | 'z' | 'b' | 'B' | 'd' | 'D' | 'w' | 'W' | 's' | 'S' | 't' | 'n' | 'r' | 'f' | 'v' | 'a' | 'x' | 'p'
-        | 'P' => {
+        'A' | 'z' | 'b' | 'B' | 'd' | 'D' | 'w' | 'W' | 's' | 'S' | 't' | 'n' | 'r' | 'f' | 'v' | 'a'
+        | 'x' | 'p' | 'P' => {
             walk.out.push('\\');
             walk.out.push(c);
         }
@@ -275,7 +276,8 @@ mod tests {
 
     #[test]
     fn what_has_no_counterpart_is_refused() {
-        for regex in [r"\Ra", r"\Z", r"(?m:a)", r"(?<n>a)", "[[:alpha:]]", r"a{2,3}+", r"\1", "a{2}?", r"a\"] {
+        for regex in [r"\Ra", r"\Z", r"(?m:a)", r"(?<n>a)", "[[:alpha:]]", r"a{2,3}+", r"\1", "a{2}?", r"a\"]
+        {
             assert!(from_onig(regex).is_err(), "{regex}");
         }
     }

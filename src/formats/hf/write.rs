@@ -1,9 +1,9 @@
 //! Writing a `tokenizer.json` that Hugging Face's tokenizers read to the same ids, and its `tokenizer_config.json`.
 
-use super::components::{
-    Dialect, decoder_json, normalizer_json, pretokenizer_json, template_json,
+use super::components::{Dialect, decoder_json, normalizer_json, pretokenizer_json, template_json};
+use crate::engine::{
+    Missing, Model, Rules, Special, TokenId, Tokenizer, Unigram, UnigramFlavour, Unknown, spell,
 };
-use crate::engine::{Missing, Model, Rules, Special, TokenId, Tokenizer, Unigram, UnigramFlavour, Unknown, spell};
 use crate::formats::FormatError;
 use serde_json::{Map, Value, json};
 
@@ -104,7 +104,9 @@ fn model(tokenizer: &Tokenizer, strings: &Strings) -> Result<Value, FormatError>
 
 fn unigram_model(unigram: &Unigram, strings: &Strings) -> Result<Value, FormatError> {
     if unigram.flavour() != UnigramFlavour::HuggingFace {
-        return Err(inexpressible("SentencePiece sums its scores otherwise, and texts would be cut otherwise"));
+        return Err(inexpressible(
+            "SentencePiece sums its scores otherwise, and texts would be cut otherwise",
+        ));
     }
     let piece = |id: TokenId| json!([strings.get(id), unigram.score(id)]);
     let vocab: Vec<Value> = (0..unigram.len() as TokenId).map(piece).collect();
@@ -129,9 +131,9 @@ fn merges_reach_all(tokenizer: &Tokenizer) -> bool {
 /// it numbers them from the number of tokens on.
 fn vocab(tokenizer: &Tokenizer, strings: &Strings) -> Result<Map<String, Value>, FormatError> {
     let vocab = tokenizer.vocab();
-    let added: std::collections::BTreeSet<TokenId> = tokenizer.specials().list().iter().map(|t| t.id).collect();
-    let only_added =
-        |id: TokenId, bytes: &[u8]| added.contains(&id) && vocab.id(bytes) != Some(id);
+    let added: std::collections::BTreeSet<TokenId> =
+        tokenizer.specials().list().iter().map(|t| t.id).collect();
+    let only_added = |id: TokenId, bytes: &[u8]| added.contains(&id) && vocab.id(bytes) != Some(id);
     let model = vocab.iter().filter(|&(id, bytes)| !only_added(id, bytes)).count();
     let in_order = vocab.iter().filter(|&(id, bytes)| only_added(id, bytes)).map(|(id, _)| id as usize);
     let numbered = in_order.eq(model..vocab.len());

@@ -2,7 +2,7 @@
 
 use super::{Model, ModelKind};
 use crate::engine::{
-    ByteTokens, ChatTemplates, Chars, Decoder, Merge, Model as EngineModel, Normalizer, PieceKind, Place,
+    ByteTokens, Chars, ChatTemplates, Decoder, Merge, Model as EngineModel, Normalizer, PieceKind, Place,
     Pretokenizer, Rank, Rules, Special, Template, TokenId, Tokenizer, TokenizerParts, Unknown, byte_of,
 };
 use crate::formats::FormatError;
@@ -120,7 +120,8 @@ fn merges(model: &Model) -> Merges {
     let merging = || {
         (0..).zip(&model.pieces).filter(|(_, p)| matches!(p.kind, PieceKind::Normal | PieceKind::UserDefined))
     };
-    let ids: HashMap<&str, TokenId, FixedState> = merging().map(|(id, piece)| (piece.piece.as_str(), id)).collect();
+    let ids: HashMap<&str, TokenId, FixedState> =
+        merging().map(|(id, piece)| (piece.piece.as_str(), id)).collect();
     let mut joining: Vec<char> = Vec::new();
     let mut joined: HashMap<char, TokenId, FixedState> = HashMap::default();
     let bound = model.pieces.len() as TokenId;
