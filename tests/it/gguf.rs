@@ -72,12 +72,16 @@ fn ids(t: &Tokenizer, text: &str, others: OnSpecial, add_special: bool) -> Vec<u
 }
 
 #[track_caller]
-fn check_same_ids(ours: &Tokenizer, expect: &Tokenizer, add_special: bool) {
+fn check_same_ids(ours: &Tokenizer, expect: &Tokenizer, is_sentencepiece: bool) {
     let texts = texts();
     assert!(texts.len() > 100);
     for (n, text) in texts.iter().enumerate() {
         for others in [OnSpecial::Text, OnSpecial::Parse] {
-            let same = ids(ours, text, others, add_special) == ids(expect, text, others, add_special);
+            // To SentencePiece itself the name of the unknown piece is text, to llama.cpp it is that piece.
+            if is_sentencepiece && others == OnSpecial::Parse && text.contains("<unk>") {
+                continue;
+            }
+            let same = ids(ours, text, others, true) == ids(expect, text, others, true);
             assert!(same, "text {n} with {others:?}");
         }
     }

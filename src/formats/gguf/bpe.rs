@@ -3,8 +3,8 @@
 use super::metadata::Metadata;
 use super::{ADD_BOS, ADD_EOS, BOS, EOS, Tokens, pre, shown};
 use crate::engine::{
-    Decoder, Merge, Missing, Model, Normalizer, PieceKind, Pretokenizer, Special, Template, TokenId,
-    Tokenizer, TokenizerError, TokenizerParts, VocabError, spelt_bytes,
+    Decoder, Form, Merge, Missing, Model, Normalizer, PieceKind, Pretokenizer, Special, Tables, Template,
+    TokenId, Tokenizer, TokenizerError, TokenizerParts, VocabError, spelt_bytes,
 };
 use crate::formats::{FormatError, ImportOptions};
 use foldhash::fast::FixedState;
@@ -28,7 +28,8 @@ pub(super) fn read(metadata: &Metadata<'_>, options: &ImportOptions) -> Result<T
         };
         return Err(FormatError::Option { option: "split", reason: format!("must be given: {why}") });
     };
-    let form = if pre.is_some_and(|pre| pre.nfc) { Normalizer::NFC } else { Normalizer::None };
+    let nfc = Normalizer::Unicode(Form::Nfc, Tables::Reference);
+    let form = if pre.is_some_and(|pre| pre.nfc) { nfc } else { Normalizer::None };
 
     let Sorted { ordinary, unreached, mut specials } = sorted(&tokens, &merges)?;
     for special in &mut specials {

@@ -95,7 +95,10 @@ fn pieces(metadata: &Metadata<'_>, tokens: &Tokens<'_>, kind: ModelKind) -> Resu
                 (text.to_owned(), PieceKind::Control)
             }
             // Converters write what these look like in a text.
-            (text, PieceKind::UserDefined) => (text.replace(' ', "\u{2581}"), piece),
+            (text, PieceKind::UserDefined) => {
+                let marked = Some(text.replace(' ', "\u{2581}")).filter(|marked| !texts.contains(&**marked));
+                (marked.unwrap_or_else(|| text.to_owned()), piece)
+            }
             (text, piece) => (text.to_owned(), piece),
         };
         pieces

@@ -1,7 +1,7 @@
 //! The reader by bytes made by hand, and what files are made of them.
 
 use super::*;
-use crate::engine::{EncodeOptions, Normalizer, OnSpecial, Scratch, SpecialPolicy, spell};
+use crate::engine::{EncodeOptions, Form, Normalizer, OnSpecial, Scratch, SpecialPolicy, Tables, spell};
 use crate::formats::sentencepiece::{Around, Model};
 
 /// A value to write.
@@ -283,7 +283,7 @@ fn options_take_the_place_of_what_a_name_stands_for() {
     let t = read(&write(&with("tokenizer.ggml.pre", Give::Text("superb"))), &options("cl100k")).unwrap();
     assert_eq!(ids(&t, "ab ab", OnSpecial::Text, false), [256, 257]);
     let qwen = write(&with("tokenizer.ggml.pre", Give::Text("qwen2")));
-    assert_eq!(*open(&qwen).unwrap().normalizer(), Normalizer::NFC);
+    assert_eq!(*open(&qwen).unwrap().normalizer(), Normalizer::Unicode(Form::Nfc, Tables::Reference));
     let plain = ImportOptions { normalizer: Some("none".to_owned()), ..Default::default() };
     assert_eq!(*read(&qwen, &plain).unwrap().normalizer(), Normalizer::None);
     let special = ImportOptions { special: [("<x>".to_owned(), 1)].into(), ..Default::default() };

@@ -20,7 +20,8 @@ pub(in crate::formats) struct Around {
     /// Whether the name of the unknown piece in a text means that piece where names of special tokens do, which
     /// SentencePiece itself does not know.
     pub(in crate::formats) unk_by_name: bool,
-    /// Whether the white space behind a control piece belongs to it, of which SentencePiece does not know either.
+    /// Whether the white space behind a control or user-defined piece belongs to it, of which SentencePiece does not
+    /// know either.
     pub(in crate::formats) rstrip: fn(&str) -> bool,
     /// Chat templates.
     pub(in crate::formats) chat: ChatTemplates,
@@ -57,7 +58,8 @@ pub(in crate::formats) fn tokenizer(model: &Model, around: Around) -> Result<Tok
             }
             // They never merge; the unigram model finds them by their scores.
             (PieceKind::UserDefined, ModelKind::Bpe) => {
-                let place = Place { normalized: true, ..Place::default() };
+                let rstrip = (around.rstrip)(&piece.piece);
+                let place = Place { normalized: !rstrip, rstrip, ..Place::default() };
                 specials.push(Special { place, ..Special::new(piece.piece.clone(), id, false) });
             }
             _ => {}
