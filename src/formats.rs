@@ -325,6 +325,11 @@ pub fn import_files(
             gpt2::read(vocab, merges, options)?
         }
     };
+    // Readers of formats that know of companions have taken them.
+    let tokenizer = match hf::chat_templates(companions)? {
+        chat if tokenizer.chat().is_empty() && format != Format::Native => tokenizer.with_chat(chat),
+        _ => tokenizer,
+    };
     self_check(&tokenizer)?;
     Ok(tokenizer)
 }

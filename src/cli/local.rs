@@ -19,9 +19,9 @@ pub(super) struct ExportArgs {
     #[arg(long, value_parser = super::import::format_parser())]
     format: Format,
     /// Where to write [default: standard output]: a file, which gets the main file of the format, or a folder (one that
-    /// is there, or a path that ends in /), which gets all of them (hf: tokenizer.json and tokenizer_config.json; gpt2:
-    /// vocab.json and merges.txt). What a tiktoken file cannot hold (split, special tokens) is written beside it as FILE
-    /// with the extension .toml, which an import takes back.
+    /// is there, or a path that ends in /), which gets all of them, such as `tokenizer.json` and `tokenizer_config.json`.
+    /// What a tiktoken file cannot hold (split, special tokens) is written beside it as FILE with the extension .toml,
+    /// which an import takes back.
     #[arg(long, short, value_name = "FILE-OR-FOLDER")]
     output: Option<PathBuf>,
 }

@@ -447,7 +447,7 @@ impl Tokenizer {
         let ranges = matcher.find(text).map(|found| match found {
             Found::Token(range, _) | Found::Denied(range) => range,
         });
-        for range in ranges.chain([text.len()..text.len()]) {
+        for range in ranges.chain(std::iter::once(text.len()..text.len())) {
             if range.start > from {
                 let ignore = &mut |_: Part<'_>| Ok(ControlFlow::Continue(()));
                 let _flow = self.stretch(&text[from..range.start], from, matcher, true, ignore)?;

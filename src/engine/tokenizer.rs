@@ -281,6 +281,12 @@ impl Tokenizer {
         &self.chat
     }
 
+    /// The same with other chat templates.
+    #[must_use]
+    pub fn with_chat(self, chat: ChatTemplates) -> Self {
+        Self { chat, ..self }
+    }
+
     /// One more than the highest id.
     pub fn vocab_size(&self) -> usize {
         self.vocab.id_bound()

@@ -272,7 +272,7 @@ mod tests {
     #[test]
     fn replacements_have_the_place_of_what_they_replace() {
         let mut text = Tracked::new("a b", 0, true);
-        text.replace([1..2].into_iter(), "▁").unwrap();
+        text.replace(std::iter::once(1..2), "▁").unwrap();
         assert_eq!(spans(&text), [('a', 0, 1), ('▁', 1, 2), ('b', 2, 3)]);
     }
 
@@ -298,7 +298,7 @@ mod tests {
     #[test]
     fn an_untracked_text_is_changed_all_the_same() {
         let mut text = Tracked::new("a b", 0, false);
-        text.replace([1..2].into_iter(), "▁").unwrap();
+        text.replace(std::iter::once(1..2), "▁").unwrap();
         text.prepend("▁").unwrap();
         text.transform(text.text().to_owned().chars().skip(1).map(|c| (c, 0)), 1);
         assert_eq!(text.text(), "a▁b");

@@ -15,7 +15,7 @@ mod write;
 pub(super) use components::{
     Dialect, decoder, decoder_json, normalizer, normalizer_json, pretokenizer, pretokenizer_json,
 };
-pub(super) use config::around;
+pub(super) use config::{around, chat_templates};
 pub(super) use file::parse as parse_json;
 pub(super) use json::At;
 pub use write::{write, write_config};
@@ -40,17 +40,24 @@ pub struct Companions<'f> {
     pub template: Option<&'f [u8]>,
 }
 
-/// Whether a file begins like a `tokenizer.json` or like another JSON object.
+/// Whether a file is a `tokenizer.json`: an object with one of the members that only those have, of the right kind. (A
+/// list of tokens and ids may have tokens of these names.)
 pub fn looks_like(bytes: &[u8]) -> bool {
-    // All of these stand at the top of the file; the model, which may be large, comes last.
+    // The others stand before the model, which may be large.
     let head = &bytes[..bytes.len().min(1 << 16)];
     let is_object = head.trim_ascii_start().starts_with(b"{");
-    let has = |name: &[u8]| memchr::memmem::find(head, name).is_some();
     is_object
-        && (has(b"\"added_tokens\"")
-            || has(b"\"pre_tokenizer\"")
-            || has(b"\"truncation\"") && has(b"\"padding\""))
-        || is_object && has(b"\"model\"") && memchr::memmem::find(bytes, b"\"vocab\"").is_some()
+        && (has_member(head, b"\"added_tokens\"", b"[")
+            || has_member(head, b"\"pre_tokenizer\"", b"{n")
+            || has_member(bytes, b"\"model\"", b"{"))
+}
+
+/// Whether a member of that quoted name is there whose value begins with one of these bytes.
+fn has_member(json: &[u8], name: &[u8], begins: &[u8]) -> bool {
+    memchr::memmem::find_iter(json, name).any(|at| {
+        let value = json[at + name.len()..].trim_ascii_start().strip_prefix(b":").map(<[u8]>::trim_ascii_start);
+        value.and_then(<[u8]>::first).is_some_and(|first| begins.contains(first))
+    })
 }
 
 /// Reads a file.
@@ -77,7 +84,7 @@ pub fn read(bytes: &[u8], companions: Companions<'_>) -> Result<Tokenizer, Forma
     let decoder_value = at(&file.decoder);
     let decoder_at = decoder_value.as_ref().map(|value| At::new(value, "/decoder"));
     let decoder = decoder(decoder_at.as_ref(), is_byte_level, Dialect::Onig)?;
-    let chat = config::chat_templates(companions)?;
+    let chat = chat_templates(companions)?;
 
     let vocab = match &file.model.vocab {
         VocabFile::Ids(vocab) => vocab,
@@ -337,5 +344,21 @@ fn placed(error: TokenizerError, vocab: &[(Cow<'_, str>, TokenId)]) -> FormatErr
             FormatError::Json { pointer: format!("/model/merges/{index}"), reason: error.to_string() }
         }
         (_, None) => FormatError::Tokenizer(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_told_by_their_members() {
+        let check = |text: &str, expect| assert_eq!(looks_like(text.as_bytes()), expect, "{text}");
+        check(r#"{"version": "1.0", "added_tokens": []}"#, true);
+        check(r#"{ "pre_tokenizer" : null, "x": 1}"#, true);
+        check(r#"{"model": {"type": "BPE"}}"#, true);
+        check(r#"{"!": 0, "model": 7, "added_tokens": 8, "pre_tokenizer": 9}"#, false);
+        check(r#"{"chat_template": "...", "model_max_length": 5}"#, false);
+        check("[1]", false);
     }
 }

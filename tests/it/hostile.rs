@@ -234,7 +234,7 @@ fn small_files() -> Vec<(&'static str, Files)> {
 fn files_cut_off_anywhere_are_refused_or_smaller_vocabularies_but_never_a_panic() {
     for (format, files) in small_files() {
         let (name, bytes) = files.iter().next().map(|(n, b)| (n.to_owned(), b.clone())).unwrap();
-        let step = (bytes.len() / 400).max(1).min(1024);
+        let step = (bytes.len() / 400).clamp(1, 1024);
         for cut in (0..bytes.len()).step_by(step) {
             let mut cut_off = Files::single(name.clone(), bytes.slice(..cut));
             files.iter().skip(1).for_each(|(name, bytes)| cut_off.push(name, bytes.clone()));

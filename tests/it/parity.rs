@@ -238,8 +238,10 @@ fn published_vocabularies_equal_their_references() {
         all.extend(differences.into_iter().map(|d| format!("{name}: {d}")));
     }
     println!("{table}");
+    // Where the full set is not, there is the small one.
     let complete = data::shared("SHA256SUMS").is_some();
-    missing.retain(|(_, passed_on)| complete && *passed_on);
+    let small = ["cl100k_base", "gpt2-bpe", "mistral-v1-hf"];
+    missing.retain(|(name, passed_on)| *passed_on && (complete || small.contains(name)));
     assert!(missing.is_empty(), "vocabularies that are not here: {missing:?}");
     assert!(all.is_empty(), "{} differences\n{table}\nfirst: {:#?}", all.len(), &all[..all.len().min(20)]);
 }
@@ -260,32 +262,35 @@ fn qwen_without_its_normalizer_gives_the_bare_ids() {
     }
 }
 
-/// Ids with and without specials, offsets, and what they decode to.
-fn behaviour(
-    t: &Tokenizer,
-    texts: &[String],
-) -> Vec<(Vec<u32>, Vec<u32>, Vec<u32>, Vec<(usize, usize)>, String)> {
+/// What a tokenizer makes of a text.
+#[derive(Debug, PartialEq)]
+struct Behaviour {
+    parsed: Vec<u32>,
+    plain: Vec<u32>,
+    added: Vec<u32>,
+    spans: Vec<(usize, usize)>,
+    decoded: String,
+}
+
+fn behaviour(t: &Tokenizer, texts: &[String]) -> Vec<Behaviour> {
     let scratch = &mut Scratch::default();
     let parse = SpecialPolicy { others: OnSpecial::Parse, ..Default::default() };
-    texts
-        .iter()
-        .map(|text| {
-            let mut encode = |special, add_special, offsets| {
-                let options = EncodeOptions { special, add_special, offsets, ..Default::default() };
-                t.encode(text, &options, scratch).unwrap()
-            };
-            let spanned = encode(parse, true, Some(OffsetUnit::Utf16));
-            let spans = spanned.spans.iter().map(|s| (s.start, s.end)).collect();
-            let text = t.decode(&spanned.ids, false).unwrap().text;
-            (
-                encode(parse, false, None).ids,
-                encode(SpecialPolicy::default(), false, None).ids,
-                spanned.ids,
-                spans,
-                text,
-            )
-        })
-        .collect()
+    let of = |text: &String| {
+        let mut encode = |special, add_special, offsets| {
+            let options = EncodeOptions { special, add_special, offsets, ..Default::default() };
+            t.encode(text, &options, scratch).unwrap()
+        };
+        let spanned = encode(parse, true, Some(OffsetUnit::Utf16));
+        let parsed = encode(parse, false, None).ids;
+        Behaviour {
+            plain: encode(SpecialPolicy::default(), false, None).ids,
+            spans: spanned.spans.iter().map(|s| (s.start, s.end)).collect(),
+            decoded: t.decode(&parsed, false).unwrap().text,
+            added: spanned.ids,
+            parsed,
+        }
+    };
+    texts.iter().map(of).collect()
 }
 
 #[test]
@@ -325,7 +330,11 @@ fn export_then_import_is_the_identity_on_ids_for_every_vocabulary_and_format() {
             let got = behaviour(&back, &texts);
             let differ = got.iter().zip(&expect).filter(|(a, b)| {
                 // Neither of the smaller formats says what is put around a text or trimmed off its offsets.
-                if complete { a != b } else { a.0 != b.0 || a.1 != b.1 || a.4 != b.4 && a.2 == b.2 }
+                if complete {
+                    a != b
+                } else {
+                    a.parsed != b.parsed || a.plain != b.plain || a.decoded != b.decoded
+                }
             });
             assert_eq!(differ.count(), 0, "{name} as {format:?}");
             assert_eq!(back.chat(), if complete { t.chat() } else { back.chat() }, "{name} as {format:?}");

@@ -11,7 +11,7 @@ use serde_json::Value;
 const MAX_TEMPLATE_BYTES: usize = 1 << 20;
 
 /// The templates in the companions of a `tokenizer.json`.
-pub(super) fn chat_templates(companions: Companions<'_>) -> Result<ChatTemplates, FormatError> {
+pub(in crate::formats) fn chat_templates(companions: Companions<'_>) -> Result<ChatTemplates, FormatError> {
     let mut chat = ChatTemplates::default();
     if let Some(config) = companions.config {
         let config: Value = file::parse(config).map_err(in_config)?;

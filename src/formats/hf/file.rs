@@ -94,11 +94,11 @@ pub(super) enum Pair<'f> {
 /// Parses a file. What is wrong is told by its place: that takes a second, slower pass.
 pub(in crate::formats) fn parse<'f, T: Deserialize<'f>>(bytes: &'f [u8]) -> Result<T, FormatError> {
     let fast = serde_json::from_slice(bytes);
-    fast.or_else(|error| {
+    fast.map_err(|error| {
         let mut slow = serde_json::Deserializer::from_slice(bytes);
         let place = serde_path_to_error::deserialize::<_, T>(&mut slow);
         let pointer = place.err().map(|error| pointer(error.path())).unwrap_or_default();
-        Err(FormatError::Json { pointer, reason: shortened(&error.to_string()) })
+        FormatError::Json { pointer, reason: shortened(&error.to_string()) }
     })
 }
 
