@@ -3,6 +3,7 @@
 //! A file is refused, with the place at fault, rather than approximated: what an import accepts is the tokenizer
 //! that the file describes, and what an export writes leads back to the same ids.
 
+pub mod gguf;
 pub mod gpt2;
 pub mod hf;
 pub mod naming;
@@ -33,12 +34,14 @@ pub enum Format {
     Sentencepiece,
     /// Mistral's `tekken.json`.
     Tekken,
+    /// The metadata of a GGUF file, as llama.cpp reads it.
+    Gguf,
 }
 
 impl Format {
     /// All formats.
-    pub const ALL: [Self; 6] =
-        [Self::Native, Self::Hf, Self::Tiktoken, Self::Gpt2, Self::Sentencepiece, Self::Tekken];
+    pub const ALL: [Self; 7] =
+        [Self::Native, Self::Hf, Self::Tiktoken, Self::Gpt2, Self::Sentencepiece, Self::Tekken, Self::Gguf];
 
     /// The name used in requests, commands and records.
     pub fn name(self) -> &'static str {
@@ -49,6 +52,7 @@ impl Format {
             Self::Gpt2 => "gpt2",
             Self::Sentencepiece => "sentencepiece",
             Self::Tekken => "tekken",
+            Self::Gguf => "gguf",
         }
     }
 
@@ -66,6 +70,7 @@ impl Format {
             Self::Gpt2 => "bpe",
             Self::Sentencepiece => "model",
             Self::Tekken => "tekken.json",
+            Self::Gguf => "gguf",
         }
     }
 
@@ -73,6 +78,8 @@ impl Format {
     pub fn detect(bytes: &[u8]) -> Option<Self> {
         if native::is_native(bytes) {
             Some(Self::Native)
+        } else if gguf::looks_like(bytes) {
+            Some(Self::Gguf)
         } else if tekken::looks_like(bytes) {
             Some(Self::Tekken)
         } else if hf::looks_like(bytes) {
@@ -210,7 +217,9 @@ impl Files {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FormatError {
     /// No format known here.
-    #[error("the file is none of the formats known here: native, hf, tiktoken, gpt2, sentencepiece, tekken")]
+    #[error(
+        "the file is none of the formats known here: native, hf, tiktoken, gpt2, sentencepiece, tekken, gguf"
+    )]
     Unknown,
     /// A line of a text file is at fault.
     #[error("line {line}: {reason}")]
@@ -302,6 +311,7 @@ pub fn import_files(
             complete("a tekken file")?;
             tekken::read(main)?
         }
+        Format::Gguf => gguf::read(main, options)?,
         Format::Tiktoken => tiktoken::read(main, options)?,
         Format::Gpt2 => {
             let missing = |what: &str| FormatError::Option {
@@ -335,9 +345,11 @@ pub fn export_files(tokenizer: &Tokenizer, format: Format) -> Result<Files, Form
         Format::Native => files.push("tokenizer.vocabd", native::write(tokenizer)),
         Format::Tiktoken => {
             files.push("tokenizer.tiktoken", tiktoken::write(tokenizer)?);
-            // What the file does not hold, as an import takes it.
-            let sidecar = toml::to_string(&sidecar(tokenizer)?);
-            files.push("tokenizer.toml", sidecar.expect("strings and numbers have a TOML form"));
+            files.push(SIDECAR, sidecar_file(tokenizer)?);
+            // Python's tiktoken cannot have every split that the file can be read with here.
+            if let Ok(module) = tiktoken::python(tokenizer, "tokenizer.tiktoken") {
+                files.push("tokenizer.py", module);
+            }
         }
         Format::Hf => {
             files.push("tokenizer.json", hf::write(tokenizer)?);
@@ -347,8 +359,9 @@ pub fn export_files(tokenizer: &Tokenizer, format: Format) -> Result<Files, Form
             let (vocab, merges) = gpt2::write(tokenizer)?;
             files.push("vocab.json", vocab);
             files.push("merges.txt", merges);
+            files.push(SIDECAR, sidecar_file(tokenizer)?);
         }
-        Format::Sentencepiece | Format::Tekken => {
+        Format::Sentencepiece | Format::Tekken | Format::Gguf => {
             return Err(FormatError::Inexpressible {
                 format: format.name(),
                 reason: "it is only read; native holds all, hf most of it".to_owned(),
@@ -356,6 +369,14 @@ pub fn export_files(tokenizer: &Tokenizer, format: Format) -> Result<Files, Form
         }
     }
     Ok(files)
+}
+
+/// The name of a sidecar among the files of an export.
+pub const SIDECAR: &str = "tokenizer.toml";
+
+/// What the files of a format do not hold, as an import takes it.
+fn sidecar_file(tokenizer: &Tokenizer) -> Result<String, FormatError> {
+    Ok(toml::to_string(&sidecar(tokenizer)?).expect("strings and numbers have a TOML form"))
 }
 
 /// Writes a tokenizer as one file: the main file of [`export_files`].

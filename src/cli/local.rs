@@ -3,7 +3,7 @@
 use super::{Failure, Outcome, open, print, print_line, write_file};
 use crate::config::Config;
 use crate::engine::{EncodeOptions, OnSpecial, Scratch, SpecialPolicy, TokenId};
-use crate::formats::Format;
+use crate::formats::{Format, SIDECAR, tiktoken};
 use crate::registry::{Registry, VocabRef};
 use clap::Args;
 use std::io::Read;
@@ -21,7 +21,7 @@ pub(super) struct ExportArgs {
     /// Where to write [default: standard output]: a file, which gets the main file of the format, or a folder (one that
     /// is there, or a path that ends in /), which gets all of them, such as `tokenizer.json` and `tokenizer_config.json`.
     /// What a tiktoken file cannot hold (split, special tokens) is written beside it as FILE with the extension .toml,
-    /// which an import takes back.
+    /// which an import takes back, and as FILE with the extension .py, which loads both in Python.
     #[arg(long, short, value_name = "FILE-OR-FOLDER")]
     output: Option<PathBuf>,
 }
@@ -36,7 +36,11 @@ pub(super) async fn export(config: &Config, args: ExportArgs) -> Outcome {
         std::fs::create_dir_all(&path).map_err(Failure::of(path.display()))?;
         return files.iter().try_for_each(|(name, bytes)| write_file(&path.join(name), bytes));
     }
-    let sidecar = files.iter().find(|(name, _)| name.ends_with(".toml"));
+    if args.format == Format::Gpt2 {
+        // The ids without the merges are no vocabulary.
+        return Err(Failure(format!("{}: is no folder, and gpt2 has two files", path.display())));
+    }
+    let sidecar = files.iter().find(|(name, _)| *name == SIDECAR);
     let beside = path.with_extension("toml");
     if sidecar.is_some() && beside == path {
         return Err(Failure(format!(
@@ -45,7 +49,13 @@ pub(super) async fn export(config: &Config, args: ExportArgs) -> Outcome {
         )));
     }
     files.iter().next().map_or(Ok(()), |(_, bytes)| write_file(&path, bytes))?;
-    sidecar.map_or(Ok(()), |(_, bytes)| write_file(&beside, bytes))
+    let Some((_, sidecar)) = sidecar else { return Ok(()) };
+    write_file(&beside, sidecar)?;
+    let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+    match tiktoken::python(&loaded.tokenizer, &name) {
+        Ok(module) => write_file(&path.with_extension("py"), module.as_bytes()),
+        Err(_) => Ok(()),
+    }
 }
 
 #[derive(Debug, Args)]

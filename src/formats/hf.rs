@@ -55,7 +55,8 @@ pub fn looks_like(bytes: &[u8]) -> bool {
 /// Whether a member of that quoted name is there whose value begins with one of these bytes.
 fn has_member(json: &[u8], name: &[u8], begins: &[u8]) -> bool {
     memchr::memmem::find_iter(json, name).any(|at| {
-        let value = json[at + name.len()..].trim_ascii_start().strip_prefix(b":").map(<[u8]>::trim_ascii_start);
+        let value =
+            json[at + name.len()..].trim_ascii_start().strip_prefix(b":").map(<[u8]>::trim_ascii_start);
         value.and_then(<[u8]>::first).is_some_and(|first| begins.contains(first))
     })
 }

@@ -28,7 +28,7 @@ pub const MAX_PIECE_BYTES: usize = 7_999;
 pub const MAX_TOTAL_BYTES: usize = 64 * 1024 * 1024;
 
 /// What SentencePiece decodes the unknown piece to, unless a model says otherwise.
-const UNK_SURFACE: &str = " \u{2047} ";
+pub(super) const UNK_SURFACE: &str = " \u{2047} ";
 
 /// The one piece that may have a NUL in it, and only if it is unused; with byte fallback it is so whatever its type.
 const NUL: &str = "\0";
@@ -333,8 +333,8 @@ fn merge<M: Message>(
 
 /// The pieces so far, and where each stands in the file.
 #[derive(Default)]
-struct Pieces {
-    list: Vec<Piece>,
+pub(super) struct Pieces {
+    pub(super) list: Vec<Piece>,
     offsets: Vec<usize>,
     by_text: HashMap<String, TokenId>,
     bytes: usize,
@@ -344,13 +344,24 @@ impl Pieces {
     fn push(&mut self, offset: usize, content: &[u8]) -> Result<(), FormatError> {
         let id = self.list.len();
         let fail = |reason: String| malformed(offset, format!("piece {id} {reason}"));
+        let message = PieceMessage::decode(content).map_err(|e| fail(format!("cannot be read: {e}")))?;
+        let kind = message.piece_kind().map_err(fail)?;
+        self.add(offset, message.piece.unwrap_or_default(), message.score.unwrap_or(0.0), kind)
+    }
+
+    /// Takes the next piece, which stands at `offset`.
+    pub(super) fn add(
+        &mut self,
+        offset: usize,
+        text: Vec<u8>,
+        score: f32,
+        kind: PieceKind,
+    ) -> Result<(), FormatError> {
+        let id = self.list.len();
+        let fail = |reason: String| malformed(offset, format!("piece {id} {reason}"));
         if id == MAX_PIECES {
             return Err(malformed(offset, format!("there are over {MAX_PIECES} pieces")));
         }
-        let message = PieceMessage::decode(content).map_err(|e| fail(format!("cannot be read: {e}")))?;
-        let kind = message.piece_kind().map_err(fail)?;
-        let score = message.score.unwrap_or(0.0);
-        let text = message.piece.unwrap_or_default();
         if text.is_empty() {
             return Err(fail("is empty".to_owned()));
         }
@@ -381,7 +392,7 @@ impl Pieces {
     }
 
     /// Checks what depends on the rest of the model; gives the piece for the unknown.
-    fn check(&self, kind: ModelKind, byte_fallback: bool) -> Result<Option<TokenId>, FormatError> {
+    pub(super) fn check(&self, kind: ModelKind, byte_fallback: bool) -> Result<Option<TokenId>, FormatError> {
         let mut unk = None;
         let mut bytes = [false; 256];
         for ((id, piece), &offset) in (0..).zip(&self.list).zip(&self.offsets) {

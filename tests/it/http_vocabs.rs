@@ -82,7 +82,7 @@ async fn what_a_tiktoken_file_does_not_say_is_said_in_the_query() {
         ("split=cl100k&normalizer=nfx", "bad_vocabulary", "/query/normalizer"),
         ("split=cl10k", "bad_vocabulary", "/query/split"),
         ("split=%28cAnArY-7f3a", "bad_vocabulary", "/query/split"),
-        ("format=gguf", "invalid_field", "/query/format"),
+        ("format=gguff", "invalid_field", "/query/format"),
         ("nane=x", "invalid_field", "/query/nane"),
         ("name=x", "invalid_field", "/query/name"),
         ("alias=latest", "invalid_field", "/query/alias"),

@@ -4,6 +4,7 @@
 mod chat;
 mod cli;
 mod data;
+mod gguf;
 mod hostile;
 mod house;
 mod http_bad_input;

@@ -11,14 +11,26 @@ use hashbrown::HashMap;
 use std::sync::Arc;
 
 /// What a model does not say of itself, and a `tokenizer_config.json` beside it may.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(in crate::formats) struct Around {
     /// Whether the piece for the beginning is put before a text. BPE models are used that way, others are not.
     pub(in crate::formats) bos: Option<bool>,
     /// Whether the piece for the end is put after it.
     pub(in crate::formats) eos: Option<bool>,
+    /// Whether the name of the unknown piece in a text means that piece where names of special tokens do, which
+    /// SentencePiece itself does not know.
+    pub(in crate::formats) unk_by_name: bool,
+    /// Whether the white space behind a control or user-defined piece belongs to it, of which SentencePiece does not
+    /// know either.
+    pub(in crate::formats) rstrip: fn(&str) -> bool,
     /// Chat templates.
     pub(in crate::formats) chat: ChatTemplates,
+}
+
+impl Default for Around {
+    fn default() -> Self {
+        Self { bos: None, eos: None, unk_by_name: false, rstrip: |_| false, chat: ChatTemplates::default() }
+    }
 }
 
 /// Makes a tokenizer of a model.
@@ -37,10 +49,17 @@ pub(in crate::formats) fn tokenizer(model: &Model, around: Around) -> Result<Tok
             }
         }
         match (piece.kind, model.kind) {
-            (PieceKind::Control, _) => specials.push(Special::new(piece.piece.clone(), id, true)),
+            (PieceKind::Control, _) => {
+                let place = Place { rstrip: (around.rstrip)(&piece.piece), ..Place::default() };
+                specials.push(Special { place, ..Special::new(piece.piece.clone(), id, true) });
+            }
+            (PieceKind::Unknown, _) if around.unk_by_name => {
+                specials.push(Special::new(piece.piece.clone(), id, true));
+            }
             // They never merge; the unigram model finds them by their scores.
             (PieceKind::UserDefined, ModelKind::Bpe) => {
-                let place = Place { normalized: true, ..Place::default() };
+                let rstrip = (around.rstrip)(&piece.piece);
+                let place = Place { normalized: !rstrip, rstrip, ..Place::default() };
                 specials.push(Special { place, ..Special::new(piece.piece.clone(), id, false) });
             }
             _ => {}
