@@ -332,7 +332,7 @@ impl<'t> Matcher<'t> {
                 if token.place.rstrip {
                     end = text.len() - text[end..].trim_start().len();
                 }
-                taken = taken.max(end);
+                taken = end;
                 // What the token before has taken whole is none. (The reference panics where it has taken more.)
                 if start >= end {
                     continue;

@@ -190,8 +190,10 @@ impl Tokenizer {
             return Err(TokenizerError::Ranks { merges: parts.merges.len(), ranks: ranks.len() });
         }
         let table = MergeTable::with_ranks(&parts.merges, parts.ranks.as_deref())?;
-        // As in the reference a special token that is decoded as something else than its name is not left out.
-        let flagged = || specials.patterns().filter(|(t, pattern)| t.special && t.name == *pattern);
+        // As in the reference what is left out is what is decoded to the name of a special token, and so not a special token
+        // that is decoded as something else.
+        let special_name = |name| specials.by_name(name).is_some_and(|token| token.special);
+        let flagged = || specials.patterns().filter(|(_, pattern)| special_name(pattern));
         let flagged = || flagged().map(|(t, _)| t.id as usize);
         let mut special_ids = vec![false; flagged().max().map_or(0, |id| id + 1)];
         flagged().for_each(|id| special_ids[id] = true);

@@ -3,6 +3,7 @@
 import base64
 import http.client
 import json
+import os
 import pathlib
 import shutil
 import subprocess
@@ -10,6 +11,8 @@ import tempfile
 import time
 import urllib.parse
 
+# The server takes variables of this beginning for settings.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("VOCABD_")}
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
@@ -53,6 +56,7 @@ class Server:
             [self.program, "serve", "--listen", f"127.0.0.1:{self.port}", "--data-dir", self.data],
             stdout=self.log,
             stderr=self.log,
+            env=ENVIRONMENT,
         )
         for _ in range(600):
             if self.process.poll() is not None:
@@ -79,7 +83,7 @@ class Server:
     def command(self, *args):
         """The command line over the same directory; what it prints."""
         run = subprocess.run(
-            [self.program, *map(str, args), "--data-dir", self.data], capture_output=True, text=True
+            [self.program, *map(str, args), "--data-dir", self.data], capture_output=True, text=True, env=ENVIRONMENT
         )
         if run.returncode:
             raise Refused(run.returncode, run.stderr.strip())

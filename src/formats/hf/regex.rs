@@ -17,6 +17,9 @@ const OTHER: &str = r"[^[\w--[\u{200C}\u{200D}]]\u{B2}\u{B3}\u{B9}\u{BC}-\u{BE}]
 const OWN_WORD: &str = r"[\w\u200C\u200D]";
 const OWN_OTHER: &str = r"[^\w\u200C\u200D]";
 
+/// `^` of Oniguruma: a line end that ends the text begins no line.
+const LINE_START: &str = r"(?:\A|(?m:^)(?!\z))";
+
 /// Where a word begins or ends, whatever a word character is; or where neither.
 fn boundary(word: &str, is_one: bool) -> String {
     let (left, right) = if is_one { ("!", "=") } else { ("=", "!") };
@@ -82,7 +85,7 @@ pub(super) fn from_onig(regex: &str) -> Result<String, String> {
                 walk.out.push(c);
             }
             _ if walk.depth > 0 => walk.out.push(c),
-            '^' => walk.out.push_str("(?m:^)"),
+            '^' => walk.out.push_str(LINE_START),
             '$' => walk.out.push_str("(?m:$)"),
             '{' => interval(&mut walk)?,
             '(' => {
@@ -229,11 +232,8 @@ pub(super) fn to_onig(regex: &str) -> Result<String, String> {
     let mut rest = regex;
     let mut out = String::with_capacity(regex.len());
     let mut depth = 0usize;
-    if regex.contains("(?i")
-        && [r"\p{L", r"\P{L", r"\p{U", r"\P{U"].iter().any(|cased| has_cased(regex, cased))
-    {
-        return Err("a property of upper or lower case where case is ignored".to_owned());
-    }
+    // Of the whole and of each open group, whether case is ignored.
+    let mut folds = vec![false];
     let ours = [
         (WORD.to_owned(), r"\w"),
         (OTHER.to_owned(), r"\W"),
@@ -241,6 +241,7 @@ pub(super) fn to_onig(regex: &str) -> Result<String, String> {
         (boundary(WORD, false), r"\B"),
         (WORD_IN_CLASS.to_owned(), r"\w"),
         (OTHER_IN_CLASS.to_owned(), r"\W"),
+        (LINE_START.to_owned(), "^"),
     ];
     while let Some(c) = rest.chars().next() {
         if let Some((known, theirs)) = ours.iter().find(|(known, _)| rest.starts_with(known)) {
@@ -253,6 +254,9 @@ pub(super) fn to_onig(regex: &str) -> Result<String, String> {
             '\\' if rest[1..].starts_with(['w', 'W']) => {
                 len = 2;
                 out.push_str(if rest[1..].starts_with('w') { OWN_WORD } else { OWN_OTHER });
+            }
+            '\\' if rest[1..].starts_with(['p', 'P']) && folds.last() == Some(&true) => {
+                return Err("a property where case is ignored".to_owned());
             }
             '\\' if rest[1..].starts_with(['b', 'B']) && depth == 0 => {
                 len = 2;
@@ -274,15 +278,28 @@ pub(super) fn to_onig(regex: &str) -> Result<String, String> {
             '^' => out.push_str(r"\A"),
             '$' => out.push_str(r"\z"),
             '(' => {
-                let lines = ["(?m:^)", "(?m:$)"].into_iter().find(|line| rest.starts_with(line));
-                if let Some(line) = lines {
+                let lines = [("(?m:^)", r"(?:^|(?<=\n)\z)"), ("(?m:$)", "$")];
+                let (fold, closed) = folding(rest, folds.last() == Some(&true));
+                if let Some((line, theirs)) = lines.into_iter().find(|(line, _)| rest.starts_with(line)) {
                     len = line.len();
-                    out.push_str(&line[4..5]);
+                    out.push_str(theirs);
                 } else if rest.starts_with("(?P<") || is_flags(rest) {
                     return Err("a named group or a flag other than i".to_owned());
                 } else {
+                    match (closed, folds.last_mut()) {
+                        // It is `)` that takes it off again.
+                        (true, Some(last)) => {
+                            *last = fold;
+                            folds.push(fold);
+                        }
+                        _ => folds.push(fold),
+                    }
                     out.push(c);
                 }
+            }
+            ')' => {
+                folds.pop();
+                out.push(c);
             }
             '}' if rest.starts_with("}+") && depth == 0 && !out.ends_with(is_name_char) => {
                 return Err("a possessive interval".to_owned());
@@ -297,13 +314,12 @@ pub(super) fn to_onig(regex: &str) -> Result<String, String> {
     Ok(out)
 }
 
-/// Whether a regex has a property that begins so and that tells upper from lower case.
-fn has_cased(regex: &str, property: &str) -> bool {
-    let cased = |(at, _): (usize, &str)| {
-        let name = regex[at + 3..].split('}').next().unwrap_or_default();
-        matches!(name, "Lu" | "Ll" | "Lt") || name.contains("case")
-    };
-    regex.match_indices(property).any(cased)
+/// What the flags at the beginning of a group make of whether case is ignored, and whether they are all of the group.
+fn folding(group: &str, now: bool) -> (bool, bool) {
+    let Some(flags) = group.strip_prefix("(?") else { return (now, false) };
+    let end = flags.find(|c: char| !c.is_ascii_alphabetic() && c != '-').unwrap_or(flags.len());
+    let (on, off) = flags[..end].split_once('-').unwrap_or((&flags[..end], ""));
+    ((now || on.contains('i')) && !off.contains('i'), end > 0 && flags[end..].starts_with(')'))
 }
 
 fn is_name_char(c: char) -> bool {
@@ -347,7 +363,7 @@ mod tests {
 
     #[test]
     fn what_they_read_otherwise_is_translated() {
-        check(r"^a$", r"(?m:^)a(?m:$)");
+        check(r"^a$", &format!("{LINE_START}a(?m:$)"));
         check(r"\p{N}{1,3}+", r"\p{N}+");
         check(r"a{,3}", r"a{0,3}");
         check(r"\p{^L}\P{^L}", r"\P{L}\p{L}");
@@ -379,19 +395,23 @@ mod tests {
         assert_eq!(found(r"\b", "a²\u{200d}b!"), ["a²", "\u{200d}", "b", "!"]);
         assert_eq!(found(r"\B", "ab\u{200d}!"), ["a", "b\u{200d}", "!"]);
         assert_eq!(found(r"(?i:a\p{Lu})", "aBAbAB"), ["aB", "Ab", "AB"]);
+        assert_eq!(found(r"^\s*", "a\n b\n"), ["a\n", " ", "b\n"]);
     }
 
     #[test]
     fn there_and_back_is_the_identity() {
-        for ours in [r"(?m:^)a(?m:$)", r"\s+\z", r"\Aa{0,3}"] {
+        for ours in [&format!("{LINE_START}a(?m:$)"), r"\s+\z", r"\Aa{0,3}"] {
             assert_eq!(from_onig(&to_onig(ours).unwrap()).as_deref(), Ok(ours));
         }
-        for onig in [r"\w+|\W", r"[\w-]\b", r"[^\W]\B"] {
+        for onig in [r"^\w+|\W", r"[\w-]\b", r"[^\W]\B$"] {
             assert_eq!(to_onig(&from_onig(onig).unwrap()).as_deref(), Ok(onig));
         }
         assert_eq!(to_onig(r"\w[\w.]").as_deref(), Ok(r"[\w\u200C\u200D][[\w\u200C\u200D].]"));
         assert!(to_onig(r"(?i:\p{Lu})").is_err());
-        assert!(to_onig(r"(?i:'s)|\p{L}").is_ok());
+        assert!(to_onig(r"(a(?i)b(?:\p{Lu}))").is_err());
+        for regex in [r"(?i:'s)|\p{Lu}", r"(?i:(?-i:\p{Lu}))", r"(a(?i)b)\p{Lu}"] {
+            assert_eq!(to_onig(regex).as_deref(), Ok(regex));
+        }
         assert_eq!(to_onig("^a$").as_deref(), Ok(r"\Aa\z"));
         assert!(to_onig(r"\p{N}{1,3}+").is_err());
         assert!(to_onig(r"\p{N}+").is_ok());
