@@ -9,6 +9,8 @@ mod components;
 mod config;
 mod file;
 mod json;
+#[cfg(test)]
+mod reference_tests;
 mod regex;
 mod write;
 

@@ -255,8 +255,8 @@ def check_sentencepiece(server, table, work, name, content):
     ours = server.encode_all(name, texts)
     theirs = [original.encode(text) for text in texts]
     table.compare(name, "spm", "sentencepiece: ids", texts, theirs, ours)
-    spans = [[(piece.begin, piece.end) for piece in original.encode_as_immutable_proto(text).pieces] for text in texts]
-    table.compare(name, "spm", "sentencepiece: offsets", texts, spans, [server.encode(name, text)[1] for text in texts])
+    spans = [[(piece.begin, piece.end) for piece in original.encode(text, out_type="proto").pieces] for text in texts]
+    table.compare(name, "spm", "sentencepiece: offsets", texts, spans, [server.encode(name, text, unit="byte")[1] for text in texts])
     table.compare(name, "spm", "sentencepiece: decoding", theirs, [original.decode(ids) for ids in theirs], [text for part in batches_of(theirs) for text in server.decode_all(name, part)])
     try:
         folder = export(server, name, "sentencepiece", work)

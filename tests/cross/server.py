@@ -135,11 +135,11 @@ class Server:
             ids += self.ask("POST", "/encode/batch", body)["ids"]
         return ids
 
-    def encode(self, name, text, special="text", add=False):
-        """Ids of a text, and the character offsets of each."""
+    def encode(self, name, text, special="text", add=False, unit="char"):
+        """Ids of a text, and the offsets of each."""
         body = {
             "vocab": name, "text": text, "special": special, "add_special_tokens": add,
-            "return": ["ids", "offsets"], "offset_unit": "char",
+            "return": ["ids", "offsets"], "offset_unit": unit,
         }  # fmt: skip
         answer = self.ask("POST", "/encode", body)
         return answer["ids"], [tuple(span) for span in answer["offsets"]]

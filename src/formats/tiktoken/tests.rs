@@ -104,3 +104,56 @@ proptest! {
         let _ = import(&bytes, None, &ImportOptions::default());
     }
 }
+
+fn of_split(split: &str, normalizer: Option<&str>) -> Tokenizer {
+    let options = ImportOptions {
+        split: Some(split.into()),
+        normalizer: normalizer.map(str::to_owned),
+        special: [("<|\"end\"|>".to_owned(), 256)].into(),
+        ..Default::default()
+    };
+    read(bytes_only().as_bytes(), &options).unwrap()
+}
+
+/// What Python makes of it is in tests/cross/export.py.
+#[test]
+fn a_python_module_says_what_the_file_does_not() {
+    let module = python(&of_split(r"\d+|\D", Some("nfc")), "my \"own\".tiktoken").unwrap();
+    assert_eq!(
+        module,
+        r#"import base64
+import pathlib
+import unicodedata
+
+import tiktoken
+
+with open(pathlib.Path(__file__).with_name("my \"own\".tiktoken"), "rb") as file:
+    ranks = {base64.b64decode(token): int(rank) for token, rank in map(bytes.split, file)}
+
+encoding = tiktoken.Encoding(
+    name="my \"own\"",
+    pat_str=r"""(?:\d+|\D)|(?s:.)+?(?=(?:\d+|\D)|\z)""",
+    mergeable_ranks=ranks,
+    special_tokens={
+        "<|\"end\"|>": 256,
+    },
+)
+
+
+def encode(text, **options):
+    """Encodes a text in the form that the vocabulary is made for."""
+    return encoding.encode(unicodedata.normalize("NFC", text), **options)
+"#
+    );
+    let module = python(&of_split("gpt2", None), "x.tiktoken").unwrap();
+    assert!(
+        module.contains(r#"pat_str=r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++|"#) && !module.contains("def encode")
+    );
+    assert!(python(&of_split("none", None), "x").unwrap().contains(r#"pat_str="(?s:.+)""#));
+}
+
+#[test]
+fn a_split_that_tiktoken_cannot_have_has_no_python_module() {
+    let refused = python(&of_split("deepseek", None), "x.tiktoken").unwrap_err();
+    assert!(refused.to_string().contains("a sequence of patterns"), "{refused}");
+}
