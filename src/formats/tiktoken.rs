@@ -175,7 +175,7 @@ pub fn write(tokenizer: &Tokenizer) -> Result<Vec<u8>, FormatError> {
     Ok(out)
 }
 
-/// A Python module that loads the file of that name, which [`write`] made, from beside it, for tiktoken.
+/// A Python module that loads the file of that name, which [`write()`] made, from beside it, for tiktoken.
 ///
 /// The file says neither split nor special tokens, so the module does. It has the vocabulary as `encoding`, and where a
 /// normalizer goes before the split also `encode`, as tiktoken has none.
