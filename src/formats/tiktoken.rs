@@ -175,9 +175,10 @@ pub fn write(tokenizer: &Tokenizer) -> Result<Vec<u8>, FormatError> {
     Ok(out)
 }
 
-/// A Python module that loads the file of that name, which [`write`] made, from beside it, for tiktoken: the file says
-/// neither split nor special tokens, so the module does. It has the vocabulary as `encoding`, and where a normalizer goes
-/// before the split also `encode`, as tiktoken has none.
+/// A Python module that loads the file of that name, which [`write()`] made, from beside it, for tiktoken.
+///
+/// The file says neither split nor special tokens, so the module does. It has the vocabulary as `encoding`, and where a
+/// normalizer goes before the split also `encode`, as tiktoken has none.
 ///
 /// # Errors
 /// [`FormatError::Inexpressible`] where tiktoken has no counterpart: several patterns in sequence, added tokens.

@@ -2,6 +2,7 @@
 //! was there before serves on.
 
 use crate::data;
+use crate::support::TestServer;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use vocabd::engine::{EncodeError, EncodeOptions, Scratch, Tokenizer};
@@ -211,6 +212,31 @@ fn scores_that_are_no_numbers_are_refused() {
     assert!(matches!(twice, FormatError::Json { pointer, .. } if pointer == "/model/vocab/2"));
     let none = read(br#"{"model": {"type": "Unigram", "unk_id": 7, "vocab": [["a", -1.0]]}}"#).unwrap_err();
     assert!(matches!(none, FormatError::Json { pointer, .. } if pointer == "/model/unk_id"));
+}
+
+#[tokio::test]
+async fn over_http_the_place_is_told_and_the_old_version_serves_on() {
+    let server = TestServer::new().await;
+    server.post("/vocabs?name=v&alias=prod", file(|_| ())).await.ok(201);
+    let bad = [
+        (file(|f| f["model"]["merges"][1] = json!("ab zz")), Some("/model/merges/1")),
+        (file(|f| f["normalizer"] = json!({"type": "BertNormalizer"})), Some("/normalizer")),
+        (file(|f| f["model"]["vocab"]["ab"] = json!(-1)), Some("/model/vocab/ab")),
+        (file(|_| ())[..900].to_vec(), None),
+    ];
+    for (body, pointer) in bad {
+        let answer = server.post("/vocabs?name=v&alias=prod&format=hf", body).await;
+        match pointer {
+            Some(_) => assert_eq!(answer.problem(422, "bad_vocabulary", pointer)["status"], 422),
+            None => assert_eq!(answer.json()["code"], "bad_vocabulary"),
+        }
+        assert_eq!(server.ids("v@prod", "abc").await, [257]);
+    }
+    assert_eq!(server.get("/vocabs/v").await.ok(200)["version"], 1);
+    let body = json!({"vocab": "v", "text": "abc<s>", "special": "parse", "return": ["ids", "offsets"]});
+    let made = server.post_json("/encode", body).await.ok(200);
+    assert_eq!((&made["ids"], &made["offsets"]), (&json!([257, 258]), &json!([[0, 3], [3, 6]])));
+    server.goes_on().await;
 }
 
 /// A file of each format, from the small set.

@@ -378,8 +378,11 @@ fn trim(step: &At<'_>, prefix_space: bool, parts: &[Vec<Option<u32>>]) -> Result
     Ok(Trim { prefix_space })
 }
 
+/// The ids of each token of a template.
+type Ids = Vec<Vec<u32>>;
+
 /// The ids that a template for a single text has before and after it, token by token.
-fn around(at: &At<'_>) -> Result<(Vec<Vec<u32>>, Vec<Vec<u32>>), FormatError> {
+fn around(at: &At<'_>) -> Result<(Ids, Ids), FormatError> {
     let (mut before, mut after, mut seen) = (Vec::new(), Vec::new(), false);
     let tokens = at.want("special_tokens")?;
     for piece in at.want("single")?.list()? {

@@ -163,7 +163,7 @@ async fn nothing_is_fetched_unless_the_settings_allow_it() {
     server.send(both).await.problem(422, "invalid_field", Some("/query"));
     // With a name in the query, JSON is a file.
     let file = json_body(Method::POST, "/vocabs?name=x", &json!({"model": {}}));
-    server.send(file).await.problem(422, "bad_vocabulary", None);
+    server.send(file).await.problem(422, "bad_vocabulary", Some("/model"));
     server.goes_on().await;
 }
 
