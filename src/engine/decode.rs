@@ -211,19 +211,21 @@ impl Tokenizer {
             let (bytes, valid) = self.decode_pieces(decoder, kinds, ids, skip_special, false)?;
             return Ok(Decoded { text: String::from_utf8_lossy(&bytes).into_owned(), valid });
         }
-        let bytes = self.decode_bytes(ids, skip_special)?;
-        let lossy = match String::from_utf8(bytes) {
-            Ok(text) => return Ok(Decoded { text, valid: true }),
-            Err(error) => error.into_bytes(),
-        };
-        let text = match self.decoder() {
-            Decoder::Steps(_) => {
-                let strings = self.decode_steps(ids, skip_special, false)?;
-                String::from_utf8_lossy(&strings.concat()).into_owned()
+        if let Decoder::Steps(_) = self.decoder() {
+            // What is no text is replaced run by run, though bytes of two runs may make a character.
+            let strings = self.decode_steps(ids, skip_special, false)?;
+            let text = String::from_utf8_lossy(&strings.concat()).into_owned();
+            let whole = !text.contains(char::REPLACEMENT_CHARACTER);
+            let valid = whole || self.decode_bytes(ids, skip_special)? == text.as_bytes();
+            return Ok(Decoded { text, valid });
+        }
+        match String::from_utf8(self.decode_bytes(ids, skip_special)?) {
+            Ok(text) => Ok(Decoded { text, valid: true }),
+            Err(error) => {
+                let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+                Ok(Decoded { text, valid: false })
             }
-            _ => String::from_utf8_lossy(&lossy).into_owned(),
-        };
-        Ok(Decoded { text, valid: false })
+        }
     }
 
     fn each(
