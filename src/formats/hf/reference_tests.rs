@@ -188,6 +188,23 @@ fn decoders_see_the_strings_of_the_step_before() {
 }
 
 #[test]
+fn bytes_of_two_runs_make_no_character_of_the_text() {
+    let mut file = chars();
+    file["model"] = json!({
+        "type": "BPE", "byte_fallback": true, "merges": [],
+        "vocab": {"ç": 0, "<0x99>": 1, "a": 2, "<0xE7>": 3},
+    });
+    file["decoder"] = json!({"type": "Sequence", "decoders": [{"type": "ByteFallback"}, byte_level(false)]});
+    decodes(&file, &[0, 1, 1, 2], "\u{fffd}\u{fffd}\u{fffd}a");
+    decodes(&file, &[3, 1, 1, 2], "癙a");
+    decodes(&file, &[2, 1, 2], "a\u{fffd}a");
+    let t = read(&file);
+    // The bytes themselves are there for who asks for them, and are a character.
+    assert_eq!(t.decode_bytes(&[0, 1, 1, 2], false).unwrap(), "癙a".as_bytes());
+    assert!(!t.decode(&[0, 1, 1, 2], false).unwrap().valid);
+}
+
+#[test]
 fn what_decodes_to_the_name_of_a_special_token_is_left_out_with_them() {
     let mut file = chars();
     file["normalizer"] = json!({"type": "Lowercase"});
