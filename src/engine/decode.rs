@@ -85,6 +85,29 @@ pub struct Decoded {
     pub valid: bool,
 }
 
+/// What becomes of bytes that are no text where a step makes a string of bytes. Later steps see what became of them.
+#[derive(Debug, PartialEq, Eq)]
+enum Loss {
+    /// They stay.
+    None,
+    /// They are replaced, and whether there were any is told.
+    Allowed { met: bool },
+}
+
+impl Loss {
+    /// Whether bytes stay as they are.
+    fn spares(&mut self, bytes: &[u8]) -> bool {
+        match self {
+            Self::None => true,
+            Self::Allowed { met } => {
+                let is_text = std::str::from_utf8(bytes).is_ok();
+                *met |= !is_text;
+                is_text
+            }
+        }
+    }
+}
+
 /// What tokens stand for, by id, where that is not their bytes in the vocabulary: their strings after those steps of
 /// the decoder that look at one token alone.
 #[derive(Debug, Clone, Default)]
@@ -197,7 +220,9 @@ impl Tokenizer {
             Decoder::SentencePiece(decoder, kinds) => {
                 Ok(self.decode_pieces(decoder, kinds, ids, skip_special, true)?.0)
             }
-            Decoder::Spaced | Decoder::Steps(_) => Ok(self.decode_steps(ids, skip_special, true)?.concat()),
+            Decoder::Spaced | Decoder::Steps(_) => {
+                Ok(self.decode_steps(ids, skip_special, &mut Loss::None)?.concat())
+            }
         }
     }
 
@@ -211,21 +236,18 @@ impl Tokenizer {
             let (bytes, valid) = self.decode_pieces(decoder, kinds, ids, skip_special, false)?;
             return Ok(Decoded { text: String::from_utf8_lossy(&bytes).into_owned(), valid });
         }
-        if let Decoder::Steps(_) = self.decoder() {
-            // What is no text is replaced run by run, though bytes of two runs may make a character.
-            let strings = self.decode_steps(ids, skip_special, false)?;
-            let text = String::from_utf8_lossy(&strings.concat()).into_owned();
-            let whole = !text.contains(char::REPLACEMENT_CHARACTER);
-            let valid = whole || self.decode_bytes(ids, skip_special)? == text.as_bytes();
-            return Ok(Decoded { text, valid });
-        }
-        match String::from_utf8(self.decode_bytes(ids, skip_special)?) {
-            Ok(text) => Ok(Decoded { text, valid: true }),
+        let mut loss = Loss::Allowed { met: false };
+        let bytes = match self.decoder() {
+            Decoder::Steps(_) => self.decode_steps(ids, skip_special, &mut loss)?.concat(),
+            _ => self.decode_bytes(ids, skip_special)?,
+        };
+        let met = loss == Loss::Allowed { met: true };
+        Ok(match String::from_utf8(bytes) {
+            Ok(text) => Decoded { text, valid: !met },
             Err(error) => {
-                let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
-                Ok(Decoded { text, valid: false })
+                Decoded { text: String::from_utf8_lossy(error.as_bytes()).into_owned(), valid: false }
             }
-        }
+        })
     }
 
     fn each(
@@ -262,12 +284,12 @@ impl Tokenizer {
         Ok(decoder.decode(pieces, raw))
     }
 
-    /// The strings that the steps leave; with `raw` bytes that are no text stay as they are.
+    /// The strings that the steps leave.
     fn decode_steps(
         &self,
         ids: &[TokenId],
         skip_special: bool,
-        raw: bool,
+        loss: &mut Loss,
     ) -> Result<Vec<Vec<u8>>, DecodeError> {
         let Decoder::Steps(steps) = self.decoder() else {
             let mut strings = Vec::with_capacity(ids.len() * 2);
@@ -289,12 +311,12 @@ impl Tokenizer {
                 match byte_of(surface) {
                     Some(byte) => run.push(byte),
                     None => {
-                        end_run(&mut run, raw, &mut whole);
+                        end_run(&mut run, loss, &mut whole);
                         whole.extend_from_slice(surface);
                     }
                 }
             })?;
-            end_run(&mut run, raw, &mut whole);
+            end_run(&mut run, loss, &mut whole);
             strings.push(whole);
             steps = rest;
         } else {
@@ -302,7 +324,7 @@ impl Tokenizer {
             self.each(ids, skip_special, |id, _| strings.push(self.surfaces().get(id).to_vec()))?;
         }
         for step in steps {
-            strings = step.run(strings, raw)?;
+            strings = step.run(strings, loss)?;
         }
         Ok(strings)
     }
@@ -348,7 +370,7 @@ impl DecodeStep {
         }
     }
 
-    fn run(&self, strings: Vec<Vec<u8>>, raw: bool) -> Result<Vec<Vec<u8>>, SplitError> {
+    fn run(&self, strings: Vec<Vec<u8>>, loss: &mut Loss) -> Result<Vec<Vec<u8>>, SplitError> {
         match self {
             Self::Strip { .. } | Self::Replace(..) => {
                 strings.into_iter().map(|string| self.alone(string)).collect()
@@ -356,12 +378,16 @@ impl DecodeStep {
             Self::Fuse => Ok(vec![strings.concat()]),
             Self::ByteLevel => {
                 let bytes: Vec<u8> = strings.into_iter().flat_map(unspelt).collect();
-                Ok(vec![if raw { bytes } else { String::from_utf8_lossy(&bytes).into_owned().into_bytes() }])
+                Ok(vec![if loss.spares(&bytes) {
+                    bytes
+                } else {
+                    String::from_utf8_lossy(&bytes).into_owned().into_bytes()
+                }])
             }
             Self::ByteFallback => {
                 let (mut out, mut run) = (Vec::with_capacity(strings.len()), Vec::new());
-                let end = |run: &mut Vec<u8>, out: &mut Vec<Vec<u8>>| {
-                    if raw || std::str::from_utf8(run).is_ok() {
+                let mut end = |run: &mut Vec<u8>, out: &mut Vec<Vec<u8>>| {
+                    if loss.spares(run) {
                         out.extend((!run.is_empty()).then(|| std::mem::take(run)));
                     } else {
                         // Bytes that are no text are a string each: what comes next looks at them one by one.
@@ -392,8 +418,8 @@ impl DecodeStep {
 }
 
 /// Writes the bytes of a run down and empties it.
-fn end_run(run: &mut Vec<u8>, raw: bool, out: &mut Vec<u8>) {
-    if raw || std::str::from_utf8(run).is_ok() {
+fn end_run(run: &mut Vec<u8>, loss: &mut Loss, out: &mut Vec<u8>) {
+    if loss.spares(run) {
         out.extend_from_slice(run);
     } else {
         run.iter().for_each(|_| out.extend_from_slice("\u{fffd}".as_bytes()));

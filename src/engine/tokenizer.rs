@@ -166,9 +166,14 @@ impl Tokenizer {
             // The bytes of an ordinary token when texts are encoded, and others when it is decoded.
             decoder = Decoder::Steps(vec![DecodeStep::ByteLevel]);
         }
+        // A special token may be one of those as well, and is then decoded as it.
+        let is_named = |(id, bytes): &&(TokenId, Vec<u8>)| {
+            std::str::from_utf8(bytes).is_ok_and(|name| specials.by_name(name).is_some_and(|t| t.id == *id))
+        };
+        let unreached = parts.unreached.iter().filter(|token| !is_named(token));
         let vocab = Vocab::new(
             parts.tokens.iter().map(|(id, bytes)| (*id, bytes.as_slice())),
-            parts.unreached.iter().chain(&names).map(|(id, bytes)| (*id, bytes.as_slice())),
+            unreached.chain(&names).map(|(id, bytes)| (*id, bytes.as_slice())),
         )?;
         if is_byte_level != parts.pretokenizer.is_byte_level() {
             return Err(TokenizerError::Alphabet);

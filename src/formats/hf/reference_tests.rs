@@ -120,6 +120,9 @@ fn an_added_token_may_be_named_by_a_letter_for_a_byte() {
     decodes(&file, &[64, 165], "ae\u{301}");
     file["added_tokens"] = json!([added("각", 256, &["normalized"])]);
     decodes(&file, &[256], "\u{1100}\u{1161}\u{11a8}");
+    // The same where it is a token of the model that no text leads to.
+    file["model"]["vocab"]["각"] = json!(256);
+    decodes(&file, &[256], "\u{1100}\u{1161}\u{11a8}");
 }
 
 #[test]
@@ -176,6 +179,12 @@ fn decoders_see_the_strings_of_the_step_before() {
     file["decoder"] =
         json!({"type": "Sequence", "decoders": [byte_level(true), replace(r"\n", ""), metaspace]});
     decodes(&file, &[116, 198, 62, 64], "\u{fffd} a");
+    let mut file = chars();
+    file["model"]["vocab"] = json!({"ä": 0, "<0xB8>": 1, "<0xAD>": 2});
+    file["model"]["merges"] = json!([]);
+    file["decoder"] = json!({"type": "Sequence", "decoders": [{"type": "ByteFallback"}, byte_level(true)]});
+    decodes(&file, &[0, 1, 2], "\u{fffd}\u{fffd}\u{fffd}");
+    assert!(!read(&file).decode(&[0, 1, 2], false).unwrap().valid);
 }
 
 #[test]
