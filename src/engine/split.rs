@@ -4,6 +4,8 @@
 //! are known by their text and run as hand-written scanners, everything else runs on a regex engine. What must stay
 //! true: the pieces joined are the text, none is empty, and a scanner yields the pieces of its regexes.
 
+mod bounds;
+mod chunk;
 mod cl100k;
 mod class;
 mod deepseek;
@@ -23,7 +25,9 @@ use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use class::{LETTER, MARK, NEWLINE, NUMBER, SPACE, char_before, classes};
+use bounds::Bounds;
+use chunk::{ASCII_CLASSES, CHUNK, Chunk};
+use class::{LETTER, MARK, NEWLINE, NUMBER, SPACE, char_before, classes, classes_with_han_kana};
 use free::Stages;
 #[cfg(any(test, fuzzing))]
 pub use oracle::oracle_pieces;
@@ -276,6 +280,62 @@ impl Pattern {
         Ok(())
     }
 
+    /// The same in batches: `batch` is called with the byte at which its first pretoken starts, and the bytes at which each of
+    /// them ends. The texts of a scanner are split by bitmaps, which is what makes this the quick way.
+    ///
+    /// Fails as [`Pattern::for_each`] does.
+    pub(super) fn for_each_batch(
+        &self,
+        text: &str,
+        ends: &mut Ends,
+        mut batch: impl FnMut(usize, &[u32]) -> ControlFlow<()>,
+    ) -> Result<(), SplitError> {
+        let Ends { chunk, list } = ends;
+        let mut at = 0;
+        if let Engine::Scanner { scanner, .. } = &self.inner.engine {
+            while at < text.len() {
+                list.clear();
+                let end = self.chunk_end(text, at);
+                match end {
+                    Some(end) => scanner.ends(&text[at..end], end == text.len(), at as u32, chunk, list),
+                    None => scanner.ends_without_cut(text, at, list),
+                }
+                let next = list.last().map_or(text.len(), |&end| end as usize);
+                if batch(at, list).is_break() {
+                    break;
+                }
+                at = next;
+            }
+            return Ok(());
+        }
+        list.clear();
+        let mut end = 0;
+        let mut flow = ControlFlow::Continue(());
+        self.for_each(text, |piece| {
+            end += piece.len();
+            list.push(end as u32);
+            if list.len() == BATCH {
+                flow = batch(at, list);
+                at = end;
+                list.clear();
+            }
+            flow
+        })?;
+        if !list.is_empty() && flow.is_continue() {
+            let _last = batch(at, list);
+        }
+        Ok(())
+    }
+
+    /// Where the chunk that starts at `at` may end; `None` where no safe cut is near.
+    fn chunk_end(&self, text: &str, at: usize) -> Option<usize> {
+        if text.len() - at <= CHUNK {
+            return Some(text.len());
+        }
+        let limit = text.floor_char_boundary(at + CHUNK);
+        self.safe_cut(&text[at..limit]).map(|cut| at + cut)
+    }
+
     /// The greatest offset at which the text may be cut so that both parts, split apart, give the pieces of the
     /// whole, whatever text follows; `None` where no such place is known, as for every free regex.
     ///
@@ -334,6 +394,22 @@ impl fmt::Debug for Pattern {
     }
 }
 
+/// Pretokens of a batch of a free regex.
+const BATCH: usize = 256;
+
+/// Memory that splitting in batches works in.
+#[derive(Default)]
+pub(super) struct Ends {
+    chunk: Box<Chunk>,
+    list: Vec<u32>,
+}
+
+impl fmt::Debug for Ends {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ends").finish_non_exhaustive()
+    }
+}
+
 /// A scanner and its parameters.
 #[derive(Clone, Copy)]
 enum Scanner {
@@ -354,6 +430,61 @@ impl Scanner {
             Self::Cl100k(scan) => drive(scan, text, piece),
             Self::O200k(scan) => drive(scan, text, piece),
             Self::DeepSeek(scan) => scan.drive(text, piece),
+        }
+    }
+
+    /// Appends where the pieces of a chunk end, which begins at byte `base`.
+    fn ends(&self, text: &str, ends_text: bool, base: u32, chunk: &mut Chunk, ends: &mut Vec<u32>) {
+        let bytes = text.as_bytes();
+        let marked = match self {
+            Self::Gpt2(scan) => {
+                chunk.read(bytes, &ASCII_CLASSES, classes());
+                scan.mark(chunk, bytes, ends_text)
+            }
+            Self::Cl100k(scan) => {
+                chunk.read(bytes, &ASCII_CLASSES, classes());
+                scan.mark(chunk, bytes, ends_text)
+            }
+            Self::O200k(scan) => {
+                chunk.read(bytes, &ASCII_CLASSES, classes());
+                scan.mark(chunk, bytes, ends_text)
+            }
+            Self::DeepSeek(scan) => {
+                chunk.read(bytes, &deepseek::ASCII_CLASSES, classes_with_han_kana());
+                scan.mark(chunk, bytes, ends_text)
+            }
+        };
+        if marked {
+            chunk.ends(base, ends);
+        } else {
+            let mut end = base;
+            let _all = self.drive(text, &mut |piece| {
+                end += piece.len() as u32;
+                ends.push(end);
+                ControlFlow::Continue(())
+            });
+        }
+    }
+
+    /// Appends where pieces from byte `at` on end, as many as a chunk may have. For a place that has no safe cut near.
+    fn ends_without_cut(&self, text: &str, at: usize, ends: &mut Vec<u32>) {
+        let mut next = at;
+        while next < text.len() && next < at + CHUNK {
+            match self {
+                Self::DeepSeek(scan) => {
+                    // A stretch is found whole, so it is cut whole.
+                    let (stretch, from) = (scan.stretch(text, next), next);
+                    let _all = scan.drive(&text[from..stretch], &mut |piece| {
+                        next += piece.len();
+                        ends.push(next as u32);
+                        ControlFlow::Continue(())
+                    });
+                }
+                _ => {
+                    next = self.piece_end(text.as_bytes(), next).unwrap_or(text.len());
+                    ends.push(next as u32);
+                }
+            }
         }
     }
 

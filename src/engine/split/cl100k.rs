@@ -1,6 +1,8 @@
 //! `cl100k_base`, and the scanner that Qwen2 and Llama 3 share with it: they differ in digits and in white space at
 //! the end of a text, which cl100k keeps in one piece even where it has line ends.
 
+use super::bounds::{Bounds, Lines, contraction, each, is_other, mark_groups, single_numbers};
+use super::chunk::{Chunk, Kinds, behind};
 use super::class::{Classes, LETTER, NEWLINE, NUMBER, SPACE, classes};
 use super::scan::{Case, Scan, contraction_end, line_or_space_end, number_end};
 use super::{Digits, Scanner, Spelling};
@@ -98,5 +100,71 @@ impl Scan for Cl100k {
         } else {
             self.space_end(text, at)
         }
+    }
+}
+
+impl Bounds for Cl100k {
+    /// A letter begins a word unless the character before it goes with it: the last one of white space, or punctuation that
+    /// stands alone and has no blank before it, which would take it.
+    #[inline(always)]
+    fn mark(&self, chunk: &mut Chunk, text: &[u8], ends_text: bool) -> bool {
+        let mut before = Words::default();
+        for block in 0..chunk.blocks() {
+            let mut here = Words::of(&chunk.kinds(block));
+            let starts = here.starts(&before, chunk.text_follows(block));
+            chunk.set_starts(block, starts | single_numbers(self.digits, &here.kinds, &before.kinds));
+            before = here;
+        }
+        mark_groups(chunk, self.digits);
+        let apostrophes = |kinds: &Kinds, before: &Kinds| kinds.apart & Words::of(kinds).alone(&Words::of(before));
+        each(chunk, apostrophes, |chunk, at| {
+            if let Some(end) = contraction(chunk, text, at, Case::Insensitive) {
+                chunk.start_at(end);
+            }
+        });
+        let whole_at_end = self.trailing == Trailing::Whole;
+        Lines { punct: is_other, slash: false, whole_at_end }.mark(chunk, text, ends_text);
+        true
+    }
+}
+
+/// Words, numbers, white space and what is none of them, in a block. o200k has them too.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Words {
+    pub(super) kinds: Kinds,
+    pub(super) letter: u64,
+    other: u64,
+    /// Characters of `other` that a word may begin with if they stand alone.
+    first: u64,
+}
+
+impl Words {
+    pub(super) fn of(kinds: &Kinds) -> Self {
+        let letter = kinds.letter();
+        let other = kinds.valid & !(letter | kinds.number | kinds.space);
+        Self { kinds: *kinds, letter, other, first: 0 }
+    }
+
+    /// Characters that begin a run of punctuation and have no blank before them.
+    pub(super) fn alone(&self, before: &Self) -> u64 {
+        self.other & !behind(self.other, before.other) & !behind(self.kinds.blank, before.kinds.blank)
+    }
+
+    /// Where pieces start but for line ends, contractions and groups of numbers. `text_follows` is the last bit if the
+    /// next block begins with a character that is no white space.
+    #[inline(always)]
+    pub(super) fn starts(&mut self, before: &Self, text_follows: u64) -> u64 {
+        let Kinds { number, space, newline, .. } = self.kinds;
+        let earlier = &before.kinds;
+        self.first = self.alone(before);
+        let blanks = space & !newline;
+        let with_word = behind(self.first, before.first)
+            | behind(blanks, earlier.space & !earlier.newline);
+        let words = self.letter & !behind(self.letter, before.letter) & !with_word;
+        let numbers = number & !behind(number, earlier.number);
+        let spaces = space & !behind(space, earlier.space);
+        let text = self.kinds.valid & !space;
+        let last_of_spaces = blanks & (text >> 1 | text_follows);
+        words | numbers | self.first | spaces | last_of_spaces
     }
 }

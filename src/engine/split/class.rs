@@ -36,8 +36,23 @@ pub(super) fn classes() -> &'static Classes {
     &CLASSES
 }
 
+/// The same with two more bits for the Han and Kana that DeepSeek's pattern names, which no character has both otherwise.
+pub(super) fn classes_with_han_kana() -> &'static Classes {
+    static CLASSES: LazyLock<Classes> = LazyLock::new(|| {
+        let mut flat = Classes::flat();
+        for range in [0x3040..=0x30ff, 0x4e00..=0x9fa5] {
+            flat[range].iter_mut().for_each(|class| *class |= HAN_KANA);
+        }
+        Classes::share_equal_blocks(&flat)
+    });
+    &CLASSES
+}
+
+/// See [`classes_with_han_kana`]: upper and lower case at once.
+pub(super) const HAN_KANA: Class = UPPER | LOWER;
+
 /// Classes of ASCII bytes; bytes of longer characters have none.
-static ASCII: [Class; 256] = ascii();
+pub(super) static ASCII: [Class; 256] = ascii();
 
 const BLOCK: usize = 256;
 const SCALARS: usize = 0x11_0000;
@@ -100,6 +115,11 @@ impl Classes {
     }
 
     fn from_regex_syntax() -> Self {
+        Self::share_equal_blocks(&Self::flat())
+    }
+
+    /// The class of every scalar value.
+    fn flat() -> Vec<Class> {
         let mut flat = vec![0; SCALARS];
         for (regex, bits) in [
             (r"[\p{Lu}\p{Lt}]", UPPER),
@@ -117,7 +137,7 @@ impl Classes {
                 }
             }
         }
-        Self::share_equal_blocks(&flat)
+        flat
     }
 
     fn share_equal_blocks(flat: &[Class]) -> Self {

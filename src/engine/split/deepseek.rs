@@ -4,7 +4,9 @@
 
 use std::ops::ControlFlow;
 
-use super::class::{Classes, LETTER, MARK, NEWLINE, NUMBER, PUNCT, SPACE, char_before, classes, decode};
+use super::bounds::{Bounds, Lines, each, mark_groups, single_numbers};
+use super::chunk::{AsciiClasses, Chunk, Kinds, ascii_classes, behind};
+use super::class::{CASELESS, Class, Classes, HAN_KANA, LETTER, MARK, NEWLINE, NUMBER, PUNCT, SPACE, char_before, classes, decode};
 use super::scan::{Scan, drive, line_or_space_end, number_end};
 use super::{Digits, Scanner, Spelling};
 
@@ -38,6 +40,12 @@ pub(super) struct DeepSeek {
 }
 
 impl DeepSeek {
+    /// The end of the stretch that starts at byte `at`.
+    pub(super) fn stretch(&self, text: &str, at: usize) -> usize {
+        let kind = Stretch::of(self.classes, text.as_bytes(), at).0;
+        stretch_end(self.classes, text.as_bytes(), at, kind)
+    }
+
     /// Calls `piece` with each piece of `text`, in order.
     pub(super) fn drive<'t>(
         &self,
@@ -164,3 +172,130 @@ fn unmatched_end(classes: &Classes, text: &[u8], at: usize) -> usize {
         _ => end,
     }
 }
+
+impl Bounds for DeepSeek {
+    /// Stretches of Han and Kana and the others between are texts of their own: nothing goes on from one to the other.
+    #[inline(always)]
+    fn mark(&self, chunk: &mut Chunk, text: &[u8], ends_text: bool) -> bool {
+        let mut before = Stretches::default();
+        for block in 0..chunk.blocks() {
+            let here = Stretches::of(&chunk.kinds(block), &before.kinds);
+            let next = (block + 1) * 64;
+            let next = chunk.is_there(next).then(|| chunk.class(next));
+            chunk.set_starts(block, here.starts(&before, next, self.digits));
+            before = here;
+        }
+        mark_groups(chunk, self.digits);
+        // An ASCII word behind a punctuation character ends where other letters begin.
+        let word_ends = |kinds: &Kinds, before: &Kinds| {
+            letters(kinds) & !ascii_letters(kinds) & behind(ascii_letters(kinds), ascii_letters(before))
+        };
+        each(chunk, word_ends, |chunk, at| {
+            let mut first = at;
+            while first > 0 && is_ascii_letter(chunk.class(first - 1)) {
+                first -= 1;
+            }
+            if first > 0 && is_ascii_punct(chunk.class(first - 1)) && !chunk.starts(first) {
+                chunk.start_at(at);
+            }
+        });
+        let punct = |class: Class| class & (PUNCT | SPACE) == PUNCT && !is_han_kana(class);
+        Lines { punct, slash: false, whole_at_end: false }.mark(chunk, text, ends_text);
+        true
+    }
+}
+
+fn is_han_kana(class: Class) -> bool {
+    class & HAN_KANA == HAN_KANA
+}
+
+fn is_letter(class: Class) -> bool {
+    !matches!(class & HAN_KANA, 0 | HAN_KANA) || class & (CASELESS | MARK) != 0
+}
+
+fn is_ascii_letter(class: Class) -> bool {
+    class & MARK != 0 && !matches!(class & HAN_KANA, 0 | HAN_KANA)
+}
+
+fn is_ascii_punct(class: Class) -> bool {
+    class & (NEWLINE | SPACE) == NEWLINE
+}
+
+/// Letters and marks.
+fn letters(kinds: &Kinds) -> u64 {
+    (kinds.upper ^ kinds.lower) | kinds.caseless | kinds.mark
+}
+
+fn ascii_letters(kinds: &Kinds) -> u64 {
+    (kinds.upper ^ kinds.lower) & kinds.mark
+}
+
+/// A block, as the third regex sees it.
+#[derive(Clone, Copy, Default)]
+struct Stretches {
+    kinds: Kinds,
+    han_kana: u64,
+    /// Where Han and Kana begin or end.
+    border: u64,
+    letter: u64,
+    /// What no alternative matches by itself.
+    none: u64,
+    /// ASCII punctuation that stands alone, with which an ASCII word may begin.
+    first: u64,
+}
+
+impl Stretches {
+    fn of(kinds: &Kinds, before: &Kinds) -> Self {
+        let letter = letters(kinds);
+        let none = kinds.valid & !(letter | kinds.number | kinds.space | kinds.punct);
+        let taken = behind(kinds.punct, before.punct) | behind(kinds.blank, before.blank);
+        let han_kana = kinds.upper & kinds.lower;
+        let border = (han_kana ^ behind(han_kana, before.upper & before.lower)) & kinds.valid;
+        let first = kinds.apart & !(taken & !border);
+        Self { kinds: *kinds, han_kana, border, letter, none, first }
+    }
+
+    /// Where pieces start but for line ends, groups of numbers and the ends of ASCII words; `next` is the class of the first
+    /// character of the next block, if there is one.
+    #[inline(always)]
+    fn starts(&self, before: &Self, next: Option<Class>, digits: Digits) -> u64 {
+        let Kinds { number, space, newline, punct, blank, .. } = self.kinds;
+        let earlier = &before.kinds;
+        let border = self.border;
+        let begins = |map: u64, map_before: u64| map & (!behind(map, map_before) | border);
+        let with_word = behind(space & !newline, earlier.space & !earlier.newline)
+            | behind(self.none, before.none)
+            | ascii_letters(&self.kinds) & behind(self.first, before.first);
+        let words = begins(self.letter, before.letter) & !(with_word & !border);
+        let puncts = begins(punct, earlier.punct) & !(behind(blank, earlier.blank) & !border);
+        // White space leaves its last character to what follows in the same stretch.
+        let text = (self.letter | punct | self.none) & !self.han_kana;
+        let text_follows = next.is_some_and(|next| next & (NUMBER | SPACE) == 0 && !is_han_kana(next));
+        let last_of_spaces = space & !newline & (text >> 1 | u64::from(text_follows) << 63);
+        // Of what no alternative matches the last character goes with the word behind it.
+        let in_han_kana = self.han_kana >> 63 == 1;
+        let word_follows = next.is_some_and(|next| is_letter(next) && is_han_kana(next) == in_han_kana);
+        let last_of_none = self.none & ((self.letter & !border) >> 1 | u64::from(word_follows) << 63);
+        words
+            | puncts
+            | begins(number, earlier.number)
+            | begins(space, earlier.space)
+            | begins(self.none, before.none)
+            | last_of_spaces
+            | last_of_none
+            | single_numbers(digits, &self.kinds, earlier)
+    }
+}
+
+/// ASCII letters are marks as well, which no letter is otherwise, and ASCII punctuation is set apart.
+pub(super) static ASCII_CLASSES: AsciiClasses = {
+    let mut classes = ascii_classes(br##"!"#$%&'()*+,-./:;<=>?@[\]^_`{|}~"##);
+    let mut byte = b'A';
+    while byte <= b'z' {
+        if byte.is_ascii_alphabetic() {
+            classes[byte as usize] |= MARK;
+        }
+        byte += 1;
+    }
+    classes
+};

@@ -1,6 +1,9 @@
 //! `o200k_base`, and tekken (Mistral), which is o200k without contractions and with numbers one by
 //! one. A word is cut where an upper-case letter follows a lower-case one; its contraction stays with it.
 
+use super::bounds::{Bounds, Lines, contraction, each, is_other, mark_groups, single_numbers};
+use super::chunk::{Chunk, Kinds, behind};
+use super::cl100k::Words;
 use super::class::{CASELESS, Classes, LETTER, LOWER, MARK, NEWLINE, NUMBER, SPACE, UPPER, classes};
 use super::scan::{Case, Scan, contraction_end, line_or_space_end, number_end};
 use super::{Digits, Scanner, Spelling};
@@ -126,5 +129,95 @@ impl Scan for O200k {
         } else {
             line_or_space_end(self.classes, text, at)
         }
+    }
+}
+
+impl Bounds for O200k {
+    /// Words as in cl100k, cut where an upper-case letter follows one that ends a word. Marks, which are letters and punctuation at
+    /// once, are left to the scanner.
+    #[inline(always)]
+    fn mark(&self, chunk: &mut Chunk, text: &[u8], ends_text: bool) -> bool {
+        let mut before = Words::default();
+        let (mut mixed, mut marks) = (0, 0);
+        for block in 0..chunk.blocks() {
+            let mut here = Words::of(&chunk.kinds(block));
+            let starts = here.starts(&before, chunk.text_follows(block));
+            let in_word = here.kinds.upper & behind(here.kinds.lower, before.kinds.lower);
+            let single = single_numbers(self.digits, &here.kinds, &before.kinds);
+            chunk.set_starts(block, starts | in_word | single);
+            marks |= here.kinds.mark;
+            mixed |= upper_behind_caseless(&here.kinds, &before.kinds);
+            before = here;
+        }
+        if marks != 0 {
+            return false;
+        }
+        mark_groups(chunk, self.digits);
+        if mixed != 0 {
+            each(chunk, upper_behind_caseless, |chunk, at| {
+                if is_cut_behind_caseless(chunk, at) {
+                    chunk.start_at(at);
+                }
+            });
+        }
+        if self.contractions == Contractions::Joined {
+            self.mark_contractions(chunk, text);
+        }
+        Lines { punct: is_other, slash: true, whole_at_end: false }.mark(chunk, text, ends_text);
+        true
+    }
+}
+
+fn upper_behind_caseless(kinds: &Kinds, before: &Kinds) -> u64 {
+    kinds.upper & behind(kinds.caseless, before.caseless)
+}
+
+/// Whether a word is cut between a letter without case and the upper-case one behind it, at `at`: where a lower-case one comes
+/// before those without case, or where the word ends with upper-case ones.
+fn is_cut_behind_caseless(chunk: &Chunk, at: usize) -> bool {
+    let mut first = at - 1;
+    while first > 0 && chunk.is(first - 1, CASELESS) {
+        first -= 1;
+    }
+    if first > 0 && chunk.is(first - 1, LOWER) {
+        return true;
+    }
+    let mut end = at;
+    while chunk.is(end, UPPER) {
+        end += 1;
+    }
+    !chunk.is(end, LETTER)
+}
+
+impl O200k {
+    /// A contraction goes with the word before it, and what is behind it begins anew.
+    fn mark_contractions(&self, chunk: &mut Chunk, text: &[u8]) {
+        let behind_word = |kinds: &Kinds, before: &Kinds| {
+            kinds.apart & behind(kinds.letter(), before.letter())
+        };
+        let mut done = 0;
+        each(chunk, behind_word, |chunk, at| {
+            // The letter before may be the end of another contraction, and then this is a word of its own.
+            if at <= done {
+                return;
+            }
+            let Some(end) = contraction(chunk, text, at, Case::Insensitive) else { return };
+            chunk.no_start_at(at);
+            (at..end).for_each(|inside| chunk.no_start_at(inside));
+            chunk.start_at(end);
+            done = end;
+            // Letters behind it are cut as if no letter were before them.
+            let mut next = end;
+            while chunk.is(next, LETTER) {
+                let piece_end = self.letters_end(text, chunk.offset(next)).0;
+                let mut cut = next + 1;
+                while chunk.is_there(cut) && chunk.offset(cut) < piece_end {
+                    chunk.no_start_at(cut);
+                    cut += 1;
+                }
+                chunk.start_at(cut);
+                next = cut;
+            }
+        });
     }
 }

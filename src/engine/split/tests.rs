@@ -36,15 +36,33 @@ fn pieces<'t>(pattern: &Pattern, text: &'t str) -> Vec<&'t str> {
     pieces
 }
 
+/// The same by batches.
+fn batched<'t>(pattern: &Pattern, text: &'t str) -> Vec<&'t str> {
+    let mut pieces = Vec::new();
+    let mut ends = Ends::default();
+    let result = pattern.for_each_batch(text, &mut ends, |mut start, ends| {
+        for &end in ends {
+            pieces.push(&text[start..end as usize]);
+            start = end as usize;
+        }
+        ControlFlow::Continue(())
+    });
+    assert_eq!(result, Ok(()));
+    pieces
+}
+
 #[track_caller]
 fn check(pattern: &str, text: &str, expected: &[&str]) {
-    assert_eq!(pieces(&Pattern::parse(pattern).unwrap(), text), expected, "{text:?}");
+    let pattern = Pattern::parse(pattern).unwrap();
+    assert_eq!(pieces(&pattern, text), expected, "{text:?}");
+    assert_eq!(batched(&pattern, text), expected, "in batches: {text:?}");
 }
 
 #[track_caller]
 fn check_matches_oracle(pattern: &Pattern, text: &str) {
     let expected = oracle_pieces(pattern.regexes(), text).unwrap();
-    let found = pieces(pattern, text);
+    let by_batch = batched(pattern, text);
+    let found = if by_batch == expected { pieces(pattern, text) } else { by_batch };
     if found != expected {
         let at = found.iter().zip(&expected).take_while(|(a, b)| a == b).count();
         let from = |pieces: &[&str]| format!("{:?}", &pieces[at.saturating_sub(2)..pieces.len().min(at + 4)]);

@@ -1,0 +1,276 @@
+//! A stretch of text as bitmaps: what the quick way to split works on.
+//!
+//! The text is taken in chunks of up to [`CHUNK`] bytes that end where [`super::Pattern::safe_cut`] allows it, so that a chunk splits
+//! as a text of its own. Of every *character* there is its class, and of every class a bitmap over the characters: a rule such as
+//! "a word starts at a letter behind none" is one operation on 64 characters, and no branch depends on the text. What happens once a
+//! line and not once a word (line ends, contractions, long runs of digits) is mended afterwards, character by character.
+//!
+//! Measured on English, one core: 5 times the speed of a scanner that goes from piece to piece.
+
+use super::class::{Class, Classes, NEWLINE, PUNCT, SPACE, decode};
+
+/// Most bytes of a chunk, and so most characters.
+pub(super) const CHUNK: usize = 2048;
+
+/// Bitmaps of 64 characters.
+const BLOCKS: usize = CHUNK / 64;
+
+/// Classes of ASCII characters in a chunk. They are those of [`super::class`], but that a blank is a space and punctuation at once, and an apostrophe (or
+/// what else a family sets apart) has the bit of line ends without that of spaces.
+pub(super) type AsciiClasses = [Class; 128];
+
+/// The usual classes of ASCII characters.
+pub(super) static ASCII_CLASSES: AsciiClasses = ascii_classes(b"'");
+
+/// The same with other characters in the place of the apostrophe.
+pub(super) const fn ascii_classes(apart: &[u8]) -> AsciiClasses {
+    let mut classes = [0; 128];
+    let mut byte = 0;
+    while byte < 128 {
+        classes[byte] = super::class::ASCII[byte];
+        byte += 1;
+    }
+    classes[b' ' as usize] |= PUNCT;
+    let mut i = 0;
+    while i < apart.len() {
+        classes[apart[i] as usize] |= NEWLINE;
+        i += 1;
+    }
+    classes
+}
+
+/// A chunk. Large: made once, and used for all chunks of a text.
+pub(super) struct Chunk {
+    /// Number of characters.
+    len: usize,
+    /// Whether a character is a byte.
+    ascii: bool,
+    classes: [Class; CHUNK + 8],
+    /// The byte at which each character starts, counted from the start of the chunk; not kept where all are ASCII.
+    offsets: [u16; CHUNK + 1],
+    /// By block and bit of the class.
+    planes: [[u64; 8]; BLOCKS],
+    /// The characters at which a piece starts.
+    starts: [u64; BLOCKS],
+}
+
+/// The characters of a block by class: bit `i` stands for character `64 * block + i`.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Kinds {
+    pub(super) upper: u64,
+    pub(super) lower: u64,
+    pub(super) caseless: u64,
+    pub(super) mark: u64,
+    pub(super) number: u64,
+    /// `\p{P}` and `\p{S}`.
+    pub(super) punct: u64,
+    /// White space, line ends included.
+    pub(super) space: u64,
+    pub(super) newline: u64,
+    /// U+0020.
+    pub(super) blank: u64,
+    /// The apostrophe, or what the family sets apart.
+    pub(super) apart: u64,
+    /// There is a character.
+    pub(super) valid: u64,
+}
+
+impl Kinds {
+    /// `\p{L}`.
+    pub(super) fn letter(&self) -> u64 {
+        self.upper | self.lower | self.caseless
+    }
+}
+
+/// The bitmap of which the characters one further on are those of `map`.
+#[inline(always)]
+pub(super) fn behind(map: u64, map_before: u64) -> u64 {
+    map << 1 | map_before >> 63
+}
+
+impl Default for Chunk {
+    fn default() -> Self {
+        Self {
+            len: 0,
+            ascii: true,
+            classes: [0; CHUNK + 8],
+            offsets: [0; CHUNK + 1],
+            planes: [[0; 8]; BLOCKS],
+            starts: [0; BLOCKS],
+        }
+    }
+}
+
+impl Chunk {
+    /// Takes a text of up to [`CHUNK`] bytes, which is valid UTF-8.
+    pub(super) fn read(&mut self, text: &[u8], ascii: &AsciiClasses, classes: &Classes) {
+        debug_assert!(text.len() <= CHUNK, "a chunk fits into its tables");
+        self.ascii = text.is_ascii();
+        if self.ascii {
+            self.len = text.len();
+            for (class, byte) in self.classes.iter_mut().zip(text) {
+                *class = ascii[usize::from(byte & 0x7f)];
+            }
+        } else {
+            self.len = self.read_chars(text, ascii, classes);
+        }
+        for class in self.classes.iter_mut().skip(self.len).take(8) {
+            *class = 0;
+        }
+        self.fill_planes();
+    }
+
+    /// Number of characters.
+    fn read_chars(&mut self, text: &[u8], ascii: &AsciiClasses, classes: &Classes) -> usize {
+        let (mut at, mut len) = (0, 0);
+        while let (Some(&byte), true) = (text.get(at), len < CHUNK) {
+            self.offsets[len] = at as u16;
+            if byte < 0x80 {
+                self.classes[len] = ascii[usize::from(byte)];
+                at += 1;
+            } else {
+                let (scalar, bytes) = decode(text, at);
+                self.classes[len] = classes.of(scalar);
+                at += bytes;
+            }
+            len += 1;
+        }
+        self.offsets[len] = at as u16;
+        len
+    }
+
+    /// Eight classes at a time: a matrix of 8 by 8 bits, turned over.
+    fn fill_planes(&mut self) {
+        let blocks = self.len.div_ceil(64);
+        for block in 0..blocks {
+            let mut planes = [0u64; 8];
+            let first = block * 64;
+            for group in 0..8 {
+                let from = first + group * 8;
+                if from >= self.len {
+                    break;
+                }
+                let Some(&eight) = self.classes[from..].first_chunk::<8>() else { break };
+                let turned = transpose(u64::from_le_bytes(eight)).to_le_bytes();
+                for (plane, byte) in planes.iter_mut().zip(turned) {
+                    *plane |= u64::from(byte) << (group * 8);
+                }
+            }
+            self.planes[block] = planes;
+        }
+    }
+
+    /// Number of characters.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Number of blocks that hold them.
+    pub(super) fn blocks(&self) -> usize {
+        self.len.div_ceil(64)
+    }
+
+    /// The class of a character; none beyond the last.
+    pub(super) fn class(&self, at: usize) -> Class {
+        if at < self.len { self.classes[at] } else { 0 }
+    }
+
+    /// The byte at which a character starts; for the number of characters that at which the chunk ends.
+    pub(super) fn offset(&self, at: usize) -> usize {
+        if self.ascii { at } else { usize::from(self.offsets[at.min(CHUNK)]) }
+    }
+
+    /// Classes of a block.
+    #[inline(always)]
+    pub(super) fn kinds(&self, block: usize) -> Kinds {
+        let [upper, lower, caseless, mark, number, punct, space, newline] = self.planes[block];
+        let valid = match self.len - block * 64 {
+            64.. => u64::MAX,
+            few => (1 << few) - 1,
+        };
+        Kinds {
+            upper,
+            lower,
+            caseless,
+            mark,
+            number,
+            punct: punct & !space,
+            space,
+            newline: newline & space,
+            blank: punct & space,
+            apart: newline & !space,
+            valid,
+        }
+    }
+
+    /// Whether there is such a character.
+    pub(super) fn is_there(&self, at: usize) -> bool {
+        at < self.len
+    }
+
+    /// Whether a character has any of the classes; not for the one beyond the last.
+    pub(super) fn is(&self, at: usize, mask: Class) -> bool {
+        self.class(at) & mask != 0
+    }
+
+    /// The bit in front of a block: whether the first character of the next block is there and is no space.
+    #[inline(always)]
+    pub(super) fn text_follows(&self, block: usize) -> u64 {
+        let next = (block + 1) * 64;
+        u64::from(next < self.len && self.classes[next] & SPACE == 0) << 63
+    }
+
+    pub(super) fn set_starts(&mut self, block: usize, starts: u64) {
+        self.starts[block] = starts;
+    }
+
+    /// A piece starts at this character.
+    pub(super) fn start_at(&mut self, at: usize) {
+        if at < self.len {
+            self.starts[at / 64] |= 1 << (at % 64);
+        }
+    }
+
+    /// No piece starts at this character.
+    pub(super) fn no_start_at(&mut self, at: usize) {
+        if at < self.len {
+            self.starts[at / 64] &= !(1 << (at % 64));
+        }
+    }
+
+    /// Whether a piece starts at this character.
+    pub(super) fn starts(&self, at: usize) -> bool {
+        at < self.len && self.starts[at / 64] >> (at % 64) & 1 == 1
+    }
+
+    /// Appends the byte at which each piece ends, counted from `base` before the chunk.
+    pub(super) fn ends(&self, base: u32, ends: &mut Vec<u32>) {
+        let blocks = self.blocks();
+        let before = ends.len();
+        for (block, &map) in self.starts[..blocks].iter().enumerate() {
+            let mut map = map;
+            while map != 0 {
+                let at = block * 64 + map.trailing_zeros() as usize;
+                map &= map - 1;
+                ends.push(base + self.offset(at) as u32);
+            }
+        }
+        // A piece ends where the next one starts: the first start is none's end, and the end of the chunk is the last one's.
+        debug_assert!(self.len == 0 || ends.get(before) == Some(&base), "a chunk starts with a piece");
+        if self.len > 0 {
+            ends.remove(before);
+            ends.push(base + self.offset(self.len) as u32);
+        }
+    }
+}
+
+/// A matrix of 8 by 8 bits, a byte a row, turned over: bit `i` of byte `k` was bit `k` of byte `i` (Warren, Hacker's Delight, 7-3).
+#[inline(always)]
+fn transpose(mut rows: u64) -> u64 {
+    let mut swap = (rows ^ rows >> 7) & 0x00aa_00aa_00aa_00aa;
+    rows ^= swap ^ swap << 7;
+    swap = (rows ^ rows >> 14) & 0x0000_cccc_0000_cccc;
+    rows ^= swap ^ swap << 14;
+    swap = (rows ^ rows >> 28) & 0x0000_0000_f0f0_f0f0;
+    rows ^ swap ^ swap << 28
+}
