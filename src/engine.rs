@@ -6,6 +6,7 @@
 
 mod alphabet;
 mod charsmap;
+mod cuts;
 mod decode;
 mod encode;
 mod encoding;
@@ -15,6 +16,7 @@ mod model;
 mod normalize;
 mod offsets;
 mod pretokenize;
+mod quick;
 mod special;
 mod split;
 mod spm_decode;
@@ -27,6 +29,7 @@ mod train;
 mod trie;
 mod unigram;
 mod vocab;
+mod words;
 
 pub use alphabet::{byte_char, char_byte, spell, spelt_bytes};
 pub use charsmap::{Charsmap, CharsmapError};
@@ -42,6 +45,7 @@ pub use pretokenize::{Behavior, PreStep, Prepend, Pretokenizer};
 pub use special::{Found, Matcher, OnSpecial, Place, Special, SpecialError, SpecialPolicy, SpecialTokens};
 #[cfg(any(test, fuzzing))]
 pub use split::oracle_pieces;
+use split::Ends;
 pub use split::{Digits, Family, Pattern, Regex, SplitError};
 pub use spm_decode::SentencePieceDecoder;
 pub use spm_normalize::{SentencePieceNormalizer, UserDefined, UserDefinedError};

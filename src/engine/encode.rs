@@ -4,7 +4,7 @@
 //! as a pretoken may be a whole text). The obvious O(n^2) twin is in the tests.
 
 use super::merges::Rank;
-use super::{MergeTable, TokenId, UnigramScratch};
+use super::{Ends, MergeTable, TokenId, UnigramScratch};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -26,6 +26,10 @@ pub struct Scratch {
     /// What they were merged into.
     pub(super) merged: Vec<Start>,
     pub(super) unigram: UnigramScratch,
+    /// Pretokens of the batch that is worked on.
+    pub(super) ends: Ends,
+    /// Which of a tokenizer's caches this thread had last.
+    pub(super) cache_hint: usize,
 }
 
 /// A symbol before or after merging, and the length of what it stands for.

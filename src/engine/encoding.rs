@@ -247,18 +247,8 @@ impl Tokenizer {
                 }
                 Part::Text(text) => text,
             };
-            if let (Pretokenizer::Pattern(pattern), Model::Bytes { missing: None }) =
-                (self.pretokenizer(), self.model())
-            {
-                // What most vocabularies are runs without the detours of the others.
-                let running = self.running();
-                let mut flow = ControlFlow::Continue(());
-                pattern.for_each(text.text(), |piece| {
-                    running.bytes(piece.as_bytes(), scratch, out);
-                    flow = look(out);
-                    flow
-                })?;
-                return Ok(flow);
+            if let (Pretokenizer::Pattern(pattern), Some(quick)) = (self.pretokenizer(), self.quick()) {
+                return Ok(quick.encode(&self.running(), pattern, text.text(), scratch, out, &mut look)?);
             }
             Ok(self.pretokenizer().for_each(text, &mut |pretoken| {
                 self.each_token(&pretoken, scratch, &mut |id, _| out.push(id));

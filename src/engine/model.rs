@@ -99,8 +99,13 @@ impl Running<'_> {
         } else if let Some(id) = self.whole_token(bytes) {
             out.push(id);
         } else {
-            merge(self.table, bytes.iter().filter_map(|&b| self.byte_ids[usize::from(b)]), scratch, out);
+            self.merged_bytes(bytes, scratch, out);
         }
+    }
+
+    /// The same by merging alone, as for a part of a pretoken.
+    pub(super) fn merged_bytes(&self, bytes: &[u8], scratch: &mut Scratch, out: &mut Vec<TokenId>) {
+        merge(self.table, bytes.iter().filter_map(|&b| self.byte_ids[usize::from(b)]), scratch, out);
     }
 
     /// The same where some bytes are no tokens: with `take` each token and how many bytes it stands for.

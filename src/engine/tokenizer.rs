@@ -8,7 +8,9 @@ use super::alphabet::{spell, spelt_bytes};
 use super::decode::Surfaces;
 use super::merges::DuplicatePair;
 use super::model::{Model, Rules, Running};
+use super::quick::Quick;
 use super::special::SpecialError;
+use super::Scratch;
 use super::{
     ChatTemplates, DecodeStep, Decoder, Merge, MergeTable, Normalizer, Pattern, Pretokenizer, Rank, Special,
     SpecialTokens, SplitError, Template, TokenId, Vocab, VocabError,
@@ -141,6 +143,8 @@ pub struct Tokenizer {
     decoder: Decoder,
     surfaces: Surfaces,
     chat: ChatTemplates,
+    /// The quick way to encode, where there is one.
+    quick: Option<Quick>,
 }
 
 impl Tokenizer {
@@ -213,7 +217,23 @@ impl Tokenizer {
             None => vocab.bytes(id).map(|bytes| String::from_utf8_lossy(bytes).into_owned()),
         })?;
         drop(patterns);
+        let quick = match (&parts.pretokenizer, parts.model.is_all_bytes()) {
+            (Pretokenizer::Pattern(_), true) => {
+                let mut scratch = Scratch::default();
+                let mut ids = Vec::new();
+                let scratch = std::cell::RefCell::new((&mut scratch, &mut ids));
+                Some(Quick::new(&vocab, parts.whole_pretokens, |id, bytes| {
+                    let mut s = scratch.borrow_mut();
+                    let (scratch, ids) = &mut *s;
+                    ids.clear();
+                    super::encode::merge(&table, bytes.iter().filter_map(|&b| byte_ids[usize::from(b)]), scratch, ids);
+                    **ids == [id]
+                }))
+            }
+            _ => None,
+        };
         Ok(Self {
+            quick,
             vocab,
             merges: parts.merges,
             ranks: parts.ranks,
@@ -288,6 +308,10 @@ impl Tokenizer {
         &self.decoder
     }
 
+    pub(super) fn quick(&self) -> Option<&Quick> {
+        self.quick.as_ref()
+    }
+
     pub(super) fn surfaces(&self) -> &Surfaces {
         &self.surfaces
     }
@@ -322,6 +346,7 @@ impl Tokenizer {
             + self.specials.memory_bytes()
             + self.special_ids.capacity()
             + self.surfaces.memory_bytes()
+            + self.quick.as_ref().map_or(0, Quick::memory_bytes)
             + match &self.model {
                 Model::Unigram(unigram) => unigram.memory_bytes(),
                 Model::Bytes { .. } | Model::Chars(_) => 0,
