@@ -4,6 +4,7 @@
 //! as a pretoken may be a whole text). The obvious O(n^2) twin is in the tests.
 
 use super::merges::Rank;
+use super::quick::Part;
 use super::{Ends, MergeTable, TokenId, UnigramScratch};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -28,6 +29,8 @@ pub struct Scratch {
     pub(super) unigram: UnigramScratch,
     /// Pretokens of the batch that is worked on.
     pub(super) ends: Ends,
+    /// Parts of them that wait to be looked up.
+    pub(super) waiting: Vec<Part>,
     /// Which of a tokenizer's caches this thread had last.
     pub(super) cache_hint: usize,
 }

@@ -5,7 +5,7 @@
 
 use super::cuts::Cuts;
 use super::model::Running;
-use super::words::{Caches, LONGEST, Word, WordCache, WordTable, hash, word, word_of};
+use super::words::{Caches, LONGEST, MOST_IDS, Word, WordCache, WordTable};
 use super::{Pattern, Scratch, SplitError, TokenId, Vocab};
 use std::ops::ControlFlow;
 
@@ -20,9 +20,10 @@ pub(super) struct Quick {
 /// A part of a text that waits for its ids.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Part {
-    /// Zero for one that is too long for a word.
+    /// None for one that is too long for a word.
     word: Word,
-    hash: u64,
+    /// Where a cache has it.
+    home: u32,
     start: u32,
     /// Its length, with [`IS_WHOLE`] where it is a pretoken and not a part of one.
     len: u32,
@@ -45,8 +46,8 @@ impl Quick {
         let words: Vec<(Word, TokenId)> = ordinary()
             .filter(|(_, bytes)| bytes.len() <= LONGEST)
             .filter_map(|(id, bytes)| match (is_reached(id, bytes), whole) {
-                (true, _) => Some((word_of(bytes), id)),
-                (false, true) => Some((word_of(bytes), id | ONLY_WHOLE)),
+                (true, _) => Some((Word::of(bytes), id)),
+                (false, true) => Some((Word::of(bytes), id | ONLY_WHOLE)),
                 (false, false) => None,
             })
             .collect();
@@ -100,8 +101,8 @@ struct Batch<'a> {
 
 impl Batch<'_> {
     fn encode(&mut self, start: usize, ends: &[u32]) {
-        self.out.reserve(ends.len() * 2);
-        let mut waiting = [Part::default(); WAITING];
+        let mut waiting = std::mem::take(&mut self.scratch.waiting);
+        waiting.resize(WAITING, Part::default());
         let mut len = 0;
         let mut from = start;
         for &end in ends {
@@ -129,50 +130,50 @@ impl Batch<'_> {
             from = end;
         }
         self.resolve(&waiting[..len]);
+        self.scratch.waiting = waiting;
     }
 
     #[inline(always)]
     fn resolve(&mut self, parts: &[Part]) {
+        self.out.reserve(parts.len() * MOST_IDS);
         for part in parts {
-            if part.word == 0 {
-                self.merge(part);
+            let Some(entry) = self.cache.as_deref().and_then(|cache| cache.get(part.word, part.home)) else {
+                self.miss(part);
                 continue;
-            }
-            if let Some(id) = self.quick.table.get(part.word, part.hash)
-                && (id & ONLY_WHOLE == 0 || part.len & IS_WHOLE != 0)
-            {
-                self.out.push(id & !ONLY_WHOLE);
-                continue;
-            }
-            if let Some(cache) = self.cache.as_deref()
-                && let Some((ids, len)) = cache.get(part.word, part.hash)
-            {
-                self.out.push(ids[0]);
-                if len > 1 {
-                    self.out.push(ids[1]);
-                    if len > 2 {
-                        self.out.push(ids[2]);
-                    }
+            };
+            let [first, second, third] = entry.ids;
+            self.out.push(first);
+            if entry.len > 1 {
+                self.out.push(second);
+                if entry.len > 2 {
+                    self.out.push(third);
                 }
-                continue;
             }
-            self.merge(part);
         }
     }
 
     #[inline(never)]
-    fn merge(&mut self, part: &Part) {
-        let bytes = &self.text[part.start as usize..][..(part.len & !IS_WHOLE) as usize];
+    fn miss(&mut self, part: &Part) {
         let before = self.out.len();
-        if part.len & IS_WHOLE != 0 {
-            self.running.bytes(bytes, self.scratch, self.out);
-        } else {
-            self.running.merged_bytes(bytes, self.scratch, self.out);
+        let bytes = &self.text[part.start as usize..][..(part.len & !IS_WHOLE) as usize];
+        let is_whole = part.len & IS_WHOLE != 0;
+        if part.word.is_none() {
+            if is_whole {
+                self.running.bytes(bytes, self.scratch, self.out);
+            } else {
+                self.running.merged_bytes(bytes, self.scratch, self.out);
+            }
+            return;
         }
-        if part.word != 0
-            && let Some(cache) = self.cache.as_deref_mut()
-        {
-            cache.insert(part.word, part.hash, &self.out[before..]);
+        match self.quick.table.get(part.word, part.word.hash()) {
+            // Not to be remembered: it depends on where the word stands.
+            Some(id) if id & ONLY_WHOLE != 0 && is_whole => return self.out.push(id & !ONLY_WHOLE),
+            Some(id) if id & ONLY_WHOLE != 0 => return self.running.merged_bytes(bytes, self.scratch, self.out),
+            Some(id) => self.out.push(id),
+            None => self.running.merged_bytes(bytes, self.scratch, self.out),
+        }
+        if let Some(cache) = self.cache.as_deref_mut() {
+            cache.insert(part.word, part.home, &self.out[before..]);
         }
     }
 }
@@ -180,13 +181,13 @@ impl Batch<'_> {
 #[inline(always)]
 fn part(text: &[u8], start: usize, end: usize, whole: u32) -> Part {
     let len = end - start;
+    let (start, marked) = (start as u32, len as u32 | whole);
     if len > LONGEST {
-        return Part { word: 0, hash: 0, start: start as u32, len: len as u32 | whole };
+        return Part { word: Word::NONE, home: 0, start, len: marked };
     }
-    let word = match text[start..].first_chunk::<16>() {
-        Some(bytes) => word(bytes, len),
-        None => word_of(&text[start..end]),
+    let word = match text[start as usize..].first_chunk::<16>() {
+        Some(bytes) => Word::new(bytes, len),
+        None => Word::of(&text[start as usize..end]),
     };
-    let hash = hash(word);
-    Part { word, hash, start: start as u32, len: len as u32 | whole }
+    Part { word, home: WordCache::home(word.hash()), start, len: marked }
 }

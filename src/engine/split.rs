@@ -15,6 +15,7 @@ mod llama3;
 mod o200k;
 #[cfg(any(test, fuzzing))]
 mod oracle;
+mod planes;
 mod qwen2;
 mod regex;
 mod scan;
@@ -293,6 +294,7 @@ impl Pattern {
         let Ends { chunk, list } = ends;
         let mut at = 0;
         if let Engine::Scanner { scanner, .. } = &self.inner.engine {
+            let chunk = chunk.get_or_insert_default();
             while at < text.len() {
                 list.clear();
                 let end = self.chunk_end(text, at);
@@ -400,7 +402,7 @@ const BATCH: usize = 256;
 /// Memory that splitting in batches works in.
 #[derive(Default)]
 pub(super) struct Ends {
-    chunk: Box<Chunk>,
+    chunk: Option<Box<Chunk>>,
     list: Vec<u32>,
 }
 

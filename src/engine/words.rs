@@ -14,32 +14,58 @@ pub(super) const LONGEST: usize = 15;
 /// Most ids that are kept of a word.
 pub(super) const MOST_IDS: usize = 3;
 
-/// A word's bytes, the first one lowest, and its length in the highest byte. No word is zero.
-pub(super) type Word = u128;
-
-/// The word of `len` bytes at the beginning of `bytes`.
-#[inline(always)]
-pub(super) fn word(bytes: &[u8; 16], len: usize) -> Word {
-    debug_assert!((1..=LONGEST).contains(&len), "{len} bytes are no word");
-    let bits = 8 * len as u32;
-    (u128::from_le_bytes(*bytes) & ((1 << bits) - 1)) | (len as u128) << 120
+/// A word: its bytes, the first one lowest, and its length in the highest byte. No word is zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Word {
+    low: u64,
+    high: u64,
 }
 
-/// The word of a whole slice of 1 to [`LONGEST`] bytes.
-#[inline]
-pub(super) fn word_of(bytes: &[u8]) -> Word {
-    let mut padded = [0; 16];
-    padded[..bytes.len()].copy_from_slice(bytes);
-    word(&padded, bytes.len())
-}
+/// What is left of 16 bytes of which so many are a word.
+static MASKS: [Word; 16] = {
+    let mut masks = [Word { low: 0, high: 0 }; 16];
+    let mut len = 1;
+    while len < 16 {
+        let bits = (1u128 << (8 * len)) - 1;
+        masks[len] = Word { low: bits as u64, high: (bits >> 64) as u64 };
+        len += 1;
+    }
+    masks
+};
 
-/// A hash whose high bits are good.
-#[inline(always)]
-pub(super) fn hash(word: Word) -> u64 {
-    let (low, high) = (word as u64, (word >> 64) as u64);
-    let mixed = (low ^ 0x9e37_79b9_7f4a_7c15).wrapping_mul(0xd6e8_feb8_6659_fd93)
-        ^ (high.rotate_left(32) ^ 0x2545_f491_4f6c_dd1d).wrapping_mul(0xa076_1d64_78bd_642f);
-    (mixed ^ mixed >> 32).wrapping_mul(0xe703_7ed1_a0b4_28db)
+impl Word {
+    /// No word, and not what a free place has either.
+    pub(super) const NONE: Self = Self { low: 1, high: 0 };
+
+    /// The word of `len` bytes, 1 to [`LONGEST`], at the beginning of `bytes`.
+    #[inline(always)]
+    pub(super) fn new(bytes: &[u8; 16], len: usize) -> Self {
+        debug_assert!((1..=LONGEST).contains(&len), "{len} bytes are no word");
+        let both = u128::from_le_bytes(*bytes);
+        let mask = &MASKS[len & 15];
+        Self { low: both as u64 & mask.low, high: (both >> 64) as u64 & mask.high | (len as u64) << 56 }
+    }
+
+    /// The word of a whole slice of 1 to [`LONGEST`] bytes.
+    #[inline]
+    pub(super) fn of(bytes: &[u8]) -> Self {
+        let mut padded = [0; 16];
+        padded[..bytes.len()].copy_from_slice(bytes);
+        Self::new(&padded, bytes.len())
+    }
+
+    /// Whether this is no word.
+    #[inline(always)]
+    pub(super) fn is_none(self) -> bool {
+        self.high == 0
+    }
+
+    /// A hash whose high bits are good.
+    #[inline(always)]
+    pub(super) fn hash(self) -> u64 {
+        let product = u128::from(self.low ^ 0x9e37_79b9_7f4a_7c15) * u128::from(self.high ^ 0xa076_1d64_78bd_642f);
+        product as u64 ^ (product >> 64) as u64
+    }
 }
 
 /// The words that are one token.
@@ -72,10 +98,10 @@ impl WordTable {
     }
 
     fn insert(&mut self, word: Word, id: TokenId) {
-        let mut at = self.home(hash(word));
+        let mut at = self.home(word.hash());
         loop {
             let slot = &mut self.slots[at];
-            if let Some(free) = slot.words.iter().position(|&taken| taken == 0) {
+            if let Some(free) = slot.words.iter().position(|taken| taken.is_none()) {
                 slot.words[free] = word;
                 slot.ids[free] = id;
                 return;
@@ -90,7 +116,7 @@ impl WordTable {
     }
 
     /// The token that a word is.
-    #[inline(always)]
+    #[inline]
     pub(super) fn get(&self, word: Word, hash: u64) -> Option<TokenId> {
         let mut at = self.home(hash);
         loop {
@@ -100,7 +126,7 @@ impl WordTable {
                     return Some(id);
                 }
             }
-            if slot.words[2] == 0 {
+            if slot.words[2].is_none() {
                 return None;
             }
             at = (at + 1) & (self.slots.len() - 1);
@@ -127,14 +153,19 @@ pub(super) struct WordCache {
 /// Two words in a cache line, the one that came last first.
 #[derive(Clone, Copy, Default)]
 #[repr(C, align(64))]
-struct Line {
-    words: [Word; 2],
-    ids: [[TokenId; MOST_IDS]; 2],
-    lens: [u8; 2],
+struct Line([Entry; 2]);
+
+/// A word and its ids.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+pub(super) struct Entry {
+    word: Word,
+    pub(super) ids: [TokenId; MOST_IDS],
+    pub(super) len: u32,
 }
 
-/// Two to the power of this is the number of lines: 1 MiB in all.
-const LINES_LOG2: u32 = 14;
+/// Two to the power of this is the number of lines: half a mebibyte in all, which stays in the second cache of a core.
+const LINES_LOG2: u32 = 13;
 
 impl Default for WordCache {
     fn default() -> Self {
@@ -146,37 +177,34 @@ impl WordCache {
     /// Bytes of heap.
     pub(super) const MEMORY_BYTES: usize = size_of::<Line>() << LINES_LOG2;
 
+    /// Where a word is, if it is there.
     #[inline(always)]
-    fn home(hash: u64) -> usize {
-        (hash >> (64 - LINES_LOG2)) as usize
+    pub(super) fn home(hash: u64) -> u32 {
+        (hash >> (64 - LINES_LOG2)) as u32
     }
 
-    /// The ids of a word, if they are remembered, and how many they are.
+    /// The ids of a word at its home, if they are remembered.
     #[inline(always)]
-    pub(super) fn get(&self, word: Word, hash: u64) -> Option<(&[TokenId; MOST_IDS], usize)> {
-        let line = &self.lines[Self::home(hash)];
-        let way = if line.words[0] == word {
-            0
-        } else if line.words[1] == word {
-            1
+    pub(super) fn get(&self, word: Word, home: u32) -> Option<&Entry> {
+        let Line([first, second]) = &self.lines[home as usize % (1 << LINES_LOG2)];
+        if first.word == word {
+            Some(first)
+        } else if second.word == word {
+            Some(second)
         } else {
-            return None;
-        };
-        Some((&line.ids[way], usize::from(line.lens[way])))
+            None
+        }
     }
 
     /// Remembers the ids of a word, if they are not too many.
     #[inline]
-    pub(super) fn insert(&mut self, word: Word, hash: u64, ids: &[TokenId]) {
+    pub(super) fn insert(&mut self, word: Word, home: u32, ids: &[TokenId]) {
         let mut kept = [0; MOST_IDS];
         let Some(place) = kept.get_mut(..ids.len()) else { return };
         place.copy_from_slice(ids);
-        let line = &mut self.lines[Self::home(hash)];
-        *line = Line {
-            words: [word, line.words[0]],
-            ids: [kept, line.ids[0]],
-            lens: [ids.len() as u8, line.lens[0]],
-        };
+        let Line(entries) = &mut self.lines[home as usize % (1 << LINES_LOG2)];
+        entries[1] = entries[0];
+        entries[0] = Entry { word, ids: kept, len: ids.len() as u32 };
     }
 }
 
