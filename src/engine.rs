@@ -11,6 +11,7 @@ mod decode;
 mod encode;
 mod encoding;
 mod find;
+mod linear;
 mod merges;
 mod model;
 mod normalize;

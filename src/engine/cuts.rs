@@ -15,6 +15,8 @@ use hashbrown::HashSet;
 pub(super) struct Cuts {
     bits: Box<[u64]>,
     shift: u32,
+    /// Characters that stand beside a part of another one in some token, as bits under their hash.
+    beside_parts: Box<[u64]>,
     /// First bytes of characters, by the last byte of the one before, that stand together in a token which has neither whole.
     both_parts: HashSet<(u8, u8), foldhash::fast::FixedState>,
     /// The first bytes of those.
@@ -38,8 +40,6 @@ enum Part {
 const PAIR: u64 = 0;
 const ENDS_BEFORE: u64 = 0x5bd1_e995_0000_0001;
 const BEGINS_AFTER: u64 = 0x1b87_3593_0000_0003;
-const HAS_PART_BEFORE: u64 = 0x7f4a_7c15_0000_0005;
-const HAS_PART_AFTER: u64 = 0x3c6e_f372_0000_0007;
 
 #[inline(always)]
 fn hash(left: Char, right: Char, what: u64) -> u64 {
@@ -48,15 +48,17 @@ fn hash(left: Char, right: Char, what: u64) -> u64 {
     (mixed ^ mixed >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9)
 }
 
+/// A hash below 4096.
+#[inline(always)]
+fn small_hash(char: Char) -> usize {
+    (char.wrapping_mul(0x9e37_79b1) >> 20) as usize
+}
+
 /// Length in bytes of the character that begins with this byte; 1 for a byte that begins none.
 #[inline(always)]
 fn char_len(first: u8) -> usize {
-    match first {
-        0..0xc0 => 1,
-        0xc0..0xe0 => 2,
-        0xe0..0xf0 => 3,
-        0xf0.. => 4,
-    }
+    // By the four highest bits, four bits each.
+    (0x4322_1111_1111_1111_u64 >> (first >> 4 << 2)) as usize & 7
 }
 
 #[inline(always)]
@@ -74,7 +76,7 @@ impl Cuts {
     /// What these tokens hold.
     pub(super) fn new<'a>(tokens: impl Iterator<Item = &'a [u8]>) -> Self {
         let mut hashes = Vec::new();
-        let mut cuts = Self { parts_begin: vec![false; 256].into(), ..Self::default() };
+        let mut cuts = Self { parts_begin: vec![false; 256].into(), beside_parts: vec![0; 64].into(), ..Self::default() };
         for token in tokens.filter(|token| token.len() > 1 && !token.is_ascii()) {
             let mut before = None;
             let mut at = 0;
@@ -107,11 +109,11 @@ impl Cuts {
             }
             (Part::End(left), Part::Whole(right)) => {
                 hashes.push(hash(left.into(), right, ENDS_BEFORE));
-                hashes.push(hash(0, right, HAS_PART_BEFORE));
+                self.set_beside_part(right);
             }
             (Part::Whole(left), Part::Beginning(right)) => {
                 hashes.push(hash(left, right, BEGINS_AFTER));
-                hashes.push(hash(left, 0, HAS_PART_AFTER));
+                self.set_beside_part(left);
             }
             (Part::End(left), Part::Beginning(right)) => {
                 self.both_parts.insert((left, right as u8));
@@ -120,6 +122,17 @@ impl Cuts {
             // Parts of one and the same character.
             (_, Part::End(_)) | (Part::Beginning(_), _) => {}
         }
+    }
+
+    fn set_beside_part(&mut self, char: Char) {
+        let bit = small_hash(char);
+        self.beside_parts[bit / 64 % 64] |= 1 << (bit % 64);
+    }
+
+    #[inline(always)]
+    fn is_beside_part(&self, char: Char) -> bool {
+        let bit = small_hash(char);
+        self.beside_parts[bit / 64 % 64] >> (bit % 64) & 1 == 1
     }
 
     #[inline(always)]
@@ -166,10 +179,10 @@ impl Cuts {
         if self.parts_begin[usize::from(first)] && self.both_parts.contains(&(last, first)) {
             return true;
         }
-        if self.has(hash(0, here, HAS_PART_BEFORE)) && self.has(hash(last.into(), here, ENDS_BEFORE)) {
+        if self.is_beside_part(here) && self.has(hash(last.into(), here, ENDS_BEFORE)) {
             return true;
         }
-        self.has(hash(before, 0, HAS_PART_AFTER))
+        self.is_beside_part(before)
             && [0xff, 0xffff, 0x00ff_ffff].into_iter().any(|mask| self.has(hash(before, here & mask, BEGINS_AFTER)))
     }
 

@@ -4,6 +4,7 @@
 //! as a pretoken may be a whole text). The obvious O(n^2) twin is in the tests.
 
 use super::merges::Rank;
+use super::linear::LinearScratch;
 use super::quick::Part;
 use super::{Ends, MergeTable, TokenId, UnigramScratch};
 use std::cmp::Reverse;
@@ -29,6 +30,7 @@ pub struct Scratch {
     pub(super) unigram: UnigramScratch,
     /// Pretokens of the batch that is worked on.
     pub(super) ends: Ends,
+    pub(super) linear: LinearScratch,
     /// Parts of them that wait to be looked up.
     pub(super) waiting: Vec<Part>,
     /// Which of a tokenizer's caches this thread had last.
@@ -52,6 +54,7 @@ impl Scratch {
             + self.heap.capacity() * 8
             + self.ids.capacity() * 4
             + (self.start.capacity() + self.merged.capacity()) * size_of::<Start>()
+            + self.linear.memory_bytes()
             + self.unigram.memory_bytes();
         if held > KEPT_BYTES {
             *self = Self::default();

@@ -136,7 +136,7 @@ impl Running<'_> {
         scratch.merged.iter().for_each(|symbol| take(symbol.id, symbol.len as usize));
     }
 
-    fn whole_token(&self, bytes: &[u8]) -> Option<TokenId> {
+    pub(super) fn whole_token(&self, bytes: &[u8]) -> Option<TokenId> {
         if self.whole { self.vocab.id(bytes) } else { None }
     }
 

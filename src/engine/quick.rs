@@ -4,9 +4,12 @@
 //! is used; longer ones are cut first where no token reaches over ([`super::cuts`]); what no table knows is merged.
 
 use super::cuts::Cuts;
+use super::linear::{LONGEST_WORD, Linear, reachable_by_merging};
 use super::model::Running;
-use super::words::{Caches, LONGEST, MOST_IDS, Word, WordCache, WordTable};
-use super::{Pattern, Scratch, SplitError, TokenId, Vocab};
+use super::words::{Caches, LONGEST, LONGEST_LONG, MOST_IDS, Place, Word, WordCache, WordTable};
+use super::{Merge, MergeTable, Pattern, Scratch, SplitError, TokenId, Vocab};
+use foldhash::fast::FixedState;
+use hashbrown::HashSet;
 use std::ops::ControlFlow;
 
 /// What a tokenizer has for it.
@@ -14,6 +17,10 @@ use std::ops::ControlFlow;
 pub(super) struct Quick {
     table: WordTable,
     cuts: Cuts,
+    /// The merges, where they can be carried out in linear time.
+    linear: Option<Linear>,
+    /// Tokens that merging does not lead to.
+    unreached: HashSet<TokenId, FixedState>,
     caches: Caches,
 }
 
@@ -22,8 +29,8 @@ pub(super) struct Quick {
 pub(super) struct Part {
     /// None for one that is too long for a word.
     word: Word,
-    /// Where a cache has it.
-    home: u32,
+    /// Where a cache may have it.
+    place: Place,
     start: u32,
     /// Its length, with [`IS_WHOLE`] where it is a pretoken and not a part of one.
     len: u32,
@@ -38,29 +45,47 @@ const ONLY_WHOLE: TokenId = 1 << 31;
 /// Parts that wait at once: enough for memory to answer, few enough for the first cache.
 const WAITING: usize = 64;
 
+// Where a part's ids are is kept in a byte.
+const _: () = assert!(WAITING * MOST_IDS < 256);
+
 impl Quick {
-    /// What these tokens need. `whole` says that a pretoken which is a token is that token, `is_reached` whether merging leads from a
-    /// token's bytes to it.
-    pub(super) fn new(vocab: &Vocab, whole: bool, is_reached: impl Fn(TokenId, &[u8]) -> bool) -> Self {
+    /// What these tokens need. `whole` says that a pretoken which is a token is that token.
+    pub(super) fn new(
+        vocab: &Vocab,
+        whole: bool,
+        merges: &[Merge],
+        table: &MergeTable,
+        byte_ids: &[Option<TokenId>; 256],
+    ) -> Self {
+        let linear = Linear::new(vocab, merges, byte_ids);
+        let (mut scratch, mut ids) = (Scratch::default(), Vec::new());
+        let mut is_reached = |id, bytes: &[u8]| match &linear {
+            Some(linear) => linear.reachable(id),
+            None => reachable_by_merging(table, byte_ids, id, bytes, &mut scratch, &mut ids),
+        };
         let ordinary = || vocab.iter().filter(|(id, bytes)| vocab.id(bytes) == Some(*id));
+        let unreached: HashSet<_, _> =
+            ordinary().filter(|(id, bytes)| !is_reached(*id, bytes)).map(|(id, _)| id).collect();
         let words: Vec<(Word, TokenId)> = ordinary()
             .filter(|(_, bytes)| bytes.len() <= LONGEST)
-            .filter_map(|(id, bytes)| match (is_reached(id, bytes), whole) {
-                (true, _) => Some((Word::of(bytes), id)),
-                (false, true) => Some((Word::of(bytes), id | ONLY_WHOLE)),
-                (false, false) => None,
+            .filter_map(|(id, bytes)| match (unreached.contains(&id), whole) {
+                (false, _) => Some((Word::of(bytes), id)),
+                (true, true) => Some((Word::of(bytes), id | ONLY_WHOLE)),
+                (true, false) => None,
             })
             .collect();
         Self {
             table: WordTable::new(words.into_iter()),
             cuts: Cuts::new(ordinary().map(|(_, bytes)| bytes)),
+            linear,
+            unreached,
             caches: Caches::default(),
         }
     }
 
     /// Bytes of heap; the caches of threads, [`WordCache::MEMORY_BYTES`] each, come when they are needed.
     pub(super) fn memory_bytes(&self) -> usize {
-        self.table.memory_bytes() + self.cuts.memory_bytes() + WordCache::MEMORY_BYTES
+        self.table.memory_bytes() + self.cuts.memory_bytes() + self.linear.as_ref().map_or(0, Linear::memory_bytes) + WordCache::MEMORY_BYTES
     }
 
     /// Ids of a text; `look` is called with them now and then and says whether to go on.
@@ -74,6 +99,8 @@ impl Quick {
         mut look: impl FnMut(&mut Vec<TokenId>) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, SplitError> {
         let bytes = text.as_bytes();
+        // Most texts have no more tokens than that; those which have grow it.
+        out.reserve(bytes.len() / 4);
         let mut guard = self.caches.take(&mut scratch.cache_hint);
         let mut cache = guard.as_mut().map(|cache| &mut **cache.get_or_insert_default());
         let mut ends = std::mem::take(&mut scratch.ends);
@@ -112,18 +139,18 @@ impl Batch<'_> {
                 len = 0;
             }
             if end - from <= LONGEST {
-                waiting[len] = part(self.text, from, end, IS_WHOLE);
+                waiting[len] = self.part(from, end, IS_WHOLE);
                 len += 1;
             } else {
                 let piece = &self.text[from..end];
-                let (quick, text) = (self.quick, self.text);
+                let quick = self.quick;
                 quick.cuts.each_part(piece, |first, last| {
                     let whole = if last - first == piece.len() { IS_WHOLE } else { 0 };
                     if len == WAITING {
                         self.resolve(&waiting[..len]);
                         len = 0;
                     }
-                    waiting[len] = part(text, from + first, from + last, whole);
+                    waiting[len] = self.part(from + first, from + last, whole);
                     len += 1;
                 });
             }
@@ -133,61 +160,139 @@ impl Batch<'_> {
         self.scratch.waiting = waiting;
     }
 
+    /// Ids of what waited. Words that are remembered come first, all that is kept of each written at once and what is too much
+    /// written over; then what lies between them is put there. Meanwhile memory answers for the others.
     #[inline(always)]
     fn resolve(&mut self, parts: &[Part]) {
-        self.out.reserve(parts.len() * MOST_IDS);
-        for part in parts {
-            let Some(entry) = self.cache.as_deref().and_then(|cache| cache.get(part.word, part.home)) else {
-                self.miss(part);
-                continue;
-            };
-            let [first, second, third] = entry.ids;
-            self.out.push(first);
-            if entry.len > 1 {
-                self.out.push(second);
-                if entry.len > 2 {
-                    self.out.push(third);
+        let mut ids = [0; WAITING * MOST_IDS];
+        let mut missed = [(0, 0); WAITING];
+        let (mut len, mut misses) = (0, 0);
+        for (index, part) in parts.iter().enumerate() {
+            match self.cache.as_deref().map(|cache| cache.recent(part.word, part.place)) {
+                Some(Some(entry)) => {
+                    if let Some(place) = ids[len..].first_chunk_mut() {
+                        *place = entry.ids;
+                    }
+                    len += entry.len as usize;
+                }
+                known => {
+                    if known.is_some() {
+                        self.expect(part);
+                    }
+                    missed[misses] = (index as u8, len as u8);
+                    misses += 1;
                 }
             }
+        }
+        let mut from = 0;
+        for &(index, len) in &missed[..misses] {
+            self.out.extend_from_slice(&ids[from..usize::from(len)]);
+            from = usize::from(len);
+            self.miss(&parts[usize::from(index)]);
+        }
+        self.out.extend_from_slice(&ids[from..len]);
+    }
+
+    /// Asks memory for where a word may be that is not among the recent ones.
+    #[inline(never)]
+    fn expect(&self, part: &Part) {
+        let hash = part.word.hash();
+        self.quick.table.expect(hash);
+        if let Some(cache) = self.cache.as_deref() {
+            cache.expect_merged(hash);
         }
     }
 
     #[inline(never)]
     fn miss(&mut self, part: &Part) {
-        let before = self.out.len();
         let bytes = &self.text[part.start as usize..][..(part.len & !IS_WHOLE) as usize];
         let is_whole = part.len & IS_WHOLE != 0;
         if part.word.is_none() {
-            if is_whole {
-                self.running.bytes(bytes, self.scratch, self.out);
-            } else {
-                self.running.merged_bytes(bytes, self.scratch, self.out);
-            }
-            return;
+            return self.miss_long(bytes, is_whole);
         }
-        match self.quick.table.get(part.word, part.word.hash()) {
+        let (word, hash, before) = (part.word, part.word.hash(), self.out.len());
+        match self.quick.table.get(word, hash) {
             // Not to be remembered: it depends on where the word stands.
             Some(id) if id & ONLY_WHOLE != 0 && is_whole => return self.out.push(id & !ONLY_WHOLE),
-            Some(id) if id & ONLY_WHOLE != 0 => return self.running.merged_bytes(bytes, self.scratch, self.out),
+            Some(id) if id & ONLY_WHOLE != 0 => return self.merge(bytes),
             Some(id) => self.out.push(id),
-            None => self.running.merged_bytes(bytes, self.scratch, self.out),
+            None => {
+                if let Some(ids) = self.cache.as_deref().and_then(|cache| cache.merged(word, hash)) {
+                    self.out.extend_from_slice(ids);
+                } else {
+                    self.merge(bytes);
+                    if let Some(cache) = self.cache.as_deref_mut() {
+                        cache.insert_merged(word, hash, &self.out[before..]);
+                    }
+                }
+            }
         }
         if let Some(cache) = self.cache.as_deref_mut() {
-            cache.insert(part.word, part.home, &self.out[before..]);
+            cache.insert(word, part.place, &self.out[before..]);
+        }
+    }
+
+    /// A piece longer than a word. One that is a token which merging does not lead to is that token only as a whole
+    /// pretoken, and is not remembered.
+    fn miss_long(&mut self, bytes: &[u8], is_whole: bool) {
+        let before = self.out.len();
+        let mut place = None;
+        if let Some(cache) = self.cache.as_deref() {
+            if bytes.len() > LONGEST_LONG {
+                if let Some(ids) = cache.longer(bytes) {
+                    return self.out.extend_from_slice(ids);
+                }
+            } else {
+                match cache.long(bytes) {
+                    Ok(ids) => return self.out.extend_from_slice(ids),
+                    Err(free) => place = Some(free),
+                }
+            }
+        }
+        match self.running.vocab.id(bytes) {
+            Some(id) if !self.quick.unreached.contains(&id) => self.out.push(id),
+            Some(id) if is_whole && self.running.whole => return self.out.push(id),
+            Some(_) => return self.merge(bytes),
+            None => self.merge(bytes),
+        }
+        if let Some(cache) = self.cache.as_deref_mut() {
+            let ids = &self.out[before..];
+            match place {
+                Some(place) => cache.insert_long(place, bytes.len(), ids),
+                None => cache.insert_longer(bytes, ids),
+            }
         }
     }
 }
 
-#[inline(always)]
-fn part(text: &[u8], start: usize, end: usize, whole: u32) -> Part {
-    let len = end - start;
-    let (start, marked) = (start as u32, len as u32 | whole);
-    if len > LONGEST {
-        return Part { word: Word::NONE, home: 0, start, len: marked };
+impl Batch<'_> {
+    /// A part that begins to wait; memory is asked for where it may be.
+    #[inline(always)]
+    fn part(&self, start: usize, end: usize, whole: u32) -> Part {
+        let len = end - start;
+        let (from, marked) = (start as u32, len as u32 | whole);
+        if len > LONGEST {
+            return Part { word: Word::NONE, place: 0, start: from, len: marked };
+        }
+        let word = match self.text[start..].first_chunk::<16>() {
+            Some(bytes) => Word::new(bytes, len),
+            None => Word::of(&self.text[start..end]),
+        };
+        let place = match self.cache.as_deref() {
+            Some(cache) => cache.expect(word.hash()),
+            None => 0,
+        };
+        Part { word, place, start: from, len: marked }
     }
-    let word = match text[start as usize..].first_chunk::<16>() {
-        Some(bytes) => Word::new(bytes, len),
-        None => Word::of(&text[start as usize..end]),
-    };
-    Part { word, home: WordCache::home(word.hash()), start, len: marked }
+
+    fn merge(&mut self, bytes: &[u8]) {
+        match &self.quick.linear {
+            Some(linear) => match self.cache.as_deref_mut() {
+                Some(cache) if bytes.len() <= LONGEST_WORD => linear.encode_word(bytes, &mut cache.pairs, self.out),
+                _ => linear.encode(bytes, &mut self.scratch.linear, self.out),
+            },
+            None => self.running.merged_bytes(bytes, self.scratch, self.out),
+        }
+    }
 }
+

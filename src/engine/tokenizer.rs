@@ -10,7 +10,6 @@ use super::merges::DuplicatePair;
 use super::model::{Model, Rules, Running};
 use super::quick::Quick;
 use super::special::SpecialError;
-use super::Scratch;
 use super::{
     ChatTemplates, DecodeStep, Decoder, Merge, MergeTable, Normalizer, Pattern, Pretokenizer, Rank, Special,
     SpecialTokens, SplitError, Template, TokenId, Vocab, VocabError,
@@ -219,16 +218,7 @@ impl Tokenizer {
         drop(patterns);
         let quick = match (&parts.pretokenizer, parts.model.is_all_bytes()) {
             (Pretokenizer::Pattern(_), true) => {
-                let mut scratch = Scratch::default();
-                let mut ids = Vec::new();
-                let scratch = std::cell::RefCell::new((&mut scratch, &mut ids));
-                Some(Quick::new(&vocab, parts.whole_pretokens, |id, bytes| {
-                    let mut s = scratch.borrow_mut();
-                    let (scratch, ids) = &mut *s;
-                    ids.clear();
-                    super::encode::merge(&table, bytes.iter().filter_map(|&b| byte_ids[usize::from(b)]), scratch, ids);
-                    **ids == [id]
-                }))
+                Some(Quick::new(&vocab, parts.whole_pretokens, &parts.merges, &table, &byte_ids))
             }
             _ => None,
         };

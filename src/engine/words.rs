@@ -6,6 +6,7 @@
 //! goes with its tokenizer. Both only ever answer what merging would have given.
 
 use super::TokenId;
+use super::linear::PairCache;
 use std::sync::{Mutex, MutexGuard};
 
 /// Most bytes of a word.
@@ -15,7 +16,7 @@ pub(super) const LONGEST: usize = 15;
 pub(super) const MOST_IDS: usize = 3;
 
 /// A word: its bytes, the first one lowest, and its length in the highest byte. No word is zero.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Word {
     low: u64,
     high: u64,
@@ -32,6 +33,14 @@ static MASKS: [Word; 16] = {
     }
     masks
 };
+
+impl PartialEq for Word {
+    /// Without a branch: which of two words it is cannot be foreseen.
+    #[inline(always)]
+    fn eq(&self, other: &Self) -> bool {
+        (self.low ^ other.low) | (self.high ^ other.high) == 0
+    }
+}
 
 impl Word {
     /// No word, and not what a free place has either.
@@ -115,6 +124,14 @@ impl WordTable {
         hash.checked_shr(self.shift).unwrap_or(0) as usize
     }
 
+    /// Asks memory for what [`WordTable::get`] will read.
+    #[inline(always)]
+    pub(super) fn expect(&self, hash: u64) {
+        if let Some(slot) = self.slots.get(self.home(hash)) {
+            prefetch(slot);
+        }
+    }
+
     /// The token that a word is.
     #[inline]
     pub(super) fn get(&self, word: Word, hash: u64) -> Option<TokenId> {
@@ -145,10 +162,39 @@ impl std::fmt::Debug for WordTable {
     }
 }
 
-/// What some words were merged into, in a fixed amount of memory.
+/// What words and longer pieces were merged into, in a fixed amount of memory.
 pub(super) struct WordCache {
-    lines: Box<[Line]>,
+    /// The words that came last: little enough for the second cache of a core.
+    recent: Box<[Line; 1 << RECENT_LOG2]>,
+    /// Words that had to be merged.
+    merged: Box<[Line; 1 << MERGED_LOG2]>,
+    /// Those of them that have more ids.
+    many: Box<[Many; 1 << MANY_LOG2]>,
+    /// Pieces longer than a word.
+    long: Box<[Long; 1 << LONG_LOG2]>,
+    /// Pieces longer still: a rule of dashes, a wide indentation.
+    longer: Vec<Longer>,
+    /// What the pairs of symbols inside of words become.
+    pub(super) pairs: PairCache,
 }
+
+/// A piece of any length, and its ids.
+#[derive(Default)]
+struct Longer {
+    bytes: Box<[u8]>,
+    ids: Box<[TokenId]>,
+}
+
+const LONGER_LOG2: u32 = 10;
+
+/// Most bytes of a piece that is kept, and most ids of it.
+const LONGEST_LONGER: usize = 1024;
+const MOST_LONGER_IDS: usize = 256;
+
+const RECENT_LOG2: u32 = 13;
+const MERGED_LOG2: u32 = 15;
+const MANY_LOG2: u32 = 13;
+const LONG_LOG2: u32 = 11;
 
 /// Two words in a cache line, the one that came last first.
 #[derive(Clone, Copy, Default)]
@@ -159,53 +205,207 @@ struct Line([Entry; 2]);
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
 pub(super) struct Entry {
-    word: Word,
+    pub(super) word: Word,
     pub(super) ids: [TokenId; MOST_IDS],
     pub(super) len: u32,
 }
 
-/// Two to the power of this is the number of lines: half a mebibyte in all, which stays in the second cache of a core.
-const LINES_LOG2: u32 = 13;
+/// A word with more ids.
+#[derive(Clone, Copy, Default)]
+#[repr(C, align(64))]
+struct Many {
+    word: Word,
+    ids: [TokenId; MOST_OF_MANY],
+    len: u32,
+}
+
+/// Most ids that are kept of a word that had to be merged.
+const MOST_OF_MANY: usize = 11;
+
+/// A piece longer than a word, and its ids.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Long {
+    bytes: [u8; LONGEST_LONG],
+    ids: [TokenId; MOST_LONG_IDS],
+    len: u8,
+    ids_len: u8,
+}
+
+/// Most bytes of a piece that is kept, and most ids of one longer than a word.
+pub(super) const LONGEST_LONG: usize = 64;
+const MOST_LONG_IDS: usize = 15;
+
+/// Where a word may be: the second half of the line or the first.
+pub(super) type Place = u32;
 
 impl Default for WordCache {
     fn default() -> Self {
-        Self { lines: vec![Line::default(); 1 << LINES_LOG2].into() }
+        let no_long =
+            Long { bytes: [0; LONGEST_LONG], ids: [0; MOST_LONG_IDS], len: 0, ids_len: 0 };
+        Self { recent: boxed(Line::default()), merged: boxed(Line::default()), many: boxed(Many::default()), long: boxed(no_long), longer: Vec::new(), pairs: PairCache::default() }
+    }
+}
+
+/// Many of the same, made where they stay.
+fn boxed<T: Clone, const N: usize>(value: T) -> Box<[T; N]> {
+    match vec![value; N].into_boxed_slice().try_into() {
+        Ok(all) => all,
+        Err(_) => unreachable!("there are as many as were asked for"),
+    }
+}
+
+impl Line {
+    #[inline(always)]
+    fn insert(&mut self, word: Word, ids: &[TokenId]) {
+        let mut kept = [0; MOST_IDS];
+        let Some(place) = kept.get_mut(..ids.len()) else { return };
+        place.copy_from_slice(ids);
+        self.0[1] = self.0[0];
+        self.0[0] = Entry { word, ids: kept, len: ids.len() as u32 };
     }
 }
 
 impl WordCache {
     /// Bytes of heap.
-    pub(super) const MEMORY_BYTES: usize = size_of::<Line>() << LINES_LOG2;
+    pub(super) const MEMORY_BYTES: usize = (size_of::<Line>() << RECENT_LOG2)
+        + (size_of::<Line>() << MERGED_LOG2)
+        + (size_of::<Many>() << MANY_LOG2)
+        + (size_of::<Long>() << LONG_LOG2)
+        + PairCache::MEMORY_BYTES;
 
-    /// Where a word is, if it is there.
+    /// The first place of a word with this hash; memory is asked for it.
     #[inline(always)]
-    pub(super) fn home(hash: u64) -> u32 {
-        (hash >> (64 - LINES_LOG2)) as u32
+    pub(super) fn expect(&self, hash: u64) -> Place {
+        let home = (hash >> (64 - RECENT_LOG2)) as usize;
+        prefetch(&self.recent[home]);
+        home as Place * 2
     }
 
-    /// The ids of a word at its home, if they are remembered.
+    /// What is known of a word of which this is the first place, if it is among the recent ones.
     #[inline(always)]
-    pub(super) fn get(&self, word: Word, home: u32) -> Option<&Entry> {
-        let Line([first, second]) = &self.lines[home as usize % (1 << LINES_LOG2)];
-        if first.word == word {
-            Some(first)
-        } else if second.word == word {
-            Some(second)
+    pub(super) fn recent(&self, word: Word, place: Place) -> Option<&Entry> {
+        let Line(entries) = &self.recent[place as usize / 2 % (1 << RECENT_LOG2)];
+        // Which of the two it is cannot be foreseen, that it is one of them can.
+        let entry = &entries[usize::from(entries[1].word == word)];
+        (entry.word == word).then_some(entry)
+    }
+
+    /// Remembers a word's ids at its place.
+    #[inline]
+    pub(super) fn insert(&mut self, word: Word, place: Place, ids: &[TokenId]) {
+        self.recent[place as usize / 2 % (1 << RECENT_LOG2)].insert(word, ids);
+    }
+
+    /// The ids of a word that was merged.
+    #[inline]
+    pub(super) fn merged(&self, word: Word, hash: u64) -> Option<&[TokenId]> {
+        let Line(entries) = &self.merged[(hash >> (64 - MERGED_LOG2)) as usize];
+        if let Some(entry) = entries.iter().find(|entry| entry.word == word) {
+            return entry.ids.get(..entry.len as usize);
+        }
+        let known = &self.many[(hash >> (64 - MANY_LOG2)) as usize];
+        if known.word == word { known.ids.get(..known.len as usize) } else { None }
+    }
+
+    /// Remembers what a word was merged into, if that is not too much.
+    #[inline]
+    pub(super) fn insert_merged(&mut self, word: Word, hash: u64, ids: &[TokenId]) {
+        if ids.len() <= MOST_IDS {
+            return self.merged[(hash >> (64 - MERGED_LOG2)) as usize].insert(word, ids);
+        }
+        let mut kept = [0; MOST_OF_MANY];
+        let Some(place) = kept.get_mut(..ids.len()) else { return };
+        place.copy_from_slice(ids);
+        self.many[(hash >> (64 - MANY_LOG2)) as usize] = Many { word, ids: kept, len: ids.len() as u32 };
+    }
+
+    /// Asks memory for what [`WordCache::merged`] will read.
+    #[inline(always)]
+    pub(super) fn expect_merged(&self, hash: u64) {
+        prefetch(&self.merged[(hash >> (64 - MERGED_LOG2)) as usize]);
+    }
+
+    /// The ids of a piece of up to [`LONGEST_LONG`] bytes, and where it would be remembered.
+    #[inline]
+    pub(super) fn long(&self, piece: &[u8]) -> Result<&[TokenId], LongPiece> {
+        let mut bytes = [0; LONGEST_LONG];
+        bytes[..piece.len()].copy_from_slice(piece);
+        let mut hash = piece.len() as u64;
+        for eight in bytes.as_chunks::<8>().0.iter().take(piece.len().div_ceil(8)) {
+            hash = (hash ^ u64::from_le_bytes(*eight)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            hash ^= hash >> 32;
+        }
+        let home = (hash.wrapping_mul(0xa076_1d64_78bd_642f) >> (64 - LONG_LOG2)) as usize;
+        let known = &self.long[home];
+        if usize::from(known.len) == piece.len() && known.bytes == bytes {
+            Ok(&known.ids[..usize::from(known.ids_len)])
         } else {
-            None
+            Err(LongPiece { bytes, home })
         }
     }
 
-    /// Remembers the ids of a word, if they are not too many.
-    #[inline]
-    pub(super) fn insert(&mut self, word: Word, home: u32, ids: &[TokenId]) {
-        let mut kept = [0; MOST_IDS];
+    /// Remembers what a longer piece was merged into, if that is not too much.
+    pub(super) fn insert_long(&mut self, piece: LongPiece, len: usize, ids: &[TokenId]) {
+        let mut kept = [0; MOST_LONG_IDS];
         let Some(place) = kept.get_mut(..ids.len()) else { return };
         place.copy_from_slice(ids);
-        let Line(entries) = &mut self.lines[home as usize % (1 << LINES_LOG2)];
-        entries[1] = entries[0];
-        entries[0] = Entry { word, ids: kept, len: ids.len() as u32 };
+        self.long[piece.home] =
+            Long { bytes: piece.bytes, ids: kept, len: len as u8, ids_len: ids.len() as u8 };
     }
+}
+
+/// A piece that is not remembered.
+pub(super) struct LongPiece {
+    bytes: [u8; LONGEST_LONG],
+    home: usize,
+}
+
+impl WordCache {
+    fn home_of_longer(piece: &[u8]) -> usize {
+        let (words, rest) = piece.as_chunks::<8>();
+        let mut last = [0; 8];
+        last[..rest.len()].copy_from_slice(rest);
+        let mut hash = piece.len() as u64;
+        for eight in words.iter().chain([&last]) {
+            hash = (hash ^ u64::from_le_bytes(*eight)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            hash ^= hash >> 32;
+        }
+        (hash.wrapping_mul(0xa076_1d64_78bd_642f) >> (64 - LONGER_LOG2)) as usize
+    }
+
+    /// The ids of a piece longer than [`LONGEST_LONG`] bytes.
+    pub(super) fn longer(&self, piece: &[u8]) -> Option<&[TokenId]> {
+        if piece.len() > LONGEST_LONGER || self.longer.is_empty() {
+            return None;
+        }
+        let known = &self.longer[Self::home_of_longer(piece)];
+        (*known.bytes == *piece).then_some(&*known.ids)
+    }
+
+    /// Remembers what such a piece was merged into, if neither is too long.
+    pub(super) fn insert_longer(&mut self, piece: &[u8], ids: &[TokenId]) {
+        if piece.len() <= LONGEST_LONGER && ids.len() <= MOST_LONGER_IDS {
+            self.longer.resize_with(1 << LONGER_LOG2, Longer::default);
+            self.longer[Self::home_of_longer(piece)] = Longer { bytes: piece.into(), ids: ids.into() };
+        }
+    }
+}
+
+/// Asks memory for what will be read soon.
+#[inline(always)]
+fn prefetch<T>(value: &T) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        #[expect(unsafe_code, reason = "an unknown word costs one wait for memory in place of several")]
+        // SAFETY: a prefetch reads nothing that the program sees, and the address is that of a reference.
+        unsafe {
+            _mm_prefetch(std::ptr::from_ref(value).cast(), _MM_HINT_T0);
+        }
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _no_hint = value;
 }
 
 /// Caches of a tokenizer, each for one thread at a time.

@@ -217,21 +217,29 @@ impl Chunk {
 
     /// Appends the byte at which each piece ends, counted from `base` before the chunk.
     pub(super) fn ends(&self, base: u32, ends: &mut Vec<u32>) {
-        let blocks = self.blocks();
-        let before = ends.len();
-        for (block, &map) in self.starts[..blocks].iter().enumerate() {
-            let mut map = map;
-            while map != 0 {
-                let at = block * 64 + map.trailing_zeros() as usize;
-                map &= map - 1;
-                ends.push(base + self.offset(at) as u32);
-            }
+        if self.len == 0 {
+            return;
         }
-        // A piece ends where the next one starts: the first start is none's end, and the end of the chunk is the last one's.
-        debug_assert!(self.len == 0 || ends.get(before) == Some(&base), "a chunk starts with a piece");
-        if self.len > 0 {
-            ends.remove(before);
-            ends.push(base + self.offset(self.len) as u32);
+        if self.ascii {
+            self.each_start_but_first(|at| ends.push(base + at as u32));
+        } else {
+            self.each_start_but_first(|at| ends.push(base + u32::from(self.offsets[at % CHUNK])));
+        }
+        ends.push(base + self.offset(self.len) as u32);
+    }
+
+    /// A piece ends where the next one starts.
+    #[inline(always)]
+    fn each_start_but_first(&self, mut take: impl FnMut(usize)) {
+        debug_assert!(self.starts[0] & 1 == 1, "a chunk starts with a piece");
+        let mut first = 1;
+        for (block, &map) in self.starts[..self.blocks()].iter().enumerate() {
+            let mut map = map & !first;
+            first = 0;
+            while map != 0 {
+                take(block * 64 + map.trailing_zeros() as usize);
+                map &= map - 1;
+            }
         }
     }
 }

