@@ -287,11 +287,11 @@ impl Batch<'_> {
 
     fn merge(&mut self, bytes: &[u8]) {
         match &self.quick.linear {
-            Some(linear) => match self.cache.as_deref_mut() {
+            Some(linear) if linear.applies(bytes) => match self.cache.as_deref_mut() {
                 Some(cache) if bytes.len() <= LONGEST_WORD => linear.encode_word(bytes, &mut cache.pairs, self.out),
                 _ => linear.encode(bytes, &mut self.scratch.linear, self.out),
             },
-            None => self.running.merged_bytes(bytes, self.scratch, self.out),
+            _ => self.running.merged_bytes(bytes, self.scratch, self.out),
         }
     }
 }
