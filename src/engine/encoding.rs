@@ -367,6 +367,19 @@ impl Tokenizer {
                 }
                 Part::Text(text) => text,
             };
+            if let (Pretokenizer::Pattern(pattern), Some(quick)) = (self.pretokenizer(), self.quick()) {
+                // The bytes of the tokens, one after the other, are the text.
+                let (before, mut at) = (ids.len(), 0);
+                let stop = |ids: &mut Vec<TokenId>| over(ids.len(), stop);
+                let flow = quick.encode(&self.running(), pattern, text.text(), scratch, ids, stop)?;
+                for &id in &ids[before..] {
+                    let end = at + self.vocab().bytes(id).map_or(0, <[u8]>::len);
+                    spans.push(text.original(at..end));
+                    spaces.extend(trims.then(|| self.spaces_of_token(id)));
+                    at = end;
+                }
+                return Ok(flow);
+            }
             Ok(self.pretokenizer().for_each(text, &mut |pretoken| {
                 self.each_token(&pretoken, scratch, &mut |id, range| {
                     ids.push(id);
