@@ -325,10 +325,13 @@ pub fn import_files(
             gpt2::read(vocab, merges, options)?
         }
     };
-    // Readers of formats that know of companions have taken them.
-    let tokenizer = match hf::chat_templates(companions)? {
-        chat if tokenizer.chat().is_empty() && format != Format::Native => tokenizer.with_chat(chat),
-        _ => tokenizer,
+    let tokenizer = match format {
+        // Their readers have taken what the companions say.
+        Format::Hf | Format::Sentencepiece => tokenizer,
+        _ => match hf::chat_templates(companions)? {
+            chat if tokenizer.chat().is_empty() && format != Format::Native => tokenizer.with_chat(chat),
+            _ => tokenizer,
+        },
     };
     self_check(&tokenizer)?;
     Ok(tokenizer)
@@ -369,6 +372,12 @@ pub fn export_files(tokenizer: &Tokenizer, format: Format) -> Result<Files, Form
         }
     }
     Ok(files)
+}
+
+/// Whether each ordinary token of more than a byte is what one merge makes, as in tiktoken's files and in what is
+/// trained here. Then its bytes lead to it, and taking whole pretokens as tokens is but a shortcut.
+fn merges_reach_all(tokenizer: &Tokenizer) -> bool {
+    tokenizer.model().is_all_bytes() && tokenizer.merges().len() + 256 == tokenizer.vocab().ordinary().count()
 }
 
 /// The name of a sidecar among the files of an export.

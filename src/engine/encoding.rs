@@ -336,7 +336,7 @@ impl Tokenizer {
     /// Spaces at the ends of a token of the model: of its string, so that in bytes only the letter for a space is one.
     fn spaces_of_token(&self, id: TokenId) -> Spaces {
         let bytes = self.vocab().bytes(id).unwrap_or_default();
-        if matches!(self.model(), Model::Bytes { .. }) && self.vocab().id(bytes) == Some(id) {
+        if matches!(self.model(), Model::Bytes { .. }) && self.vocab().is_ordinary(id) {
             let is_space = |byte: &&u8| **byte == b' ';
             return (
                 bytes.iter().take_while(is_space).count(),

@@ -210,9 +210,7 @@ impl Tokenizer {
             specials.patterns().map(|(t, pattern)| (t.id, pattern)).collect();
         let surfaces = Surfaces::new(&decoder, vocab.id_bound(), |id| match patterns.get(&id) {
             Some(pattern) => Some((*pattern).to_owned()),
-            None if is_byte_level && vocab.bytes(id).and_then(|bytes| vocab.id(bytes)) == Some(id) => {
-                vocab.bytes(id).map(spell)
-            }
+            None if is_byte_level && vocab.is_ordinary(id) => vocab.bytes(id).map(spell),
             None => vocab.bytes(id).map(|bytes| String::from_utf8_lossy(bytes).into_owned()),
         })?;
         drop(patterns);

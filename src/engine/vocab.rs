@@ -153,6 +153,11 @@ impl Vocab {
             .copied()
     }
 
+    /// Whether an id is that of an ordinary token: one that is found by its bytes.
+    pub fn is_ordinary(&self, id: TokenId) -> bool {
+        self.bytes(id).is_some_and(|bytes| self.id(bytes) == Some(id))
+    }
+
     /// Number of tokens, specials included and gaps not.
     pub fn len(&self) -> usize {
         self.len
@@ -176,6 +181,11 @@ impl Vocab {
     /// All tokens by ascending id, specials included.
     pub fn iter(&self) -> impl Iterator<Item = (TokenId, &[u8])> {
         (0..self.slots.len() as u32).filter_map(|id| Some((id, self.bytes(id)?)))
+    }
+
+    /// The ordinary tokens by ascending id.
+    pub fn ordinary(&self) -> impl Iterator<Item = (TokenId, &[u8])> {
+        self.iter().filter(|(id, bytes)| self.id(bytes) == Some(*id))
     }
 
     /// Bytes of heap that this vocabulary holds.
@@ -216,12 +226,15 @@ mod tests {
         assert_eq!(v.bytes(3), Some(&b"<s>"[..]));
         assert_eq!(v.id(b"<s>"), None, "a special token's name is not found by its bytes");
         assert_eq!(v.iter().map(|(id, _)| id).collect::<Vec<_>>(), [0, 3, 7]);
+        assert_eq!(v.ordinary().map(|(id, _)| id).collect::<Vec<_>>(), [0, 7]);
+        assert_eq!([0, 1, 3, 7, 9].map(|id| v.is_ordinary(id)), [true, false, false, true, false]);
     }
 
     #[test]
     fn a_token_may_be_ordinary_and_special_at_once() {
         let v = vocab(&[(0, "a"), (1, "<s>")], &[(1, "<s>")]).unwrap();
         assert_eq!((v.len(), v.id(b"<s>")), (2, Some(1)));
+        assert!(v.is_ordinary(1));
     }
 
     #[test]

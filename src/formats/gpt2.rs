@@ -4,11 +4,11 @@
 //! Split and special tokens are not in the files: the split is GPT-2's own unless the caller says another, and
 //! `<|endoftext|>` is a special token where it is among the tokens, as GPT-2's own loaders have it.
 
-use super::hf::{At, parse_json};
-use super::{FormatError, ImportOptions};
+use super::hf::{At, Strings, parse_json};
+use super::{FormatError, ImportOptions, merges_reach_all};
 use crate::engine::{
     Decoder, Family, Merge, Normalizer, Pattern, Special, TokenId, Tokenizer, TokenizerError, TokenizerParts,
-    spell, spelt_bytes,
+    spelt_bytes,
 };
 use serde_json::{Map, Value};
 use std::borrow::Cow;
@@ -131,30 +131,19 @@ pub fn write(tokenizer: &Tokenizer) -> Result<(Vec<u8>, Vec<u8>), FormatError> {
     if tokenizer.pretokenizer().pattern().is_none() {
         return Err(inexpressible("its pre-tokenizer is more than a split pattern"));
     }
-    let vocab = tokenizer.vocab();
-    let ordinary = vocab.iter().filter(|(id, bytes)| vocab.id(bytes) == Some(*id)).count();
-    if tokenizer.whole_pretokens() && tokenizer.merges().len() + 256 != ordinary {
+    if tokenizer.whole_pretokens() && !merges_reach_all(tokenizer) {
         return Err(inexpressible("it has tokens that no merge reaches, which would be lost"));
     }
-    let mut names = vec![String::new(); vocab.id_bound()];
-    for (id, bytes) in vocab.iter() {
-        let spelt = vocab.id(bytes) == Some(id);
-        names[id as usize] = if spelt { spell(bytes) } else { String::from_utf8_lossy(bytes).into_owned() };
-    }
-    tokenizer
-        .specials()
-        .list()
-        .iter()
-        .for_each(|special| names[special.id as usize].clone_from(&special.name));
+    let strings = Strings::new(tokenizer);
     let mut ids = Map::new();
-    for (id, _) in vocab.iter() {
-        if ids.insert(names[id as usize].clone(), Value::from(id)).is_some() {
+    for (id, _) in tokenizer.vocab().iter() {
+        if ids.insert(strings.get(id).to_owned(), Value::from(id)).is_some() {
             return Err(inexpressible(&format!("token {id} would be written as another one is")));
         }
     }
     let mut merges = String::from("#version: 0.2\n");
     for merge in tokenizer.merges() {
-        merges.push_str(&format!("{} {}\n", names[merge.left as usize], names[merge.right as usize]));
+        merges.push_str(&format!("{} {}\n", strings.get(merge.left), strings.get(merge.right)));
     }
     let ids = serde_json::to_vec(&ids).expect("strings and numbers have a JSON form");
     Ok((ids, merges.into_bytes()))

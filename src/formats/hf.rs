@@ -20,6 +20,7 @@ pub(super) use components::{
 pub(super) use config::{around, chat_templates};
 pub(super) use file::parse as parse_json;
 pub(super) use json::At;
+pub(super) use write::Strings;
 pub use write::{write, write_config};
 
 use super::FormatError;
@@ -69,23 +70,20 @@ fn has_member(json: &[u8], name: &[u8], begins: &[u8]) -> bool {
 /// [`FormatError::Json`] with the place, or what is wrong with the parts.
 pub fn read(bytes: &[u8], companions: Companions<'_>) -> Result<Tokenizer, FormatError> {
     let file: File<'_> = file::parse(bytes)?;
-    let at = |value: &'_ Option<serde_json::Value>| value.clone().filter(|value| !value.is_null());
-    let (normalizer_value, pre_value) = (at(&file.normalizer), at(&file.pre_tokenizer));
-    let normalizer = match &normalizer_value {
+    let normalizer = match &file.normalizer {
         Some(value) => normalizer(&At::new(value, "/normalizer"), Dialect::Onig)?,
         None => Default::default(),
     };
-    let pretokenizer = match &pre_value {
+    let pretokenizer = match &file.pre_tokenizer {
         Some(value) => pretokenizer(&At::new(value, "/pre_tokenizer"), Dialect::Onig)?,
         None => Pretokenizer::Steps(Vec::new()),
     };
-    let template = match &at(&file.post_processor) {
+    let template = match &file.post_processor {
         Some(value) => components::template(&At::new(value, "/post_processor"))?,
         None => Template::default(),
     };
     let is_byte_level = pretokenizer.is_byte_level();
-    let decoder_value = at(&file.decoder);
-    let decoder_at = decoder_value.as_ref().map(|value| At::new(value, "/decoder"));
+    let decoder_at = file.decoder.as_ref().map(|value| At::new(value, "/decoder"));
     let decoder = decoder(decoder_at.as_ref(), is_byte_level, Dialect::Onig)?;
     let chat = chat_templates(companions)?;
 
@@ -288,7 +286,8 @@ fn tokens(vocab: &[(Cow<'_, str>, TokenId)], is_byte_level: bool) -> Result<(Tok
     Ok((tokens, unreached))
 }
 
-fn has_all_bytes(tokens: &Tokens) -> bool {
+/// Whether each of the 256 bytes is a token.
+pub(super) fn has_all_bytes(tokens: &[(TokenId, Vec<u8>)]) -> bool {
     let mut seen = [false; 256];
     tokens
         .iter()

@@ -138,8 +138,7 @@ pub fn digest(canonical: &[u8]) -> String {
 pub fn write(tokenizer: &Tokenizer) -> Vec<u8> {
     let vocab = tokenizer.vocab();
     let names: HashSet<TokenId> = tokenizer.specials().list().iter().map(|t| t.id).collect();
-    let (tokens, others): (Vec<_>, Vec<_>) =
-        vocab.iter().partition(|(id, bytes)| vocab.id(bytes) == Some(*id));
+    let (tokens, others): (Vec<_>, Vec<_>) = vocab.iter().partition(|(id, _)| vocab.is_ordinary(*id));
     let unreached: Vec<(TokenId, &[u8])> = others.into_iter().filter(|(id, _)| !names.contains(id)).collect();
     let merges = tokenizer.merges();
     let header = header(tokenizer, !unreached.is_empty());

@@ -149,12 +149,8 @@ pub fn write(tokenizer: &Tokenizer) -> Result<Vec<u8>, FormatError> {
     if tokenizer.pretokenizer().pattern().is_none() {
         return Err(inexpressible("its pre-tokenizer is more than a split pattern"));
     }
-    let vocab = tokenizer.vocab();
-    let tokens: Vec<(TokenId, Vec<u8>)> = vocab
-        .iter()
-        .filter(|(id, bytes)| vocab.id(bytes) == Some(*id))
-        .map(|(id, bytes)| (id, bytes.to_vec()))
-        .collect();
+    let tokens: Vec<(TokenId, Vec<u8>)> =
+        tokenizer.vocab().ordinary().map(|(id, bytes)| (id, bytes.to_vec())).collect();
     if tokens.iter().any(|(_, bytes)| bytes.len() > MAX_TOKEN_BYTES) {
         return Err(inexpressible("it has a token of over 16384 bytes"));
     }
@@ -162,7 +158,7 @@ pub fn write(tokenizer: &Tokenizer) -> Result<Vec<u8>, FormatError> {
     if derived != tokenizer.merges() {
         return Err(inexpressible("its merges do not follow the order of its ids"));
     }
-    if !tokenizer.whole_pretokens() && derived.len() + 256 != tokens.len() {
+    if !tokenizer.whole_pretokens() && !super::merges_reach_all(tokenizer) {
         return Err(inexpressible(
             "it has tokens that no merge reaches and that must not be taken as whole pretokens",
         ));

@@ -1,7 +1,7 @@
 //! The command line: the same calls as over HTTP, without a server.
 
 use crate::data;
-use crate::process::{Server, finish, http, numbered, vocabd};
+use crate::process::{Server, finish, http, numbered, vocabd, wait_for};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
@@ -359,9 +359,7 @@ fn health_asks_a_running_server() {
         b"POST /encode HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{",
     );
     server.signal(rustix::process::Signal::TERM);
-    std::thread::sleep(std::time::Duration::from_millis(100));
-    let (code, _, err) = by_setting();
-    assert_eq!(code, Some(1), "{err}");
+    wait_for("the end of its health", || (by_setting().0 == Some(1)).then_some(()));
     drop(open);
     server.kill();
     refused(data.path(), &["health", "--url", &url], &[&url, "refused"]);

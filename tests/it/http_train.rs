@@ -166,10 +166,10 @@ async fn follow(server: &TestServer, id: &str) -> Vec<Event> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn progress_moves_and_its_events_end_with_the_job() {
     let server = TestServer::new().await;
-    server.corpus("mid.txt", varied_text(1_500_000));
+    server.corpus("mid.txt", varied_text(4_000_000));
     let id = server
         .train(json!({
-            "name": "mid", "corpus": {"files": ["mid.txt"]}, "num_merges": 20_000, "min_frequency": 1, "aliases": ["prod"]
+            "name": "mid", "corpus": {"files": ["mid.txt"]}, "num_merges": 60_000, "min_frequency": 1, "aliases": ["prod"]
         }))
         .await;
     let follower = tokio::spawn({
@@ -189,7 +189,7 @@ async fn progress_moves_and_its_events_end_with_the_job() {
             stages.push(stage);
         }
         if progress["stage"] == "merging" {
-            assert_eq!(progress["merges_total"], 20_000);
+            assert_eq!(progress["merges_total"], 60_000);
             assert_eq!(progress["bytes_read"], progress["bytes_total"]);
             assert!(
                 progress["last_merge"]["token"].is_string() && progress["eta_seconds"].is_number(),
@@ -252,7 +252,7 @@ async fn jobs_wait_are_refused_and_are_cancelled() {
     let from = Instant::now();
     cancel(&running).await.ok(202);
     let job = server.wait_for_job(&running).await;
-    assert!(from.elapsed() < Duration::from_secs(2), "{:?}", from.elapsed());
+    assert!(from.elapsed() < Duration::from_secs(10), "{:?}", from.elapsed());
     assert_eq!(
         (&job["state"], &job["result"], &job["error"]),
         (&json!("cancelled"), &Value::Null, &Value::Null)

@@ -209,7 +209,8 @@ pub(crate) fn litter(data: &Path) -> Vec<String> {
         for entry in std::fs::read_dir(folder).unwrap() {
             let entry = entry.unwrap();
             let name = entry.file_name().into_string().unwrap();
-            if entry.file_type().unwrap().is_dir() {
+            // What a running server has removed meanwhile was no folder.
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 folders.push(entry.path());
             } else if name.contains('#') || name.starts_with('.') {
                 found.push(name);

@@ -6,6 +6,7 @@ use crate::engine::{
     Decoder, Form, Merge, Missing, Model, Normalizer, PieceKind, Pretokenizer, Special, Tables, Template,
     TokenId, Tokenizer, TokenizerError, TokenizerParts, VocabError, spelt_bytes,
 };
+use crate::formats::hf::has_all_bytes;
 use crate::formats::{FormatError, ImportOptions};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
@@ -146,13 +147,4 @@ fn sorted(tokens: &Tokens<'_>, merges: &[Merge]) -> Result<Sorted, FormatError> 
 /// letters that texts do have; nothing but the name leads to them.
 fn is_needed(bytes: &[u8]) -> bool {
     matches!(bytes, [byte] if !matches!(byte, 0xc0 | 0xc1 | 0xf5..))
-}
-
-fn has_all_bytes(tokens: &[(TokenId, Vec<u8>)]) -> bool {
-    let mut seen = [false; 256];
-    tokens
-        .iter()
-        .filter(|(_, bytes)| bytes.len() == 1)
-        .for_each(|(_, bytes)| seen[usize::from(bytes[0])] = true);
-    seen.iter().all(|&seen| seen)
 }

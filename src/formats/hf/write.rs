@@ -4,7 +4,7 @@ use super::components::{Dialect, decoder_json, normalizer_json, pretokenizer_jso
 use crate::engine::{
     Missing, Model, Rules, Special, TokenId, Tokenizer, Unigram, UnigramFlavour, Unknown, spell,
 };
-use crate::formats::FormatError;
+use crate::formats::{FormatError, merges_reach_all};
 use serde_json::{Map, Value, json};
 
 fn inexpressible(reason: impl Into<String>) -> FormatError {
@@ -32,16 +32,16 @@ pub fn write(tokenizer: &Tokenizer) -> Result<Vec<u8>, FormatError> {
     Ok(serde_json::to_vec(&file).expect("strings, numbers and flags have a JSON form"))
 }
 
-/// How each token is written in a file.
-struct Strings(Vec<Option<String>>);
+/// How each token is written in a file: in the byte alphabet where the model has one, added tokens by their names.
+pub(in crate::formats) struct Strings(Vec<Option<String>>);
 
 impl Strings {
-    fn new(tokenizer: &Tokenizer) -> Self {
+    pub(in crate::formats) fn new(tokenizer: &Tokenizer) -> Self {
         let vocab = tokenizer.vocab();
         let is_byte_level = tokenizer.model().is_byte_level();
         let mut strings = vec![None; vocab.id_bound()];
         for (id, bytes) in vocab.iter() {
-            let spelt = is_byte_level && vocab.id(bytes) == Some(id);
+            let spelt = is_byte_level && vocab.is_ordinary(id);
             let string = if spelt { spell(bytes) } else { String::from_utf8_lossy(bytes).into_owned() };
             strings[id as usize] = Some(string);
         }
@@ -51,7 +51,8 @@ impl Strings {
         Self(strings)
     }
 
-    fn get(&self, id: TokenId) -> &str {
+    /// Empty for an id that no token has.
+    pub(in crate::formats) fn get(&self, id: TokenId) -> &str {
         self.0.get(id as usize).and_then(Option::as_deref).unwrap_or_default()
     }
 }
@@ -118,28 +119,19 @@ fn unigram_model(unigram: &Unigram, strings: &Strings) -> Result<Value, FormatEr
     }))
 }
 
-/// Whether each token of more than a byte is what one merge makes, as in tiktoken's files and in what is trained here.
-/// Then its bytes lead to it, and taking whole pretokens as tokens is but a shortcut.
-fn merges_reach_all(tokenizer: &Tokenizer) -> bool {
-    let vocab = tokenizer.vocab();
-    let ordinary = vocab.iter().filter(|(id, bytes)| vocab.id(bytes) == Some(*id)).count();
-    let is_byte_level = tokenizer.model().is_all_bytes();
-    is_byte_level && tokenizer.merges().len() + 256 == ordinary
-}
-
 /// The tokens of the model. Those that are only added are among them where the library would not give them their ids:
 /// it numbers them from the number of tokens on.
 fn vocab(tokenizer: &Tokenizer, strings: &Strings) -> Result<Map<String, Value>, FormatError> {
     let vocab = tokenizer.vocab();
     let added: std::collections::BTreeSet<TokenId> =
         tokenizer.specials().list().iter().map(|t| t.id).collect();
-    let only_added = |id: TokenId, bytes: &[u8]| added.contains(&id) && vocab.id(bytes) != Some(id);
-    let model = vocab.iter().filter(|&(id, bytes)| !only_added(id, bytes)).count();
-    let in_order = vocab.iter().filter(|&(id, bytes)| only_added(id, bytes)).map(|(id, _)| id as usize);
+    let only_added = |id: TokenId| added.contains(&id) && !vocab.is_ordinary(id);
+    let model = vocab.iter().filter(|&(id, _)| !only_added(id)).count();
+    let in_order = vocab.iter().filter(|&(id, _)| only_added(id)).map(|(id, _)| id as usize);
     let numbered = in_order.eq(model..vocab.len());
     let mut map = Map::new();
-    for (id, bytes) in vocab.iter() {
-        if numbered && only_added(id, bytes) {
+    for (id, _) in vocab.iter() {
+        if numbered && only_added(id) {
             continue;
         }
         if map.insert(strings.get(id).to_owned(), Value::from(id)).is_some() {

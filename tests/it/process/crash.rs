@@ -7,7 +7,9 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
+/// Lives of the server; more of them, each with a job of its own, while no job was running at any kill.
 const ROUNDS: u64 = 10;
+const MOST_ROUNDS: u64 = 40;
 
 /// What the server said it had kept.
 #[derive(Default)]
@@ -18,7 +20,9 @@ struct Acknowledged {
     alias: Option<u64>,
     alias_asked: Option<u64>,
     jobs: Vec<String>,
-    /// How often a start found a job that had not ended.
+    /// Runs that were begun of each job when the server was killed before the job's end was recorded.
+    unfinished: BTreeMap<String, u64>,
+    /// How often a kill hit a job that ran.
     interrupted: usize,
     uploads: BTreeMap<String, u64>,
     sent: u32,
@@ -28,8 +32,8 @@ fn job_request(corpus: &Value) -> Value {
     json!({"name": "trained", "corpus": corpus, "vocab_size": 8000, "aliases": ["live"]})
 }
 
-/// The digest of a run that nobody interrupts.
-fn undisturbed(root: &Path) -> String {
+/// The digest of a run that nobody interrupts, and how long that took.
+fn undisturbed(root: &Path) -> (String, Duration) {
     let data = tempfile::tempdir().unwrap();
     let server = Server::start_with(data.path(), &[("corpus_root", root.to_str().unwrap())]);
     let job = server.post("/train", &job_request(&json!({"files": ["words.txt"]}))).expect(202)["id"]
@@ -38,7 +42,9 @@ fn undisturbed(root: &Path) -> String {
         .to_owned();
     let done = server.ended(&job);
     assert_eq!(events(&server, &job).last().unwrap().0, "end");
-    done["result"]["vocab"]["digest"].as_str().unwrap().to_owned()
+    let result = &done["result"];
+    let took = Duration::from_secs_f64(result["seconds"].as_f64().unwrap());
+    (result["vocab"]["digest"].as_str().unwrap().to_owned(), took)
 }
 
 /// Works on the server until it is gone.
@@ -113,25 +119,20 @@ fn upload(server: &Server, kept: &Mutex<Acknowledged>, seed: u64) {
 fn check(server: &Server, kept: &mut Acknowledged) {
     let health = server.get("/health");
     assert_eq!(health["failed"], json!([]));
-    if !kept.versions.is_empty() {
-        let vocabs = server.get("/vocabs");
-        let many = vocabs["vocabs"].as_array().unwrap().iter().find(|vocab| vocab["name"] == "many").unwrap();
-        let found: BTreeMap<u64, String> = many["versions"].as_array().unwrap().iter().map(version).collect();
-        for (version, digest) in &kept.versions {
-            assert_eq!(found.get(version), Some(digest), "version {version}");
-        }
-        // In each life of the server one at most is published and not acknowledged. It is whole as well.
-        assert!(found.len() <= kept.versions.len() + 1, "{found:?}");
-        kept.versions.extend(found);
-        let at = many["aliases"]["live"].as_u64();
-        assert!(
-            at == kept.alias || at == kept.alias_asked,
-            "{at:?}: {:?}, {:?}",
-            kept.alias,
-            kept.alias_asked
-        );
-        (kept.alias, kept.alias_asked) = (at, at);
+    let vocabs = server.get("/vocabs");
+    // There may be one of which nothing was acknowledged yet.
+    let many = vocabs["vocabs"].as_array().unwrap().iter().find(|vocab| vocab["name"] == "many");
+    let versions = many.into_iter().flat_map(|many| many["versions"].as_array().unwrap());
+    let found: BTreeMap<u64, String> = versions.map(version).collect();
+    for (version, digest) in &kept.versions {
+        assert_eq!(found.get(version), Some(digest), "version {version}");
     }
+    // In each life of the server one at most is published and not acknowledged. It is whole as well.
+    assert!(found.len() <= kept.versions.len() + 1, "{found:?}");
+    kept.versions.extend(found);
+    let at = many.and_then(|many| many["aliases"]["live"].as_u64());
+    assert!(at == kept.alias || at == kept.alias_asked, "{at:?}: {:?}, {:?}", kept.alias, kept.alias_asked);
+    (kept.alias, kept.alias_asked) = (at, at);
     for (id, bytes) in &kept.uploads {
         assert_eq!(server.get(&format!("/uploads/{id}"))["bytes"], *bytes);
     }
@@ -141,11 +142,29 @@ fn check(server: &Server, kept: &mut Acknowledged) {
         .iter()
         .map(|job| {
             assert!(matches!(job["state"].as_str().unwrap(), "queued" | "running" | "succeeded"), "{job}");
-            kept.interrupted += usize::from(job["finished_at"].is_null());
             job["id"].as_str().unwrap().to_owned()
         })
         .collect();
     assert!(kept.jobs.iter().all(|job| jobs.contains(job)), "{:?} in {jobs:?}", kept.jobs);
+}
+
+/// What the storage has of a job.
+fn record(data: &Path, job: &str) -> Value {
+    serde_json::from_slice(&std::fs::read(data.join(format!("jobs/{job}.json"))).unwrap()).unwrap()
+}
+
+/// Which jobs the server left unfinished that was just killed. By their records: the next life may end a job before
+/// anybody can ask for it.
+fn look_at_jobs(data: &Path, kept: &mut Acknowledged) {
+    for job in &kept.jobs {
+        let record = record(data, job);
+        let state = record["state"].as_str().unwrap();
+        assert!(matches!(state, "queued" | "running" | "succeeded"), "{record}");
+        if state != "succeeded" {
+            kept.unfinished.insert(job.clone(), record["starts"].as_u64().unwrap());
+            kept.interrupted += usize::from(state == "running");
+        }
+    }
 }
 
 fn version(facts: &Value) -> (u64, String) {
@@ -157,14 +176,17 @@ fn killed_at_any_moment_nothing_acknowledged_is_lost_or_torn() {
     let (data, root) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let words = random_words(7, 1_000_000);
     std::fs::write(root.path().join("words.txt"), &words).unwrap();
-    let digest = undisturbed(root.path());
+    let (digest, took) = undisturbed(root.path());
     let settings = [("corpus_root", root.path().to_str().unwrap())];
 
     let seed = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
     println!("seed {seed}");
     let mut random = Random(seed | 1);
     let kept = Mutex::new(Acknowledged::default());
-    for round in 0..ROUNDS {
+    for round in 0..MOST_ROUNDS {
+        if round >= ROUNDS && kept.lock().unwrap().interrupted > 0 {
+            break;
+        }
         let server = Server::start_with(data.path(), &settings);
         // Jobs that begin again write their records: what stays is litter.
         wait_for("the end of the litter", || litter(data.path()).is_empty().then_some(()));
@@ -173,31 +195,49 @@ fn killed_at_any_moment_nothing_acknowledged_is_lost_or_torn() {
             server.ask("PUT", "/uploads/words", &words).expect(201);
             kept.lock().unwrap().uploads.insert("words".to_owned(), words.len() as u64);
         }
-        if round % 3 == 0 {
+        let starts_job = round % 3 == 0 || round >= ROUNDS;
+        if starts_job {
             let corpora = [json!({"files": ["words.txt"]}), json!({"upload": "words"})];
             let job = server.post("/train", &job_request(&corpora[(round / 3 % 2) as usize])).expect(202);
             kept.lock().unwrap().jobs.push(job["id"].as_str().unwrap().to_owned());
         }
-        let pause = Duration::from_millis(random.below(600));
+        // Within the time that the job needs at least; else at any time.
+        let longest = if starts_job { took } else { Duration::from_millis(600) };
+        let pause = Duration::from_micros(random.below(longest.as_micros().max(1) as u64));
         let seed = random.below(u64::MAX);
         std::thread::scope(|scope| {
             let working = scope.spawn(|| work(&server, &kept, seed));
+            // Not before anything at all was acknowledged: the test would prove nothing.
+            if !starts_job {
+                wait_for("a version", || (!kept.lock().unwrap().versions.is_empty()).then_some(()));
+            }
             std::thread::sleep(pause);
             server.signal(rustix::process::Signal::KILL);
             working.join().unwrap();
         });
         server.kill();
+        look_at_jobs(data.path(), &mut kept.lock().unwrap());
     }
 
     let server = Server::start_with(data.path(), &settings);
     let kept = &mut kept.lock().unwrap();
     check(&server, kept);
     assert!(!kept.versions.is_empty() && !kept.uploads.is_empty(), "nothing was acknowledged in all rounds");
-    assert!(kept.interrupted > 0, "every job had ended before a kill");
+    assert!(
+        kept.interrupted > 0,
+        "in {MOST_ROUNDS} rounds every job had ended before the kill, or had not begun"
+    );
     for job in &kept.jobs {
         let done = server.ended(job);
         assert_eq!(done["state"], "succeeded", "{done}");
         assert_eq!(done["result"]["vocab"], json!({"name": "trained", "version": 1, "digest": digest}));
+    }
+    for (job, starts) in &kept.unfinished {
+        let record = record(data.path(), job);
+        assert!(
+            record["starts"].as_u64().unwrap() > *starts,
+            "not run again after {starts} starts: {record}"
+        );
     }
     assert_eq!(server.get("/vocabs/trained@live")["digest"], digest);
     // Read from the disk and not from what is remembered: whole, each of them.

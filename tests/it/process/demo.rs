@@ -6,7 +6,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread::Scope;
 
 /// Texts of several scripts, so that two versions differ on most of them.
@@ -28,11 +28,26 @@ struct Seen {
     digests: BTreeMap<u64, Value>,
 }
 
+/// What the readers and who waits for them share.
+#[derive(Default)]
+struct Shared {
+    stop: AtomicBool,
+    /// Answers of versions 1 and 2.
+    answers: [AtomicU64; 2],
+}
+
+impl Shared {
+    /// Waits until so many requests were answered from a version.
+    fn wait_for(&self, version: usize, answers: u64) {
+        wait_for("answers", || (self.answers[version - 1].load(Relaxed) >= answers).then_some(()));
+    }
+}
+
 /// Encodes with the alias until it is told to stop.
-fn encode_all_the_time(address: SocketAddr, vocab: &str, stop: &AtomicBool) -> Seen {
+fn encode_all_the_time(address: SocketAddr, vocab: &str, shared: &Shared) -> Seen {
     let mut client = Client::new(address);
     let mut seen = Seen::default();
-    while !stop.load(Relaxed) {
+    while !shared.stop.load(Relaxed) {
         let which = (seen.requests % TEXTS.len() as u64) as usize;
         let body = json!({"text": TEXTS[which], "vocab": vocab}).to_string();
         seen.requests += 1;
@@ -49,6 +64,7 @@ fn encode_all_the_time(address: SocketAddr, vocab: &str, stop: &AtomicBool) -> S
         };
         let reply: Value = serde_json::from_slice(&answer.body).unwrap();
         let version = reply["vocab"]["version"].as_u64().unwrap();
+        shared.answers[version as usize - 1].fetch_add(1, Relaxed);
         let etag = format!("\"{}\"", reply["vocab"]["digest"].as_str().unwrap());
         if answer.header("etag") != Some(&etag) {
             seen.failures.push(format!("ETag {:?}, digest {etag}", answer.header("etag")));
@@ -98,9 +114,9 @@ fn train(server: &Server, request: &Value) -> String {
 fn spawn_readers<'s>(
     scope: &'s Scope<'s, '_>,
     address: SocketAddr,
-    stop: &'s AtomicBool,
+    shared: &'s Shared,
 ) -> Vec<std::thread::ScopedJoinHandle<'s, Seen>> {
-    (0..2).map(|_| scope.spawn(move || encode_all_the_time(address, "zh@live", stop))).collect()
+    (0..2).map(|_| scope.spawn(move || encode_all_the_time(address, "zh@live", shared))).collect()
 }
 
 /// Ends the readers when dropped: a failed assertion must not leave them running under the scope that waits for them.
@@ -151,10 +167,12 @@ fn a_trained_vocabulary_goes_live_without_one_failed_request() {
     assert_eq!(again["result"]["created"], false, "{again}");
     assert_eq!(again["result"]["vocab"], first["result"]["vocab"]);
 
-    let stop = AtomicBool::new(false);
+    let shared = Shared::default();
     std::thread::scope(|scope| {
-        let stopping = StopOnDrop(&stop);
-        let readers = spawn_readers(scope, server.address, &stop);
+        let stopping = StopOnDrop(&shared.stop);
+        let readers = spawn_readers(scope, server.address, &shared);
+        // Not before both versions were answered from: the test would prove nothing. The first one here.
+        shared.wait_for(1, 10);
 
         let uploaded = server.ask("PUT", "/uploads/zh", &large).expect(201);
         assert_eq!(uploaded["bytes"], large.len());
@@ -181,8 +199,7 @@ fn a_trained_vocabulary_goes_live_without_one_failed_request() {
 
         swap_and_reload(&server, data.path());
 
-        // Not before both versions were answered from: the test would prove nothing.
-        std::thread::sleep(std::time::Duration::from_millis(200));
+        shared.wait_for(2, 100);
         drop(stopping);
         let mut requests = 0;
         let mut versions = Vec::new();

@@ -1,6 +1,6 @@
 //! Orderly ends: what is open finishes, what is running is kept for the next start.
 
-use super::{PATIENCE, Server, http, random_words, wait_for};
+use super::{Server, http, random_words, wait_for};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::io::{BufReader, ErrorKind, Write};
@@ -30,7 +30,11 @@ fn turned_away(server: &Server) -> bool {
             assert!(
                 matches!(
                     kind,
-                    ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof
+                    ErrorKind::ConnectionRefused
+                        | ErrorKind::ConnectionReset
+                        | ErrorKind::ConnectionAborted
+                        | ErrorKind::BrokenPipe
+                        | ErrorKind::UnexpectedEof
                 ),
                 "{error}"
             );
@@ -70,7 +74,7 @@ fn a_request_that_never_ends_is_cut_when_its_time_is_over() {
     let (status, log) = server.wait();
     assert_eq!(status.code(), Some(0), "{log}");
     let took = begun.elapsed();
-    assert!(took >= Duration::from_millis(900) && took < Duration::from_secs(10), "{took:?}");
+    assert!(took >= Duration::from_millis(900) && took < Duration::from_secs(20), "{took:?}");
 }
 
 #[test]
@@ -84,17 +88,18 @@ fn a_second_signal_ends_at_once() {
     server.signal(Signal::TERM);
     let (status, log) = server.wait();
     assert_eq!(status.code(), Some(1), "{log}");
-    assert!(begun.elapsed() < Duration::from_secs(5), "{log}");
+    assert!(begun.elapsed() < Duration::from_secs(50), "{log}");
 }
 
 #[test]
 fn a_running_job_waits_for_the_next_start() {
     let (data, root) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     std::fs::write(root.path().join("words.txt"), random_words(1, 6_000_000)).unwrap();
-    let settings = [("corpus_root", root.path().to_str().unwrap()), ("train_threads", "1")];
+    let settings =
+        [("corpus_root", root.path().to_str().unwrap()), ("train_threads", "1"), ("drain_seconds", "100")];
     let mut server = Server::start_with(data.path(), &settings);
-    let request =
-        |name: &str| json!({"name": name, "corpus": {"files": ["words.txt"]}, "vocab_size": 60_000});
+    // So many merges that a quick machine is not through with them before the signal comes.
+    let request = |name: &str| json!({"name": name, "corpus": {"files": ["words.txt"]}, "vocab_size": 200_000, "min_frequency": 1});
     let ids: Vec<String> = ["running", "waiting"]
         .map(|name| server.post("/train", &request(name)).expect(202)["id"].as_str().unwrap().to_owned())
         .into();
@@ -112,14 +117,15 @@ fn a_running_job_waits_for_the_next_start() {
     server.signal(Signal::TERM);
     let (status, log) = server.wait();
     assert_eq!(status.code(), Some(0), "{log}");
-    // Neither the job nor who watches it holds up the end.
-    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    // Who watches the job does not hold up the end: that would take the time that open requests have.
+    assert!(begun.elapsed() < Duration::from_secs(50), "{:?}", begun.elapsed());
     drop(follower);
     let record = |id: &str| -> Value {
         let path = data.path().join(format!("jobs/{id}.json"));
         serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
     };
-    assert_eq!(record(&ids[0])["state"], "running");
+    // Nor does the job: it stopped when it was told to, so that this start counts as none.
+    assert_eq!((&record(&ids[0])["state"], &record(&ids[0])["starts"]), (&json!("running"), &json!(0)));
     assert_eq!(record(&ids[1])["state"], "queued");
 
     let server = Server::start_with(data.path(), &settings);
@@ -134,7 +140,7 @@ fn a_running_job_waits_for_the_next_start() {
         let asked = Instant::now();
         server.ask("POST", &format!("/train/{id}/cancel"), b"").expect(202);
         assert_eq!(server.ended(id)["state"], "cancelled");
-        assert!(asked.elapsed() < Duration::from_secs(2).min(PATIENCE), "{:?}", asked.elapsed());
+        assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
     }
     server.stop();
 }
