@@ -44,9 +44,9 @@ pub use normalize::{Form, Normalizer, Tables};
 pub use offsets::{OffsetUnit, Span};
 pub use pretokenize::{Behavior, PreStep, Prepend, Pretokenizer};
 pub use special::{Found, Matcher, OnSpecial, Place, Special, SpecialError, SpecialPolicy, SpecialTokens};
+use split::Ends;
 #[cfg(any(test, fuzzing))]
 pub use split::oracle_pieces;
-use split::Ends;
 pub use split::{Digits, Family, Pattern, Regex, SplitError};
 pub use spm_decode::SentencePieceDecoder;
 pub use spm_normalize::{SentencePieceNormalizer, UserDefined, UserDefinedError};

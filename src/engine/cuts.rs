@@ -76,7 +76,11 @@ impl Cuts {
     /// What these tokens hold.
     pub(super) fn new<'a>(tokens: impl Iterator<Item = &'a [u8]>) -> Self {
         let mut hashes = Vec::new();
-        let mut cuts = Self { parts_begin: vec![false; 256].into(), beside_parts: vec![0; 64].into(), ..Self::default() };
+        let mut cuts = Self {
+            parts_begin: vec![false; 256].into(),
+            beside_parts: vec![0; 64].into(),
+            ..Self::default()
+        };
         for token in tokens.filter(|token| token.len() > 1 && !token.is_ascii()) {
             let mut before = None;
             let mut at = 0;
@@ -183,7 +187,9 @@ impl Cuts {
             return true;
         }
         self.is_beside_part(before)
-            && [0xff, 0xffff, 0x00ff_ffff].into_iter().any(|mask| self.has(hash(before, here & mask, BEGINS_AFTER)))
+            && [0xff, 0xffff, 0x00ff_ffff]
+                .into_iter()
+                .any(|mask| self.has(hash(before, here & mask, BEGINS_AFTER)))
     }
 
     /// Bytes of heap.
@@ -208,5 +214,64 @@ fn part(bytes: &[u8]) -> (Part, usize) {
     match bytes.get(..len) {
         Some(whole) => (Part::Whole(packed(whole)), len),
         None => (Part::Beginning(packed(bytes)), bytes.len()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn parts(tokens: &[Vec<u8>], text: &str) -> Vec<(usize, usize)> {
+        let mut parts = Vec::new();
+        Cuts::new(tokens.iter().map(Vec::as_slice))
+            .each_part(text.as_bytes(), |from, to| parts.push((from, to)));
+        parts
+    }
+
+    #[test]
+    fn a_text_is_cut_between_characters_that_no_token_holds_side_by_side() {
+        let tokens = ["中文", "文字", "a", "ab"].map(|token| token.as_bytes().to_vec());
+        let found = parts(&tokens, "中文字ab字中");
+        assert_eq!(found, [(0, 9), (9, 11), (11, 14), (14, 17)]);
+    }
+
+    #[test]
+    fn a_part_of_a_character_in_a_token_keeps_what_is_beside_it() {
+        // The end of one character before another, the beginning of one behind another, and both.
+        for token in [&b"\xad\xe6\x96\x87"[..], b"\xe4\xb8\xad\xe6\x96", b"\xe4\xb8\xad\xe6", b"\xad\xe6"] {
+            assert_eq!(parts(&[token.to_vec()], "中文"), [(0, 6)], "{token:?}");
+            assert_eq!(parts(&[token.to_vec()], "中国"), [(0, 3), (3, 6)], "{token:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_token_reaches_over_a_cut(
+            texts in proptest::collection::vec("[a中文é😀字ж]{1,6}", 1..8),
+            ranges in proptest::collection::vec((0usize..24, 0usize..12), 1..8),
+            text in "[a中文é😀字ж]{0,40}",
+        ) {
+            // Tokens are any bytes that stand in some text.
+            let tokens: Vec<Vec<u8>> = texts
+                .iter()
+                .zip(ranges.iter().cycle())
+                .map(|(text, &(from, len))| {
+                    let from = from % text.len();
+                    text.as_bytes()[from..(from + len + 1).min(text.len())].to_vec()
+                })
+                .collect();
+            let parts = parts(&tokens, &text);
+            prop_assert_eq!(parts.iter().map(|(from, to)| to - from).sum::<usize>(), text.len());
+            for &(_, cut) in &parts[..parts.len().saturating_sub(1)] {
+                prop_assert!(text.is_char_boundary(cut));
+                for token in &tokens {
+                    for start in 0..text.len() {
+                        let over = start < cut && start + token.len() > cut;
+                        prop_assert!(!(over && text.as_bytes()[start..].starts_with(token)), "{:?} at {}", token, start);
+                    }
+                }
+            }
+        }
     }
 }

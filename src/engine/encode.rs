@@ -3,8 +3,8 @@
 //! Two ways that always agree: a scan for short pretokens, a heap over a linked list for long ones (O(n log n),
 //! as a pretoken may be a whole text). The obvious O(n^2) twin is in the tests.
 
-use super::merges::Rank;
 use super::linear::LinearScratch;
+use super::merges::Rank;
 use super::quick::Part;
 use super::{Ends, MergeTable, TokenId, UnigramScratch};
 use std::cmp::Reverse;

@@ -175,7 +175,8 @@ impl Linear {
         Some(Self { trie, pairs, tokens, reachable, longest, exceptions })
     }
 
-    /// Whether merging the bytes of this token alone gives this one token. Only such tokens come of merging at all.
+    /// Whether merging the bytes of this token alone gives this one token, if [`Linear::applies`] to them. Only such tokens come of
+    /// merging at all.
     pub(super) fn reachable(&self, id: TokenId) -> bool {
         self.reachable.get(id as usize / 64).is_some_and(|bits| bits >> (id % 64) & 1 != 0)
     }
@@ -185,11 +186,6 @@ impl Linear {
     #[inline]
     pub(super) fn applies(&self, text: &[u8]) -> bool {
         self.exceptions.as_ref().is_none_or(|exceptions| !exceptions.is_match(text))
-    }
-
-    /// Number of reachable tokens, the 256 bytes among them. All are if this is the number of ordinary tokens.
-    pub(super) fn reachable_len(&self) -> usize {
-        self.tokens.len()
     }
 
     /// Appends what merging leaves of the bytes of `text`.

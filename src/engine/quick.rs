@@ -60,8 +60,8 @@ impl Quick {
         let linear = Linear::new(vocab, merges, byte_ids);
         let (mut scratch, mut ids) = (Scratch::default(), Vec::new());
         let mut is_reached = |id, bytes: &[u8]| match &linear {
-            Some(linear) => linear.reachable(id),
-            None => reachable_by_merging(table, byte_ids, id, bytes, &mut scratch, &mut ids),
+            Some(linear) if linear.applies(bytes) => linear.reachable(id),
+            _ => reachable_by_merging(table, byte_ids, id, bytes, &mut scratch, &mut ids),
         };
         let ordinary = || vocab.iter().filter(|(id, bytes)| vocab.id(bytes) == Some(*id));
         let unreached: HashSet<_, _> =
@@ -85,7 +85,10 @@ impl Quick {
 
     /// Bytes of heap; the caches of threads, [`WordCache::MEMORY_BYTES`] each, come when they are needed.
     pub(super) fn memory_bytes(&self) -> usize {
-        self.table.memory_bytes() + self.cuts.memory_bytes() + self.linear.as_ref().map_or(0, Linear::memory_bytes) + WordCache::MEMORY_BYTES
+        self.table.memory_bytes()
+            + self.cuts.memory_bytes()
+            + self.linear.as_ref().map_or(0, Linear::memory_bytes)
+            + WordCache::MEMORY_BYTES
     }
 
     /// Ids of a text; `look` is called with them now and then and says whether to go on.
@@ -106,7 +109,8 @@ impl Quick {
         let mut ends = std::mem::take(&mut scratch.ends);
         let mut flow = ControlFlow::Continue(());
         let split = pattern.for_each_batch(text, &mut ends, |start, ends| {
-            let mut batch = Batch { quick: self, running, text: bytes, cache: cache.as_deref_mut(), scratch, out };
+            let mut batch =
+                Batch { quick: self, running, text: bytes, cache: cache.as_deref_mut(), scratch, out };
             batch.encode(start, ends);
             flow = look(out);
             flow
@@ -288,7 +292,9 @@ impl Batch<'_> {
     fn merge(&mut self, bytes: &[u8]) {
         match &self.quick.linear {
             Some(linear) if linear.applies(bytes) => match self.cache.as_deref_mut() {
-                Some(cache) if bytes.len() <= LONGEST_WORD => linear.encode_word(bytes, &mut cache.pairs, self.out),
+                Some(cache) if bytes.len() <= LONGEST_WORD => {
+                    linear.encode_word(bytes, &mut cache.pairs, self.out)
+                }
                 _ => linear.encode(bytes, &mut self.scratch.linear, self.out),
             },
             _ => self.running.merged_bytes(bytes, self.scratch, self.out),
@@ -296,3 +302,5 @@ impl Batch<'_> {
     }
 }
 
+#[cfg(test)]
+mod tests;

@@ -143,7 +143,7 @@ pub struct Tokenizer {
     surfaces: Surfaces,
     chat: ChatTemplates,
     /// The quick way to encode, where there is one.
-    quick: Option<Quick>,
+    quick: Option<Box<Quick>>,
 }
 
 impl Tokenizer {
@@ -216,7 +216,7 @@ impl Tokenizer {
         drop(patterns);
         let quick = match (&parts.pretokenizer, parts.model.is_all_bytes()) {
             (Pretokenizer::Pattern(_), true) => {
-                Some(Quick::new(&vocab, parts.whole_pretokens, &parts.merges, &table, &byte_ids))
+                Some(Box::new(Quick::new(&vocab, parts.whole_pretokens, &parts.merges, &table, &byte_ids)))
             }
             _ => None,
         };
@@ -297,7 +297,7 @@ impl Tokenizer {
     }
 
     pub(super) fn quick(&self) -> Option<&Quick> {
-        self.quick.as_ref()
+        self.quick.as_deref()
     }
 
     pub(super) fn surfaces(&self) -> &Surfaces {
@@ -334,7 +334,7 @@ impl Tokenizer {
             + self.specials.memory_bytes()
             + self.special_ids.capacity()
             + self.surfaces.memory_bytes()
-            + self.quick.as_ref().map_or(0, Quick::memory_bytes)
+            + self.quick.as_deref().map_or(0, Quick::memory_bytes)
             + match &self.model {
                 Model::Unigram(unigram) => unigram.memory_bytes(),
                 Model::Bytes { .. } | Model::Chars(_) => 0,

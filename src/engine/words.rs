@@ -72,7 +72,8 @@ impl Word {
     /// A hash whose high bits are good.
     #[inline(always)]
     pub(super) fn hash(self) -> u64 {
-        let product = u128::from(self.low ^ 0x9e37_79b9_7f4a_7c15) * u128::from(self.high ^ 0xa076_1d64_78bd_642f);
+        let product =
+            u128::from(self.low ^ 0x9e37_79b9_7f4a_7c15) * u128::from(self.high ^ 0xa076_1d64_78bd_642f);
         product as u64 ^ (product >> 64) as u64
     }
 }
@@ -241,9 +242,15 @@ pub(super) type Place = u32;
 
 impl Default for WordCache {
     fn default() -> Self {
-        let no_long =
-            Long { bytes: [0; LONGEST_LONG], ids: [0; MOST_LONG_IDS], len: 0, ids_len: 0 };
-        Self { recent: boxed(Line::default()), merged: boxed(Line::default()), many: boxed(Many::default()), long: boxed(no_long), longer: Vec::new(), pairs: PairCache::default() }
+        let no_long = Long { bytes: [0; LONGEST_LONG], ids: [0; MOST_LONG_IDS], len: 0, ids_len: 0 };
+        Self {
+            recent: boxed(Line::default()),
+            merged: boxed(Line::default()),
+            many: boxed(Many::default()),
+            long: boxed(no_long),
+            longer: Vec::new(),
+            pairs: PairCache::default(),
+        }
     }
 }
 

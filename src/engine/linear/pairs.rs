@@ -177,7 +177,9 @@ impl Pairs {
             if slot == EMPTY {
                 return NONE;
             }
-            if slot & !mask == tag && self.parts[(slot & mask) as usize] >> (2 * End::BITS) == pair(left, right) {
+            if slot & !mask == tag
+                && self.parts[(slot & mask) as usize] >> (2 * End::BITS) == pair(left, right)
+            {
                 return slot & mask;
             }
             at += 1;

@@ -110,8 +110,7 @@ impl Trie {
 
     /// Bytes of heap held.
     pub(super) fn memory_bytes(&self) -> usize {
-        self.slots.capacity() * 8
-            + (self.best.capacity() + self.first.capacity() + self.ascii.capacity()) * 4
+        self.slots.capacity() * 8 + (self.best.capacity() + self.first.capacity() + self.ascii.capacity()) * 4
     }
 }
 

@@ -63,11 +63,15 @@ impl Lines {
     /// its last one.
     pub(super) fn mark(&self, chunk: &mut Chunk, text: &[u8], ends_text: bool) {
         let mut done = 0;
-        each(chunk, |kinds, _| kinds.newline, |chunk, at| {
-            if at >= done {
-                done = self.mark_run(chunk, text, at, ends_text);
-            }
-        });
+        each(
+            chunk,
+            |kinds, _| kinds.newline,
+            |chunk, at| {
+                if at >= done {
+                    done = self.mark_run(chunk, text, at, ends_text);
+                }
+            },
+        );
     }
 
     /// The same for one run of white space, from its first line end at `at`; gives its end.
@@ -76,8 +80,7 @@ impl Lines {
         let mut start = at;
         if at > 0 && (self.punct)(chunk.class(at - 1)) {
             let goes_on = |chunk: &Chunk, at: usize| {
-                is_newline(chunk, at)
-                    || self.slash && chunk.is_there(at) && text[chunk.offset(at)] == b'/'
+                is_newline(chunk, at) || self.slash && chunk.is_there(at) && text[chunk.offset(at)] == b'/'
             };
             while goes_on(chunk, start) {
                 chunk.no_start_at(start);

@@ -7,8 +7,8 @@
 //!
 //! Measured on English, one core: 5 times the speed of a scanner that goes from piece to piece.
 
-use super::planes::{self, AsciiClasses, Planes};
 use super::class::{Class, Classes, NEWLINE, PUNCT, SPACE, decode};
+use super::planes::{self, AsciiClasses, Planes};
 
 /// Most bytes of a chunk, and so most characters.
 pub(super) const CHUNK: usize = 2048;

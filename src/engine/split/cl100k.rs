@@ -116,7 +116,8 @@ impl Bounds for Cl100k {
             before = here;
         }
         mark_groups(chunk, self.digits);
-        let apostrophes = |kinds: &Kinds, before: &Kinds| kinds.apart & Words::of(kinds).alone(&Words::of(before));
+        let apostrophes =
+            |kinds: &Kinds, before: &Kinds| kinds.apart & Words::of(kinds).alone(&Words::of(before));
         each(chunk, apostrophes, |chunk, at| {
             if let Some(end) = contraction(chunk, text, at, Case::Insensitive) {
                 chunk.start_at(end);
@@ -158,8 +159,7 @@ impl Words {
         let earlier = &before.kinds;
         self.first = self.alone(before);
         let blanks = space & !newline;
-        let with_word = behind(self.first, before.first)
-            | behind(blanks, earlier.space & !earlier.newline);
+        let with_word = behind(self.first, before.first) | behind(blanks, earlier.space & !earlier.newline);
         let words = self.letter & !behind(self.letter, before.letter) & !with_word;
         let numbers = number & !behind(number, earlier.number);
         let spaces = space & !behind(space, earlier.space);

@@ -5,9 +5,12 @@
 use std::ops::ControlFlow;
 
 use super::bounds::{Bounds, Lines, each, mark_groups, single_numbers};
-use super::planes::AsciiClasses;
 use super::chunk::{Chunk, Kinds, ascii_classes, behind};
-use super::class::{CASELESS, Class, Classes, HAN_KANA, LETTER, MARK, NEWLINE, NUMBER, PUNCT, SPACE, char_before, classes, decode};
+use super::class::{
+    CASELESS, Class, Classes, HAN_KANA, LETTER, MARK, NEWLINE, NUMBER, PUNCT, SPACE, char_before, classes,
+    decode,
+};
+use super::planes::AsciiClasses;
 use super::scan::{Scan, drive, line_or_space_end, number_end};
 use super::{Digits, Scanner, Spelling};
 

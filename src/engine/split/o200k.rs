@@ -192,9 +192,8 @@ fn is_cut_behind_caseless(chunk: &Chunk, at: usize) -> bool {
 impl O200k {
     /// A contraction goes with the word before it, and what is behind it begins anew.
     fn mark_contractions(&self, chunk: &mut Chunk, text: &[u8]) {
-        let behind_word = |kinds: &Kinds, before: &Kinds| {
-            kinds.apart & behind(kinds.letter(), before.letter())
-        };
+        let behind_word =
+            |kinds: &Kinds, before: &Kinds| kinds.apart & behind(kinds.letter(), before.letter());
         let mut done = 0;
         each(chunk, behind_word, |chunk, at| {
             // The letter before may be the end of another contraction, and then this is a word of its own.

@@ -100,9 +100,10 @@ mod x86 {
         let blocks = whole.iter().chain((!rest.is_empty()).then_some(&last));
         let (classes, _) = classes.as_chunks_mut::<64>();
         for ((block, classes), planes) in blocks.zip(classes).zip(planes) {
-            // SAFETY: `level` is what the machine was seen to have.
             match level {
+                // SAFETY: `level` is what the machine was seen to have.
                 Level::Avx512 => unsafe { ascii_avx512(block, table, classes, planes) },
+                // SAFETY: the same.
                 Level::Avx2 => unsafe { ascii_avx2(block, table, classes, planes) },
             }
         }
@@ -114,9 +115,10 @@ mod x86 {
         last[..rest.len()].copy_from_slice(rest);
         let blocks = whole.iter().chain((!rest.is_empty()).then_some(&last));
         for (block, planes) in blocks.zip(planes) {
-            // SAFETY: `level` is what the machine was seen to have.
             match level {
+                // SAFETY: `level` is what the machine was seen to have.
                 Level::Avx512 => unsafe { planes_avx512(block, planes) },
+                // SAFETY: the same.
                 Level::Avx2 => unsafe { planes_avx2(block, planes) },
             }
         }
@@ -201,14 +203,17 @@ mod x86 {
         /// Every way on every byte in every place.
         #[test]
         fn all_ways_agree() {
-            let text: Vec<u8> = (0..1000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8 & 0x7f).collect();
+            let text: Vec<u8> =
+                (0..1000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8 & 0x7f).collect();
             let table: AsciiClasses = std::array::from_fn(|i| (i as u8).wrapping_mul(37) ^ 0x5a);
             for len in [0, 1, 63, 64, 65, 128, 1000] {
                 let (mut expected, mut expected_planes) = (vec![0; 1024], vec![[0; 8]; 16]);
                 super::super::plain::of_ascii(&text[..len], &table, &mut expected, &mut expected_planes);
                 let last = if len % 64 == 0 { u64::MAX } else { (1 << (len % 64)) - 1 };
                 for level in [Level::Avx2, Level::Avx512] {
-                    if level == Level::Avx512 && self::level() != Some(Level::Avx512) || self::level().is_none() {
+                    if level == Level::Avx512 && self::level() != Some(Level::Avx512)
+                        || self::level().is_none()
+                    {
                         continue;
                     }
                     let (mut classes, mut planes) = (vec![0; 1024], vec![[0; 8]; 16]);

@@ -367,6 +367,18 @@ fn a_scanner_matches_its_regexes_on_all_short_texts_over_the_classes() {
 }
 
 #[test]
+fn texts_of_many_chunks_are_split_as_texts_of_one() {
+    let parts = proptest::collection::vec(part(), 1..40);
+    let words = proptest::collection::vec("[a-z]{1,9} ", 0..20);
+    run_cases(60, (parts, words, 1usize..60), |(parts, words, times)| {
+        let text = [parts.concat(), words.concat()].concat().repeat(times);
+        for pattern in scanned() {
+            assert_eq!(batched(&pattern, &text), pieces(&pattern, &text), "{pattern:?}");
+        }
+    });
+}
+
+#[test]
 fn both_parts_of_a_safe_cut_split_apart_are_the_whole() {
     let patterns = scanned();
     run_cases(3_000, (text(12), text(6)), |(text, continuation)| {

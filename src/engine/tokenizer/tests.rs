@@ -96,7 +96,8 @@ fn offsets_lead_to_the_original_text_through_normalization() {
 #[test]
 fn counting_stops_at_its_limit() {
     let t = tokenizer();
-    let count = |limit| t.count("x y z ab", &PARSE, limit, &mut Scratch::default()).unwrap();
+    let text = "x y z ab ".repeat(1000);
+    let count = |limit| t.count(&text, &PARSE, limit, &mut Scratch::default()).unwrap();
     let all = count(None);
     assert_eq!((count(Some(all.tokens)).exceeded, all.exceeded), (false, false));
     let stopped = count(Some(2));

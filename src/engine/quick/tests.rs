@@ -1,0 +1,132 @@
+//! The quick way against the definition: each pretoken by itself, whole if it is a token, else merged lowest pair first.
+
+use crate::engine::encode::tests::naive;
+use crate::engine::{
+    EncodeOptions, Family, Merge, MergeTable, OffsetUnit, Pattern, Scratch, Span, TokenId, Tokenizer,
+    TokenizerParts, Vocab,
+};
+use proptest::prelude::*;
+use std::ops::ControlFlow;
+
+/// A vocabulary of which the merges come from joining neighbours in `text` at the places of `picks`, as training does, and whose
+/// other tokens are whatever stands at `extra` in it.
+fn parts(text: &str, picks: &[usize], extra: &[(usize, usize)], whole: bool) -> TokenizerParts {
+    let mut tokens: Vec<(TokenId, Vec<u8>)> = (0..=255u8).map(|byte| (byte.into(), vec![byte])).collect();
+    let mut merges = Vec::new();
+    let mut ids: Vec<TokenId> = text.bytes().map(TokenId::from).collect();
+    for &pick in picks {
+        if ids.len() < 2 {
+            break;
+        }
+        let at = pick % (ids.len() - 1);
+        let (left, right) = (ids[at], ids[at + 1]);
+        let bytes = [&*tokens[left as usize].1, &*tokens[right as usize].1].concat();
+        if tokens.iter().any(|(_, known)| *known == bytes) {
+            continue;
+        }
+        let id = tokens.len() as TokenId;
+        tokens.push((id, bytes));
+        merges.push(Merge { left, right, id });
+        let table = MergeTable::new(&merges).unwrap();
+        ids = naive(&table, text.bytes().map(TokenId::from).collect());
+    }
+    for &(from, len) in extra {
+        let bytes = text.as_bytes();
+        let from = from % bytes.len().max(1);
+        let bytes = bytes[from..(from + len + 2).min(bytes.len())].to_vec();
+        if !bytes.is_empty() && tokens.iter().all(|(_, known)| *known != bytes) {
+            tokens.push((tokens.len() as TokenId, bytes));
+        }
+    }
+    let pattern = Pattern::of(Family::Cl100k);
+    TokenizerParts { whole_pretokens: whole, ..TokenizerParts::byte_level(tokens, merges, pattern) }
+}
+
+fn by_definition(tokenizer: &Tokenizer, pattern: &Pattern, text: &str) -> Vec<TokenId> {
+    let mut ids = Vec::new();
+    pattern
+        .for_each(text, |piece| {
+            match tokenizer.vocab().id(piece.as_bytes()).filter(|_| tokenizer.whole_pretokens()) {
+                Some(id) => ids.push(id),
+                None => ids.extend(naive(tokenizer.table(), piece.bytes().map(TokenId::from).collect())),
+            }
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    ids
+}
+
+fn spans(vocab: &Vocab, ids: &[TokenId]) -> Vec<Span> {
+    let mut start = 0;
+    let span = |&id: &TokenId| {
+        let end = start + vocab.bytes(id).unwrap().len();
+        let span = Span { start, end };
+        start = end;
+        span
+    };
+    ids.iter().map(span).collect()
+}
+
+#[track_caller]
+fn check(parts: TokenizerParts, texts: &[String]) {
+    let pattern = Pattern::of(Family::Cl100k);
+    let tokenizer = Tokenizer::new(parts).unwrap();
+    let mut scratch = Scratch::default();
+    let in_bytes = EncodeOptions { offsets: Some(OffsetUnit::Byte), ..EncodeOptions::default() };
+    // The second time words come from the caches.
+    for text in texts.iter().chain(texts) {
+        let expected = by_definition(&tokenizer, &pattern, text);
+        let found = tokenizer.encode(text, &EncodeOptions::default(), &mut scratch).unwrap();
+        assert_eq!(found.ids, expected, "{text:?}");
+        let found = tokenizer.encode(text, &in_bytes, &mut scratch).unwrap();
+        assert_eq!((&found.spans, &found.ids), (&spans(tokenizer.vocab(), &expected), &expected), "{text:?}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_quick_way_is_the_definition(
+        text in "( ?[abc]{1,12}| ?[中文字]{1,9}|é|😀|[ \n]{1,3}|[-=]{1,80}|1|'s){1,30}",
+        picks in proptest::collection::vec(any::<usize>(), 0..40),
+        extra in proptest::collection::vec((any::<usize>(), 0usize..20), 0..6),
+        whole in any::<bool>(),
+        texts in proptest::collection::vec("( ?[abc]{1,20}| ?[中文字]{1,30}|é|😀|[ \n]{1,3}|[-=]{1,100}|1|'s){0,20}", 1..4),
+    ) {
+        let texts = [vec![text.clone()], texts].concat();
+        check(parts(&text, &picks, &extra, whole), &texts);
+    }
+}
+
+#[test]
+fn a_token_that_merging_does_not_lead_to_is_found_as_a_whole_pretoken_only() {
+    let text = "中文字";
+    // All of it is a token, and no merge makes it.
+    let made = parts(text, &[], &[(0, 7)], true);
+    let whole = made.tokens.len() as TokenId - 1;
+    let tokenizer = Tokenizer::new(made).unwrap();
+    let mut scratch = Scratch::default();
+    let mut ids = |text: &str| tokenizer.encode(text, &EncodeOptions::default(), &mut scratch).unwrap().ids;
+    for _ in 0..2 {
+        assert_eq!(ids(text), [whole]);
+        assert_eq!(ids("字中文字中文字").len(), 21);
+        assert_eq!(ids("中文字国中文字国中文字").len(), 33, "parts of a pretoken are no pretokens");
+    }
+}
+
+#[test]
+fn threads_that_encode_at_once_do_not_disturb_each_other() {
+    let text = "abc abcabc 中文字中文 ".repeat(50);
+    let tokenizer = Tokenizer::new(parts(&text, &[3, 8, 1, 30, 7, 22], &[], true)).unwrap();
+    let expected = by_definition(&tokenizer, &Pattern::of(Family::Cl100k), &text);
+    std::thread::scope(|scope| {
+        for _ in 0..24 {
+            scope.spawn(|| {
+                let mut scratch = Scratch::default();
+                for _ in 0..20 {
+                    let found = tokenizer.encode(&text, &EncodeOptions::default(), &mut scratch).unwrap();
+                    assert_eq!(found.ids, expected);
+                }
+            });
+        }
+    });
+}
