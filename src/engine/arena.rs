@@ -82,24 +82,24 @@ impl Arena {
 
     /// Whether the string of `whole` is those of `left` and `right`, and neither of them is empty.
     pub(super) fn is_joined(&self, whole: TokenId, left: TokenId, right: TokenId) -> bool {
-        let [(w, whole), (l, left), (r, right)] = [whole, left, right].map(|id| self.place(id));
+        let ((w, whole), (l, left), (r, right)) = (self.place(whole), self.place(left), self.place(right));
         if left == 0 || right == 0 || left + right != whole {
             return false;
         }
+        let is_same =
+            |at: usize, part: usize, len: usize| self.bytes[at..at + len] == self.bytes[part..part + len];
         if whole > HEAD {
-            let [whole, left, right] =
-                [(w, whole), (l, left), (r, right)].map(|(at, len)| &self.bytes[at..at + len]);
-            return whole.strip_prefix(left) == Some(right);
+            return is_same(w, l, left) && is_same(w + left, r, right);
         }
         // Heads as numbers, the first byte lowest. Of a difference only the bytes that are the string's count.
-        let [w, l, r] = [w, l, r].map(|at| u128::from_le_bytes(self.head(at)));
         let is_none = |difference: u128, len: usize| difference << (8 * (HEAD - len)) == 0;
+        let (w, l, r) = (self.head(w), self.head(l), self.head(r));
         is_none(w ^ l, left) && is_none(w >> (8 * left) ^ r, right)
     }
 
     #[inline]
-    fn head(&self, at: usize) -> [u8; HEAD] {
-        self.bytes[at..].first_chunk().copied().unwrap_or_default()
+    fn head(&self, at: usize) -> u128 {
+        u128::from_le_bytes(self.bytes[at..].first_chunk().copied().unwrap_or_default())
     }
 
     /// One more than the highest id.
@@ -114,7 +114,7 @@ impl Arena {
 
 /// Strings of an [`Arena`] one behind the other, in memory of just their length.
 pub(super) struct Joined {
-    /// Zeros from `at` on.
+    /// What is behind `at` counts for nothing and is written over.
     bytes: Vec<u8>,
     at: usize,
 }

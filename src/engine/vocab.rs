@@ -5,9 +5,10 @@
 //! their bytes: only [`super::SpecialTokens`] recognises them.
 
 use super::arena::Arena;
+use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hasher};
 
 /// The number of a token. Not its merge priority: that is the rank.
 pub type TokenId = u32;
@@ -60,7 +61,6 @@ pub struct Vocab {
     /// By id; a gap is empty.
     arena: Arena,
     lookup: HashTable<TokenId>,
-    hasher: foldhash::fast::FixedState,
     len: usize,
     longest: usize,
 }
@@ -121,7 +121,6 @@ impl Vocab {
         let mut vocab = Self {
             arena: Arena::of_lens(lens),
             lookup: HashTable::with_capacity(ordinary),
-            hasher: foldhash::fast::FixedState::with_seed(0x766f_6361_6264),
             len: ordinary + named.iter().filter(|(.., is_first)| *is_first).count(),
             longest,
         };
@@ -140,9 +139,8 @@ impl Vocab {
     }
 
     fn index(&mut self, id: TokenId, bytes: &[u8]) -> Result<(), VocabError> {
-        let Self { arena, lookup, hasher, .. } = self;
-        let hash = |id: &TokenId| hasher.hash_one(arena.get(*id));
-        match lookup.entry(hasher.hash_one(bytes), |&other| arena.get(other) == bytes, hash) {
+        let Self { arena, lookup, .. } = self;
+        match lookup.entry(hash(bytes), |&other| arena.get(other) == bytes, |&id| hash(arena.get(id))) {
             Entry::Occupied(other) => Err(VocabError::DuplicateBytes { id, other: *other.get() }),
             Entry::Vacant(free) => {
                 free.insert(id);
@@ -167,7 +165,7 @@ impl Vocab {
         if bytes.len() > self.longest {
             return None;
         }
-        self.lookup.find(self.hasher.hash_one(bytes), |&id| self.arena.get(id) == bytes).copied()
+        self.lookup.find(hash(bytes), |&id| self.arena.get(id) == bytes).copied()
     }
 
     /// Number of tokens, specials included and gaps not.
@@ -199,6 +197,14 @@ impl Vocab {
     pub fn memory_bytes(&self) -> usize {
         self.arena.memory_bytes() + self.lookup.allocation_size()
     }
+}
+
+/// Without the length before the bytes, which [`std::hash::Hash`] would put in: this hash tells lengths apart itself.
+#[inline]
+fn hash(bytes: &[u8]) -> u64 {
+    let mut hasher = FixedState::with_seed(0x766f_6361_6264).build_hasher();
+    hasher.write(bytes);
+    hasher.finish()
 }
 
 impl std::fmt::Debug for Vocab {
