@@ -5,6 +5,7 @@
 //! [`Tokenizer`], which is immutable and shared between threads.
 
 mod alphabet;
+mod arena;
 mod charsmap;
 mod cuts;
 mod decode;

@@ -278,7 +278,18 @@ pub fn import(
     format: Option<Format>,
     options: &ImportOptions,
 ) -> Result<Tokenizer, FormatError> {
+    if format.or_else(|| Format::detect(bytes)) == Some(Format::Native) {
+        // Needs no copy: with one there would for a moment be more of the file in memory than of the tokenizer.
+        let tokenizer = read_native(bytes, options)?;
+        self_check(&tokenizer)?;
+        return Ok(tokenizer);
+    }
     import_files(&Files::single("", bytes.to_vec()), format, options)
+}
+
+fn read_native(bytes: &[u8], options: &ImportOptions) -> Result<Tokenizer, FormatError> {
+    options.refuse("cannot be given: a native file has its own")?;
+    native::read(bytes)
 }
 
 /// The same for the files of one vocabulary.
@@ -295,10 +306,7 @@ pub fn import_files(
     let complete = |name: &str| options.refuse(&format!("cannot be given: {name} has its own"));
     let companions = files.companions();
     let tokenizer = match format {
-        Format::Native => {
-            complete("a native file")?;
-            native::read(main)?
-        }
+        Format::Native => read_native(main, options)?,
         Format::Hf => {
             complete("a tokenizer.json")?;
             hf::read(main, companions)?

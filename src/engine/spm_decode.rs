@@ -29,7 +29,8 @@ impl SentencePieceDecoder {
         pieces: impl IntoIterator<Item = (&'p str, PieceKind)>,
         raw: bool,
     ) -> (Vec<u8>, bool) {
-        let mut text = Vec::new();
+        let pieces = pieces.into_iter();
+        let mut text = Vec::with_capacity(pieces.size_hint().1.unwrap_or(0) * 4);
         let mut run = Vec::new();
         let mut valid = true;
         let mut at_beginning = true;
@@ -49,12 +50,7 @@ impl SentencePieceDecoder {
                     let drops = at_beginning && (self.add_dummy_prefix || self.remove_extra_whitespaces);
                     let rest = piece.strip_prefix(SPACE).filter(|_| drops);
                     space_dropped = rest.is_some() && !self.remove_extra_whitespaces;
-                    let mut words = rest.unwrap_or(piece).split(SPACE);
-                    text.extend_from_slice(words.next().unwrap_or_default().as_bytes());
-                    for word in words {
-                        text.push(b' ');
-                        text.extend_from_slice(word.as_bytes());
-                    }
+                    push_spaced(rest.unwrap_or(piece), &mut text);
                 }
             }
         }
@@ -63,8 +59,28 @@ impl SentencePieceDecoder {
     }
 }
 
+/// Appends a piece with spaces for what stands for them, which it mostly has at the beginning or nowhere.
+fn push_spaced(mut piece: &str, text: &mut Vec<u8>) {
+    while let Some(rest) = piece.strip_prefix(SPACE) {
+        text.push(b' ');
+        piece = rest;
+    }
+    if !piece.as_bytes().contains(&SPACE.as_bytes()[0]) {
+        return text.extend_from_slice(piece.as_bytes());
+    }
+    let mut words = piece.split(SPACE);
+    text.extend_from_slice(words.next().unwrap_or_default().as_bytes());
+    for word in words {
+        text.push(b' ');
+        text.extend_from_slice(word.as_bytes());
+    }
+}
+
 /// Ends a run of bytes; gives whether it was well-formed.
 fn flush(run: &mut Vec<u8>, text: &mut Vec<u8>, raw: bool) -> bool {
+    if run.is_empty() {
+        return true;
+    }
     let mut valid = true;
     for chunk in run.utf8_chunks() {
         valid &= chunk.invalid().is_empty();

@@ -151,7 +151,20 @@ impl Tokenizer {
     ///
     /// # Errors
     /// See [`TokenizerError`].
-    pub fn new(parts: TokenizerParts) -> Result<Self, TokenizerError> {
+    pub fn new(mut parts: TokenizerParts) -> Result<Self, TokenizerError> {
+        let tokens = std::mem::take(&mut parts.tokens);
+        Self::with_tokens(parts, tokens.iter().map(|(id, bytes)| (*id, bytes.as_slice())))
+    }
+
+    /// The same with ordinary tokens that lie somewhere else, in the place of those among the parts: a file has them
+    /// side by side, and to gather them one by one costs more than all the rest.
+    ///
+    /// # Errors
+    /// See [`TokenizerError`].
+    pub fn with_tokens<'t>(
+        parts: TokenizerParts,
+        tokens: impl Iterator<Item = (TokenId, &'t [u8])> + Clone,
+    ) -> Result<Self, TokenizerError> {
         let specials = SpecialTokens::new(parts.specials, &parts.normalizer)?;
         // What a special token stands for when it is decoded: its name, or, as in the reference, the normalized name, which
         // may spell bytes.
@@ -161,7 +174,7 @@ impl Tokenizer {
             false => token.name.as_bytes().to_vec(),
         };
         let is_byte_level = parts.model.is_byte_level();
-        let spelt = if is_byte_level { spelt_names(&parts.tokens, &specials) } else { HashSet::default() };
+        let spelt = if is_byte_level { spelt_names(tokens.clone(), &specials) } else { HashSet::default() };
         let unspelt = specials.patterns().filter(|(token, _)| !spelt.contains(&token.id));
         let names: Vec<(TokenId, Vec<u8>)> = unspelt.map(|named| (named.0.id, name_bytes(named))).collect();
         let mut decoder = parts.decoder;
@@ -174,10 +187,8 @@ impl Tokenizer {
             std::str::from_utf8(bytes).is_ok_and(|name| specials.by_name(name).is_some_and(|t| t.id == *id))
         };
         let unreached = parts.unreached.iter().filter(|token| !is_named(token));
-        let vocab = Vocab::new(
-            parts.tokens.iter().map(|(id, bytes)| (*id, bytes.as_slice())),
-            unreached.chain(&names).map(|(id, bytes)| (*id, bytes.as_slice())),
-        )?;
+        let others = unreached.chain(&names).map(|(id, bytes)| (*id, bytes.as_slice()));
+        let vocab = Vocab::new(tokens, others)?;
         if is_byte_level != parts.pretokenizer.is_byte_level() {
             return Err(TokenizerError::Alphabet);
         }
@@ -354,12 +365,17 @@ impl Tokenizer {
 
 /// The special tokens that are ordinary ones as well, by the letters that stand for their bytes. What they stand for is
 /// then those bytes.
-fn spelt_names(tokens: &[(TokenId, Vec<u8>)], specials: &SpecialTokens) -> HashSet<TokenId, FixedState> {
+fn spelt_names<'t>(
+    tokens: impl Iterator<Item = (TokenId, &'t [u8])>,
+    specials: &SpecialTokens,
+) -> HashSet<TokenId, FixedState> {
     let names: HashMap<TokenId, &str, FixedState> =
         specials.list().iter().map(|t| (t.id, t.name.as_str())).collect();
-    let is_spelt =
-        |(id, bytes): &&(TokenId, Vec<u8>)| names.get(id).is_some_and(|name| spell(bytes) == *name);
-    tokens.iter().filter(is_spelt).map(|(id, _)| *id).collect()
+    let Some((&first, &last)) = names.keys().min().zip(names.keys().max()) else { return HashSet::default() };
+    let is_spelt = |id: TokenId, bytes| names.get(&id).is_some_and(|name| spell(bytes) == *name);
+    // Special tokens mostly lie together, behind the others.
+    let between = tokens.filter(|(id, _)| (first..=last).contains(id));
+    between.filter(|&(id, bytes)| is_spelt(id, bytes)).map(|(id, _)| id).collect()
 }
 
 /// The ids of characters that merge without being tokens.
@@ -398,6 +414,9 @@ fn check_merges(vocab: &Vocab, model: &Model, merges: &[Merge]) -> Result<(), To
         Some(beyond) => joining.get(beyond).map(String::as_bytes),
     };
     for (index, &Merge { left, right, id }) in merges.iter().enumerate() {
+        if vocab.arena().is_joined(id, left, right) {
+            continue;
+        }
         let spells = match (bytes(left), bytes(right), vocab.bytes(id)) {
             (Some(l), Some(r), Some(whole)) => whole.strip_prefix(l) == Some(r),
             _ => false,

@@ -4,8 +4,11 @@
 //! ordinary tokens have the same bytes. Names of special tokens live in the same id space but are never found by
 //! their bytes: only [`super::SpecialTokens`] recognises them.
 
+use super::arena::Arena;
+use foldhash::fast::FixedState;
 use hashbrown::HashTable;
-use std::hash::BuildHasher;
+use hashbrown::hash_table::Entry;
+use std::hash::{BuildHasher, Hasher};
 
 /// The number of a token. Not its merge priority: that is the rank.
 pub type TokenId = u32;
@@ -52,95 +55,109 @@ pub enum VocabError {
     },
 }
 
-/// Where the bytes of one id lie in the arena; `len == 0` is a gap.
-#[derive(Debug, Clone, Copy, Default)]
-struct Slot {
-    start: u32,
-    len: u32,
-}
-
 /// Tokens by id and by bytes.
 #[derive(Clone)]
 pub struct Vocab {
-    arena: Vec<u8>,
-    slots: Vec<Slot>,
+    /// By id; a gap is empty.
+    arena: Arena,
     lookup: HashTable<TokenId>,
-    hasher: foldhash::fast::FixedState,
     len: usize,
     longest: usize,
 }
 
 impl Vocab {
     /// Builds a vocabulary from ordinary tokens (found by their bytes) and the names of special tokens (not found
-    /// by their bytes). A special token may also be an ordinary one if id and bytes are the same.
+    /// by their bytes). A special token may also be an ordinary one if id and bytes are the same. What is given is gone
+    /// through several times and never gathered.
     ///
     /// # Errors
     /// See [`VocabError`].
-    pub fn new<'a>(
-        tokens: impl IntoIterator<Item = (TokenId, &'a [u8])>,
-        specials: impl IntoIterator<Item = (TokenId, &'a [u8])>,
-    ) -> Result<Self, VocabError> {
-        let tokens: Vec<_> = tokens.into_iter().collect();
-        let specials: Vec<_> = specials.into_iter().collect();
-        let count = tokens.len() + specials.len();
-        let limit = (2 * count as u64 + GAP_ALLOWANCE).min(u64::from(u32::MAX) - 1);
-        let highest = tokens.iter().chain(&specials).map(|&(id, _)| id).max();
+    pub fn new<'t, 's, T, S>(tokens: T, specials: S) -> Result<Self, VocabError>
+    where
+        T: IntoIterator<Item = (TokenId, &'t [u8]), IntoIter: Clone>,
+        S: IntoIterator<Item = (TokenId, &'s [u8]), IntoIter: Clone>,
+    {
+        let (tokens, specials) = (tokens.into_iter(), specials.into_iter());
+        let (mut count, mut bytes, mut highest) = (0, 0, None);
+        let mut measure = |id, len| {
+            count += 1;
+            bytes += len as u64;
+            highest = highest.max(Some(id));
+        };
+        tokens.clone().for_each(|(id, token)| measure(id, token.len()));
+        specials.clone().for_each(|(id, name)| measure(id, name.len()));
+        let limit = (2 * count + GAP_ALLOWANCE).min(u64::from(u32::MAX) - 1);
         if let Some(id) = highest.filter(|&id| u64::from(id) > limit) {
             return Err(VocabError::IdTooLarge { id, limit });
         }
-        let bytes: u64 = tokens.iter().chain(&specials).map(|(_, b)| b.len() as u64).sum();
         if bytes > u64::from(u32::MAX) {
             return Err(VocabError::TooManyBytes { limit: u64::from(u32::MAX) });
         }
-        let mut vocab = Self {
-            arena: Vec::with_capacity(bytes as usize),
-            slots: vec![Slot::default(); highest.map_or(0, |id| id as usize + 1)],
-            lookup: HashTable::with_capacity(tokens.len()),
-            hasher: foldhash::fast::FixedState::with_seed(0x766f_6361_6264),
-            len: 0,
-            longest: tokens.iter().map(|(_, b)| b.len()).max().unwrap_or(0),
-        };
-        for (id, bytes) in tokens {
-            vocab.place(id, bytes)?;
-            vocab.index(id, bytes)?;
+        let bound = highest.map_or(0, |id| id as usize + 1);
+        // Lengths first: they say where each token will lie. The place before the first is that of its start.
+        let mut lens = vec![0; bound + 1];
+        let (mut ordinary, mut longest) = (0, 0);
+        for (id, token) in tokens.clone() {
+            let len = &mut lens[id as usize + 1];
+            match (token.len(), *len) {
+                (0, _) => return Err(VocabError::Empty { id }),
+                (given, 0) => *len = given as u32,
+                _ => return Err(VocabError::DuplicateId { id }),
+            }
+            ordinary += 1;
+            longest = longest.max(token.len());
         }
-        for (id, bytes) in specials {
-            if vocab.bytes(id) != Some(bytes) {
-                vocab.place(id, bytes)?;
+        let mut named = Vec::new();
+        for (id, name) in specials {
+            let len = &mut lens[id as usize + 1];
+            if name.is_empty() {
+                return Err(VocabError::Empty { id });
+            }
+            named.push((id, name, *len == 0));
+            if *len == 0 {
+                *len = name.len() as u32;
+            }
+        }
+        let mut vocab = Self {
+            arena: Arena::of_lens(lens),
+            lookup: HashTable::with_capacity(ordinary),
+            len: ordinary + named.iter().filter(|(.., is_first)| *is_first).count(),
+            longest,
+        };
+        for (id, token) in tokens {
+            vocab.arena.fill(id, token);
+            vocab.index(id, token)?;
+        }
+        for (id, name, is_first) in named {
+            if is_first {
+                vocab.arena.fill(id, name);
+            } else if vocab.arena.get(id) != name {
+                return Err(VocabError::DuplicateId { id });
             }
         }
         Ok(vocab)
     }
 
-    fn place(&mut self, id: TokenId, bytes: &[u8]) -> Result<(), VocabError> {
-        if bytes.is_empty() {
-            return Err(VocabError::Empty { id });
-        }
-        let slot = &mut self.slots[id as usize];
-        if slot.len != 0 {
-            return Err(VocabError::DuplicateId { id });
-        }
-        *slot = Slot { start: self.arena.len() as u32, len: bytes.len() as u32 };
-        self.arena.extend_from_slice(bytes);
-        self.len += 1;
-        Ok(())
-    }
-
     fn index(&mut self, id: TokenId, bytes: &[u8]) -> Result<(), VocabError> {
-        if let Some(other) = self.id(bytes) {
-            return Err(VocabError::DuplicateBytes { id, other });
+        let Self { arena, lookup, .. } = self;
+        match lookup.entry(hash(bytes), |&other| arena.get(other) == bytes, |&id| hash(arena.get(id))) {
+            Entry::Occupied(other) => Err(VocabError::DuplicateBytes { id, other: *other.get() }),
+            Entry::Vacant(free) => {
+                free.insert(id);
+                Ok(())
+            }
         }
-        let Self { arena, slots, lookup, hasher, .. } = self;
-        lookup.insert_unique(hasher.hash_one(bytes), id, |&id| {
-            hasher.hash_one(slice(arena, slots[id as usize]))
-        });
-        Ok(())
     }
 
     /// The bytes of a token, special tokens' names included; `None` for a gap or an id beyond the last.
+    #[inline]
     pub fn bytes(&self, id: TokenId) -> Option<&[u8]> {
-        let slot = *self.slots.get(id as usize)?;
-        (slot.len != 0).then(|| slice(&self.arena, slot))
+        Some(self.arena.get(id)).filter(|bytes| !bytes.is_empty())
+    }
+
+    /// The same for all ids, for those who want many.
+    pub(super) fn arena(&self) -> &Arena {
+        &self.arena
     }
 
     /// The ordinary token with exactly these bytes.
@@ -148,9 +165,7 @@ impl Vocab {
         if bytes.len() > self.longest {
             return None;
         }
-        self.lookup
-            .find(self.hasher.hash_one(bytes), |&id| slice(&self.arena, self.slots[id as usize]) == bytes)
-            .copied()
+        self.lookup.find(hash(bytes), |&id| self.arena.get(id) == bytes).copied()
     }
 
     /// Whether an id is that of an ordinary token: one that is found by its bytes.
@@ -170,7 +185,7 @@ impl Vocab {
 
     /// One more than the highest id: what a model's embedding has to hold.
     pub fn id_bound(&self) -> usize {
-        self.slots.len()
+        self.arena.bound()
     }
 
     /// Length in bytes of the longest ordinary token.
@@ -180,7 +195,7 @@ impl Vocab {
 
     /// All tokens by ascending id, specials included.
     pub fn iter(&self) -> impl Iterator<Item = (TokenId, &[u8])> {
-        (0..self.slots.len() as u32).filter_map(|id| Some((id, self.bytes(id)?)))
+        (0..self.id_bound() as u32).filter_map(|id| Some((id, self.bytes(id)?)))
     }
 
     /// The ordinary tokens by ascending id.
@@ -190,18 +205,22 @@ impl Vocab {
 
     /// Bytes of heap that this vocabulary holds.
     pub fn memory_bytes(&self) -> usize {
-        self.arena.capacity() + self.slots.capacity() * size_of::<Slot>() + self.lookup.allocation_size()
+        self.arena.memory_bytes() + self.lookup.allocation_size()
     }
+}
+
+/// Without the length before the bytes, which [`std::hash::Hash`] would put in: this hash tells lengths apart itself.
+#[inline]
+fn hash(bytes: &[u8]) -> u64 {
+    let mut hasher = FixedState::with_seed(0x766f_6361_6264).build_hasher();
+    hasher.write(bytes);
+    hasher.finish()
 }
 
 impl std::fmt::Debug for Vocab {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Vocab({} tokens, ids below {})", self.len, self.id_bound())
     }
-}
-
-fn slice(arena: &[u8], slot: Slot) -> &[u8] {
-    &arena[slot.start as usize..][..slot.len as usize]
 }
 
 #[cfg(test)]

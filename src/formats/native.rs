@@ -285,10 +285,12 @@ pub fn read(bytes: &[u8]) -> Result<Tokenizer, FormatError> {
 
     let tokens = reader.tokens()?;
     let count = reader.u32()? as usize;
-    let numbers: Vec<u32> = reader.u32s(count.saturating_mul(3))?.collect();
-    let merges: Vec<Merge> =
-        numbers.chunks_exact(3).map(|m| Merge { left: m[0], right: m[1], id: m[2] }).collect();
-    let unreached = if header.unreached { reader.tokens()? } else { Vec::new() };
+    let merges = reader.take(count.saturating_mul(12))?.chunks_exact(12).map(|merge| {
+        let [left, right, id] = [0, 4, 8].map(|at| le_u32(&merge[at..]));
+        Merge { left, right, id }
+    });
+    let merges: Vec<Merge> = merges.collect();
+    let unreached = if header.unreached { reader.tokens()? } else { Tokens::default() };
     let ranks = match header.ranks {
         true => Some(reader.u32s(merges.len())?.collect()),
         false => None,
@@ -300,20 +302,20 @@ pub fn read(bytes: &[u8]) -> Result<Tokenizer, FormatError> {
     if reader.at != bytes.len() {
         return Err(reader.malformed("bytes after the end"));
     }
-    let unigram = header.unigram(&tokens, &unreached, &scores, header_at)?;
-    let mut parts = header.parts(tokens, merges, header_at)?;
+    let unigram = header.unigram(tokens.clone().chain(unreached.clone()), &scores, header_at)?;
+    let mut parts = header.parts(merges, header_at)?;
     if let Some(unigram) = unigram {
         parts.model = Model::Unigram(Box::new(unigram));
     }
-    Ok(Tokenizer::new(TokenizerParts { unreached, ranks, ..parts })?)
+    let unreached = unreached.map(|(id, bytes)| (id, bytes.to_vec())).collect();
+    Ok(Tokenizer::with_tokens(TokenizerParts { unreached, ranks, ..parts }, tokens)?)
 }
 
 impl Header {
     /// The unigram model, if it is one: the pieces are the tokens, those that no text leads to among them.
-    fn unigram(
-        &self,
-        tokens: &[(TokenId, Vec<u8>)],
-        unreached: &[(TokenId, Vec<u8>)],
+    fn unigram<'b>(
+        &'b self,
+        tokens: impl Iterator<Item = (TokenId, &'b [u8])>,
         scores: &[f64],
         header_at: usize,
     ) -> Result<Option<Unigram>, FormatError> {
@@ -322,9 +324,8 @@ impl Header {
         };
         let bad = |reason: String| FormatError::Malformed { offset: header_at, reason };
         let names = self.special.iter().map(|special| (special.id, special.name.as_bytes()));
-        let bytes = tokens.iter().chain(unreached).map(|(id, bytes)| (*id, bytes.as_slice()));
         let mut texts: Vec<Option<&str>> = vec![None; scores.len()];
-        for (id, bytes) in bytes.chain(names) {
+        for (id, bytes) in tokens.chain(names) {
             if let Some(text) = texts.get_mut(id as usize) {
                 *text = std::str::from_utf8(bytes).ok();
             }
@@ -348,13 +349,8 @@ impl Header {
         Unigram::new(&parts).map(Some).map_err(|e| bad(e.to_string()))
     }
 
-    /// The parts that the header tells, with the tokens and merges from behind it.
-    fn parts(
-        self,
-        tokens: Vec<(TokenId, Vec<u8>)>,
-        merges: Vec<Merge>,
-        header_at: usize,
-    ) -> Result<TokenizerParts, FormatError> {
+    /// The parts that the header tells, with the merges from behind it.
+    fn parts(self, merges: Vec<Merge>, header_at: usize) -> Result<TokenizerParts, FormatError> {
         let bad = |reason: String| FormatError::Malformed { offset: header_at, reason };
         let in_header = |error: FormatError| bad(format!("in the header, {error}"));
         let normalizer = match self.normalizer.as_str() {
@@ -389,7 +385,7 @@ impl Header {
             trims: t.trims.into_iter().map(|prefix_space| Trim { prefix_space }).collect(),
         });
         Ok(TokenizerParts {
-            tokens,
+            tokens: Vec::new(),
             unreached: Vec::new(),
             merges,
             ranks: None,
@@ -432,6 +428,28 @@ impl HeaderModel {
     }
 }
 
+/// Tokens as they lie in the file.
+#[derive(Debug, Clone, Default)]
+struct Tokens<'b> {
+    ids: &'b [u8],
+    /// As many as ids, and together as many as there are bytes.
+    lens: &'b [u8],
+    bytes: &'b [u8],
+}
+
+impl<'b> Iterator for Tokens<'b> {
+    type Item = (TokenId, &'b [u8]);
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        let (id, ids) = self.ids.split_first_chunk()?;
+        let (len, lens) = self.lens.split_first_chunk()?;
+        let (bytes, rest) = self.bytes.split_at_checked(u32::from_le_bytes(*len) as usize)?;
+        *self = Self { ids, lens, bytes: rest };
+        Some((TokenId::from_le_bytes(*id), bytes))
+    }
+}
+
 /// Reads from a slice; every length is checked against what is there before it is used.
 struct Reader<'b> {
     bytes: &'b [u8],
@@ -461,11 +479,16 @@ impl<'b> Reader<'b> {
     }
 
     /// A number of tokens, their ids, their lengths, their bytes.
-    fn tokens(&mut self) -> Result<Vec<(TokenId, Vec<u8>)>, FormatError> {
+    fn tokens(&mut self) -> Result<Tokens<'b>, FormatError> {
         let count = self.u32()? as usize;
-        let ids = self.u32s(count)?;
-        let lens = self.u32s(count)?;
-        ids.zip(lens).map(|(id, len)| Ok((id, self.take(len as usize)?.to_vec()))).collect()
+        let ids = self.take(count.saturating_mul(4))?;
+        let lens = self.take(count.saturating_mul(4))?;
+        let mut total = 0;
+        for len in lens.chunks_exact(4) {
+            total += u64::from(le_u32(len));
+        }
+        let bytes = self.take(usize::try_from(total).unwrap_or(usize::MAX))?;
+        Ok(Tokens { ids, lens, bytes })
     }
 
     fn malformed(&self, reason: &str) -> FormatError {

@@ -165,6 +165,28 @@ proptest! {
     }
 
     #[test]
+    fn decoding_matches_naive(
+        ids in proptest::collection::vec(prop_oneof![0u32..262, 97u32..100, 0xe4u32..0xe6, 0x80u32..0xc0], 0..60),
+        skip: bool,
+    ) {
+        let t = tokenizer();
+        let known = ids.iter().position(|&id| t.vocab().bytes(id).is_none());
+        if let Some(index) = known {
+            let unknown = DecodeError::UnknownId { index, id: ids[index] };
+            prop_assert_eq!(t.decode(&ids, skip).unwrap_err(), unknown.clone());
+            prop_assert_eq!(t.decoded_len(&ids, skip).unwrap_err(), unknown);
+            return Ok(());
+        }
+        let told = ids.iter().filter(|&&id| !(skip && t.is_special(id)));
+        let bytes: Vec<u8> = told.flat_map(|&id| t.vocab().bytes(id).unwrap().to_vec()).collect();
+        prop_assert_eq!(t.decoded_len(&ids, skip).unwrap(), bytes.len() as u64);
+        let decoded = t.decode(&ids, skip).unwrap();
+        prop_assert_eq!(decoded.valid, std::str::from_utf8(&bytes).is_ok());
+        prop_assert_eq!(decoded.text, String::from_utf8_lossy(&bytes));
+        prop_assert_eq!(t.decode_bytes(&ids, skip).unwrap(), bytes);
+    }
+
+    #[test]
     fn a_stream_gives_the_lossy_text_and_never_half_a_character(ids in proptest::collection::vec(0u32..256, 0..40)) {
         let t = tokenizer();
         let whole = String::from_utf8_lossy(&t.decode_bytes(&ids, false).unwrap()).into_owned();
