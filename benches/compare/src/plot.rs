@@ -26,8 +26,8 @@ pub struct PlotArgs {
 /// Colours by place in [`peers::ALL`]: vocabd's is the strong one, those of slow engines are faint. All of them can be
 /// told from white and from black.
 const COLOURS: [&str; 10] = [
-    "#e5484d", "#3b82f6", "#14b8a6", "#f59e0b", "#8b5cf6", "#94a3b8", "#64748b", "#a8a29e", "#78716c",
-    "#475569",
+    "#e5484d", "#3b82f6", "#14b8a6", "#f59e0b", "#8b5cf6", "#94a3b8", "#7c8aa0", "#a8a29e", "#8b8378",
+    "#6b7280",
 ];
 
 const WIDTH: f64 = 900.0;
@@ -140,7 +140,7 @@ fn legend(panels: &[Panel]) -> String {
              <text x=\"{}\" y=\"{}\">{} {}</text>",
             x + 15.0,
             y + 9.0,
-            peers::ALL[*place],
+            peers::ALL[*place].trim_end_matches("-rc"),
             peers::version(peers::ALL[*place]),
         );
     }
@@ -178,14 +178,14 @@ fn draw_panel(body: &mut String, panel: &Panel, x: f64, y: f64, step: f64) {
                 width - 1.0,
                 base - top
             );
-            // Its own speed and that of the best of the others are written out.
+            // Its own speed and that of the best of the others are written out; its own to the left, as the bar beside
+            // it may be higher.
             if *place == 0 || *speed == best {
-                let middle = left + width / 2.0;
-                let _ = writeln!(
-                    body,
-                    "<text class=\"n\" x=\"{middle:.1}\" y=\"{:.1}\">{speed:.0}</text>",
-                    top - 3.0
-                );
+                let (class, at) =
+                    if *place == 0 { ("a", left + width - 1.0) } else { ("n", left + width / 2.0) };
+                let y = top - 3.0;
+                let _ =
+                    writeln!(body, "<text class=\"{class}\" x=\"{at:.1}\" y=\"{y:.1}\">{speed:.0}</text>");
             }
         }
         let middle = from + width * bars.len() as f64 / 2.0;

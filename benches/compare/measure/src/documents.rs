@@ -51,3 +51,22 @@ fn number(rest: &mut &'static [u8]) -> Result<usize, Failure> {
     *rest = behind;
     Ok(u32::from_le_bytes(*bytes) as usize)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_come_back_as_they_were_and_a_file_cut_short_is_refused() {
+        let path = std::env::temp_dir().join(format!("documents-{}", std::process::id()));
+        let documents = Documents { warm: vec!["a", ""], measured: vec!["zwei\n", "三"] };
+        documents.write(&path).unwrap();
+        let read = Documents::read(&path).unwrap();
+        assert_eq!((read.warm, read.measured), (documents.warm, documents.measured));
+
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+        assert_eq!(Documents::read(&path).unwrap_err().to_string(), "the file of documents is cut short");
+        std::fs::remove_file(&path).unwrap();
+    }
+}
