@@ -1,18 +1,18 @@
 //! `encode`: speed on text that the process has not seen, after a warm-up on other text of the same kind.
 
-use crate::Failure;
-use crate::engines::{self, Vocabulary};
+use crate::peers::{self, AGAINST, Runner};
 use crate::process::{self, median, rounded};
-use crate::texts::{Corpus, mix};
+use crate::vocabulary::Vocabulary;
+use crate::{Failure, texts, worst};
 use clap::{Args, ValueEnum};
-use cpu_time::ProcessTime;
-use serde::{Deserialize, Serialize};
+use measure::{Documents, Mode, Once, Task};
+use serde::Serialize;
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 /// What is measured.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum Mode {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Measured {
     /// Documents of 2 to 10 KB, encoded one by one.
     Docs,
     /// All of them as one text.
@@ -21,15 +21,23 @@ pub enum Mode {
     Count,
     /// The ids of documents decoded to bytes.
     Decode,
+    /// Batches of 64 documents on two cores, and on one.
+    Batch,
+    /// Runs without end and the like, and half as much of each; needs no corpus.
+    Adversarial,
+    /// Documents with the place of every token, and without.
+    Offsets,
 }
 
-impl Mode {
-    fn name(self) -> &'static str {
+impl Measured {
+    fn mode(self) -> Mode {
         match self {
-            Self::Docs => "docs",
-            Self::Big => "big",
-            Self::Count => "count",
-            Self::Decode => "decode",
+            Self::Docs | Self::Adversarial => Mode::Docs,
+            Self::Big => Mode::Big,
+            Self::Count => Mode::Count,
+            Self::Decode => Mode::Decode,
+            Self::Batch => Mode::Batch,
+            Self::Offsets => Mode::Offsets,
         }
     }
 }
@@ -39,254 +47,320 @@ pub struct EncodeArgs {
     /// A vocabulary file, or the name of one in --vocab-dir.
     #[arg(long, value_name = "NAME-OR-FILE")]
     vocab: String,
-    /// Where names of vocabularies are looked up: a folder with NAME.tiktoken.
+    /// Where names of vocabularies are looked up.
     #[arg(long, env = "VOCABD_BENCH_VOCABS", value_name = "DIR")]
     vocab_dir: Option<PathBuf>,
     /// Texts; each gives a line of its own per engine.
-    #[arg(long, required = true, num_args = 1.., value_name = "FILE")]
+    #[arg(long, num_args = 1.., value_name = "FILE", required_unless_present = "mode")]
     corpus: Vec<PathBuf>,
     /// Text that warms every engine [default: the first half of each corpus, whose second half is then measured].
     #[arg(long, value_name = "FILE")]
     warmup: Option<PathBuf>,
     /// What is measured.
     #[arg(long, value_enum, default_value = "docs")]
-    mode: Mode,
+    mode: Measured,
     /// Processes per engine; the figures are their median.
     #[arg(long, default_value_t = 5)]
     runs: usize,
-    /// Engines to compare [default: all that know the vocabulary].
-    #[arg(long, num_args = 1.., value_parser = engines::ALL)]
+    /// Engines to compare [default: all that can].
+    #[arg(long, num_args = 1.., value_parser = peers::ALL)]
     engine: Vec<String>,
+    /// Another build of this program, whose vocabd takes part as `vocabd-against`.
+    #[arg(long, value_name = "PROGRAM")]
+    against: Option<PathBuf>,
+    /// Engines that one process is enough for: slow ones.
+    #[arg(long, num_args = 1.., value_parser = peers::ALL)]
+    once: Vec<String>,
     /// Print JSON, a line per engine and corpus, instead of a table.
     #[arg(long)]
     json: bool,
 }
 
-#[derive(Debug, Args)]
-pub struct OnceArgs {
-    #[arg(long)]
-    engine: String,
-    #[arg(long)]
-    vocab: String,
-    #[arg(long)]
-    corpus: PathBuf,
-    #[arg(long)]
-    warmup: Option<PathBuf>,
-    #[arg(long)]
-    mode: Mode,
-}
-
-/// What one process found.
-#[derive(Debug, Serialize, Deserialize)]
-struct Once {
-    mb_per_s: f64,
-    core_share: f64,
-    load_ms: f64,
-    rss_mb: f64,
-    /// Hash of all that was answered while the clock ran.
-    answers: u64,
-}
-
-/// A line of the result.
-#[derive(Debug, Serialize)]
-struct Row<'a> {
-    engine: &'a str,
-    version: String,
-    vocab: &'a str,
+/// Texts that are measured together, and what they are compared with in the same line.
+struct Cell {
     corpus: String,
-    mode: &'a str,
-    mb_per_s: f64,
-    min: f64,
-    max: f64,
-    /// Whether every run answered as the reference did; `None` where no reference took part.
-    ids_ok: Option<bool>,
-    load_ms: f64,
-    rss_mb: f64,
-    /// Share of the time for which the engine had the core: how quiet the machine was.
-    core_share: f64,
+    bytes: usize,
+    task: Task,
+    other: Option<Task>,
+    /// What the reference is asked where it does not take part.
+    check: Task,
 }
 
 /// Compares engines on every corpus.
 pub fn compare(args: &EncodeArgs) -> Result<(), Failure> {
-    let vocabulary = Vocabulary::find(&args.vocab, args.vocab_dir.as_deref())?;
-    let wanted = |engine: &&str| args.engine.is_empty() || args.engine.iter().any(|e| e == engine);
-    let taking_part: Vec<&str> =
-        engines::ALL.into_iter().filter(wanted).filter(|e| engines::knows(e, &vocabulary)).collect();
+    let folder = process::Folder::new()?;
+    let vocabulary = Vocabulary::prepare(&args.vocab, args.vocab_dir.as_deref(), folder.path())?;
+    let runner = Runner::new(args.against.clone());
     process::describe_machine();
     if !args.json {
-        println!(
-            "{:12} {:10} {:14} {:10} {:7} {:>8} {:>8} {:>8} {:>6} {:>8} {:>7} {:>10}",
-            "engine",
-            "version",
-            "vocab",
-            "corpus",
-            "mode",
-            "MB/s",
-            "min",
-            "max",
-            "ids_ok",
-            "load_ms",
-            "rss_mb",
-            "core_share"
-        );
+        println!("{}", HEAD);
     }
-    for corpus in &args.corpus {
-        let mut found: Vec<Vec<Once>> = taking_part.iter().map(|_| Vec::new()).collect();
+    let mut engines = Vec::new();
+    let all = peers::ALL.into_iter().chain(args.against.is_some().then_some(AGAINST));
+    for engine in all {
+        if engine != AGAINST && !args.engine.is_empty() && !args.engine.iter().any(|e| e == engine) {
+            continue;
+        }
+        match peers::can(engine, args.mode.mode()).and_then(|()| peers::source(engine, &vocabulary)) {
+            Ok(file) => engines.push((engine, file)),
+            Err(reason) => eprintln!("compare: {engine} sits out: {reason}"),
+        }
+    }
+    let name = args.mode.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+    for cell in cells(args, &vocabulary, folder.path())? {
+        let mut found: Vec<Runs> = engines.iter().map(|_| Runs::default()).collect();
         for run in 0..args.runs.max(1) {
-            for turn in 0..taking_part.len() {
+            for turn in 0..engines.len() {
                 // Who was first is last in the next run.
-                let at = if run % 2 == 0 { turn } else { taking_part.len() - 1 - turn };
-                found[at].push(ask(taking_part[at], &vocabulary, corpus, args)?);
+                let at = if run % 2 == 0 { turn } else { engines.len() - 1 - turn };
+                let (engine, file) = &engines[at];
+                if run == 0 || !args.once.iter().any(|e| e == engine) {
+                    found[at].add(engine, file, &cell, &runner);
+                }
             }
         }
-        let reference = taking_part.iter().position(|e| *e == engines::REFERENCE && taking_part.len() > 1);
-        let right = reference.and_then(|at| found[at].first()).map(|once| once.answers);
-        for (engine, runs) in taking_part.iter().zip(&found) {
-            let speeds = || runs.iter().map(|once| once.mb_per_s);
-            let row = Row {
-                engine,
-                version: engines::version(engine),
-                vocab: &vocabulary.name,
-                corpus: stem(corpus),
-                mode: args.mode.name(),
-                mb_per_s: rounded(median(speeds()), 1),
-                min: rounded(speeds().fold(f64::INFINITY, f64::min), 1),
-                max: rounded(speeds().fold(0.0, f64::max), 1),
-                ids_ok: right.map(|right| runs.iter().all(|once| once.answers == right)),
-                load_ms: rounded(median(runs.iter().map(|once| once.load_ms)), 1),
-                rss_mb: rounded(median(runs.iter().map(|once| once.rss_mb)), 1),
-                core_share: rounded(median(runs.iter().map(|once| once.core_share)), 2),
-            };
-            print(&row, args.json)?;
+        let right = right(&cell, &vocabulary, &engines, &found, &runner);
+        if let Err(failure) = &right {
+            eprintln!("compare: {}: the reference failed: {failure}", cell.corpus);
+        }
+        for ((engine, _), runs) in engines.iter().zip(&found) {
+            let mut line = Line::default();
+            line.set("engine", json!(engine));
+            line.set("version", json!(peers::version(engine)));
+            line.set("vocab", json!(vocabulary.name));
+            line.set("corpus", json!(cell.corpus));
+            line.set("mode", json!(name));
+            runs.fill(&mut line, args.mode, cell.bytes, right.as_ref().ok());
+            line.set("target_cpu", json!(peers::target_cpu(engine)));
+            print(&line, args.json)?;
         }
     }
     Ok(())
 }
 
-fn print(row: &Row<'_>, json: bool) -> Result<(), Failure> {
-    if json {
-        return process::answer(row);
+/// What is measured, one cell per line and engine.
+fn cells(args: &EncodeArgs, vocabulary: &Vocabulary, folder: &Path) -> Result<Vec<Cell>, Failure> {
+    let task = |documents: &Documents, file: &str, mode: Mode| -> Result<Task, Failure> {
+        let path = folder.join(file);
+        documents.write(&path)?;
+        Ok(Task {
+            engine: String::new(),
+            file: PathBuf::new(),
+            name: vocabulary.name.clone(),
+            pattern: vocabulary.pattern.clone(),
+            mode,
+            documents: path,
+            threads: 1,
+        })
+    };
+    let mode = args.mode.mode();
+    let mut cells = Vec::new();
+    if args.mode == Measured::Adversarial {
+        let warmup = match &args.warmup {
+            Some(file) => texts::read(file)?,
+            None => worst::warmup().leak(),
+        };
+        for (name, text) in worst::CASES {
+            let of = |bytes: usize| Documents {
+                warm: texts::documents(warmup),
+                measured: vec![&*text(bytes).leak()],
+            };
+            let (full, half) = (of(worst::FULL), of(worst::FULL / 2));
+            let cold = Documents { warm: Vec::new(), measured: full.measured.clone() };
+            cells.push(Cell {
+                corpus: name.to_owned(),
+                bytes: full.measured[0].len(),
+                task: task(&full, &format!("{name}.full"), mode)?,
+                other: Some(task(&half, &format!("{name}.half"), mode)?),
+                check: task(&cold, &format!("{name}.cold"), mode)?,
+            });
+        }
+        return Ok(cells);
     }
-    let ids_ok = row.ids_ok.map_or("-".to_owned(), |ok| ok.to_string());
+    for path in &args.corpus {
+        let mut documents = texts::corpus(path, args.warmup.as_deref())?;
+        // Some engines look for special tokens and some take them as text; of these documents all must say the same.
+        let special = |text: &&str| vocabulary.specials.iter().any(|name| text.contains(&**name));
+        let before = documents.measured.len();
+        documents.measured.retain(|text| !special(text));
+        if documents.measured.len() < before {
+            let left_out = before - documents.measured.len();
+            eprintln!(
+                "compare: {}: {left_out} documents have special tokens and are left out",
+                path.display()
+            );
+        }
+        if args.mode == Measured::Big {
+            documents.measured = vec![&*documents.measured.concat().leak()];
+        }
+        let cold = Documents { warm: Vec::new(), measured: documents.measured.clone() };
+        let corpus = stem(path);
+        let one = task(&documents, &format!("{corpus}.warm"), mode)?;
+        let (task_, other) = match args.mode {
+            Measured::Batch => (Task { threads: 2, ..one.clone() }, Some(one)),
+            Measured::Offsets => (one.clone(), Some(Task { mode: Mode::Docs, ..one })),
+            _ => (one, None),
+        };
+        // One by one they have the same ids; only decoding is asked for as such.
+        let check = if mode == Mode::Decode { Mode::Decode } else { Mode::Docs };
+        cells.push(Cell {
+            bytes: documents.measured.iter().map(|text| text.len()).sum(),
+            task: task_,
+            other,
+            check: task(&cold, &format!("{corpus}.cold"), check)?,
+            corpus,
+        });
+    }
+    Ok(cells)
+}
+
+/// What the reference answers: while it is measured, or else in a process of its own.
+fn right(
+    cell: &Cell,
+    vocabulary: &Vocabulary,
+    engines: &[(&str, PathBuf)],
+    found: &[Runs],
+    runner: &Runner,
+) -> Result<Once, Failure> {
+    let reference = peers::reference(vocabulary);
+    let at = engines.iter().position(|(engine, _)| *engine == reference);
+    if let Some(once) = at.and_then(|at| found[at].once.first()) {
+        return Ok(once.clone());
+    }
+    let file = peers::source(reference, vocabulary)?;
+    runner.ask(&Task { engine: reference.to_owned(), file, ..cell.check.clone() })
+}
+
+/// What the processes of one engine found.
+#[derive(Default)]
+struct Runs {
+    once: Vec<Once>,
+    other: Vec<Once>,
+    failed: Option<String>,
+}
+
+impl Runs {
+    fn add(&mut self, engine: &str, file: &Path, cell: &Cell, runner: &Runner) {
+        let ask = |task: &Task| {
+            runner.ask(&Task { engine: engine.to_owned(), file: file.to_owned(), ..task.clone() })
+        };
+        if self.failed.is_some() {
+            return;
+        }
+        let mut add = || -> Result<(), Failure> {
+            self.once.push(ask(&cell.task)?);
+            if let Some(other) = &cell.other {
+                self.other.push(ask(other)?);
+            }
+            Ok(())
+        };
+        if let Err(failure) = add() {
+            self.failed = Some(failure.to_string());
+        }
+    }
+
+    fn fill(&self, line: &mut Line, measured: Measured, bytes: usize, right: Option<&Once>) {
+        if let Some(failed) = &self.failed {
+            return line.set("failed", json!(failed));
+        }
+        let mut set = |name: &'static str, value: Value| line.set(name, value);
+        let middle = |of: &[Once], value: fn(&Once) -> f64| median(of.iter().map(value));
+        let speeds = || self.once.iter().map(|once| once.mb_per_s);
+        let speed = median(speeds());
+        set("mb_per_s", json!(rounded(speed, 1)));
+        set("min", json!(rounded(speeds().fold(f64::INFINITY, f64::min), 1)));
+        set("max", json!(rounded(speeds().fold(0.0, f64::max), 1)));
+        let same = |once: &Once, right: &Once| match measured {
+            Measured::Count => once.counts == right.counts,
+            _ => once.answers == right.answers,
+        };
+        set("ids_ok", json!(right.map(|right| self.once.iter().all(|once| same(once, right)))));
+        set("load_ms", json!(rounded(middle(&self.once, |once| once.load_ms), 1)));
+        set("rss_mb", json!(rounded(middle(&self.once, |once| once.rss_mb), 1)));
+        set("core_share", json!(rounded(middle(&self.once, |once| once.core_share), 2)));
+        set("runs", json!(self.once.len()));
+        set("bytes", json!(bytes));
+        match measured {
+            Measured::Adversarial => {
+                let (ms, half) = (middle(&self.once, |once| once.ms), middle(&self.other, |once| once.ms));
+                set("ms", json!(rounded(ms, 2)));
+                set("half_ms", json!(rounded(half, 2)));
+                set("ratio", json!(rounded(ms / half, 2)));
+            }
+            Measured::Batch => {
+                let one = middle(&self.other, |once| once.mb_per_s);
+                set("one_core", json!(rounded(one, 1)));
+                set("speedup", json!(rounded(speed / one, 2)));
+            }
+            Measured::Offsets => {
+                let without = middle(&self.other, |once| once.mb_per_s);
+                set("without", json!(rounded(without, 1)));
+                set("ratio", json!(rounded(without / speed, 2)));
+            }
+            Measured::Count => {
+                let times = self.once.iter().filter_map(|once| once.limit_us);
+                if let Some(time) = Some(median(times)).filter(|time| time.is_finite()) {
+                    set("limit_us", json!(rounded(time, 1)));
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A line of the result: names and values in the order in which they are printed.
+#[derive(Default)]
+struct Line(Vec<(&'static str, Value)>);
+
+impl Line {
+    fn set(&mut self, name: &'static str, value: Value) {
+        self.0.push((name, value));
+    }
+
+    /// A value as a table shows it, where there is one.
+    fn text(&self, name: &str) -> Option<String> {
+        let (_, value) = self.0.iter().find(|(has, _)| *has == name)?;
+        match value {
+            Value::String(text) => Some(text.clone()),
+            Value::Null => None,
+            value => Some(value.to_string()),
+        }
+    }
+}
+
+impl Serialize for Line {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
+    }
+}
+
+const HEAD: &str = "engine        version     vocab          corpus     mode            MB/s      min      max ids_ok  load_ms  rss_mb core_share";
+
+fn print(line: &Line, json: bool) -> Result<(), Failure> {
+    if json {
+        return process::answer(line);
+    }
+    let text = |name: &str| line.text(name).unwrap_or("-".to_owned());
+    let extra = ["ms", "half_ms", "one_core", "speedup", "without", "ratio", "limit_us", "failed"];
+    let extra: Vec<String> =
+        extra.iter().filter_map(|name| Some(format!("{name} {}", line.text(name)?))).collect();
     println!(
-        "{:12} {:10} {:14} {:10} {:7} {:8.1} {:8.1} {:8.1} {:>6} {:8.1} {:7.1} {:10.2}",
-        row.engine,
-        row.version,
-        row.vocab,
-        row.corpus,
-        row.mode,
-        row.mb_per_s,
-        row.min,
-        row.max,
-        ids_ok,
-        row.load_ms,
-        row.rss_mb,
-        row.core_share
+        "{:13} {:11} {:14} {:10} {:11} {:>8} {:>8} {:>8} {:>6} {:>8} {:>7} {:>10}  {}",
+        text("engine"),
+        text("version"),
+        text("vocab"),
+        text("corpus"),
+        text("mode"),
+        text("mb_per_s"),
+        text("min"),
+        text("max"),
+        text("ids_ok"),
+        text("load_ms"),
+        text("rss_mb"),
+        text("core_share"),
+        extra.join("  ")
     );
     Ok(())
-}
-
-fn ask(engine: &str, vocabulary: &Vocabulary, corpus: &Path, args: &EncodeArgs) -> Result<Once, Failure> {
-    let path = |path: &Path| path.display().to_string();
-    let mut once = vec!["encode-once".to_owned(), "--engine".to_owned(), engine.to_owned()];
-    once.extend(["--vocab".to_owned(), path(&vocabulary.file), "--corpus".to_owned(), path(corpus)]);
-    once.extend(["--mode".to_owned(), args.mode.name().to_owned()]);
-    if let Some(warmup) = &args.warmup {
-        once.extend(["--warmup".to_owned(), path(warmup)]);
-    }
-    process::ask(&once)
-}
-
-/// One measurement, in this process.
-pub fn once(args: &OnceArgs) -> Result<(), Failure> {
-    let corpus = Corpus::read(&args.corpus, args.warmup.as_deref())?;
-    let vocabulary = Vocabulary::find(&args.vocab, None)?;
-    let one;
-    let measured = match args.mode {
-        Mode::Big => {
-            one = corpus.measured.concat();
-            vec![one.as_str()]
-        }
-        _ => corpus.measured,
-    };
-    let bytes: usize = measured.iter().map(|document| document.len()).sum();
-
-    let rss_before = process::status_mb("VmRSS");
-    let started = Instant::now();
-    let mut engine = engines::load(&args.engine, &vocabulary)?;
-    engine.encode("Hello, world")?;
-    let load_ms = started.elapsed().as_secs_f64() * 1e3;
-
-    for document in corpus.warm {
-        match args.mode {
-            Mode::Docs | Mode::Big => drop(engine.encode(document)?),
-            Mode::Count => drop(engine.count(document)?),
-            Mode::Decode => {
-                let ids = engine.encode(document)?;
-                engine.decode(&ids)?;
-            }
-        }
-    }
-    let rss_mb = process::status_mb("VmRSS") - rss_before;
-
-    let mut clock = Clock::default();
-    let mut answers = 0;
-    for batch in measured.chunks(BATCH) {
-        match args.mode {
-            Mode::Docs | Mode::Big => {
-                for ids in clock.time(batch, |document| engine.encode(document))? {
-                    answers =
-                        ids.iter().fold(mix(answers, ids.len() as u64), |hash, &id| mix(hash, id.into()));
-                }
-            }
-            Mode::Count => {
-                let counts = clock.time(batch, |document| engine.count(document))?;
-                answers = counts.into_iter().fold(answers, |hash, count| mix(hash, count as u64));
-            }
-            Mode::Decode => {
-                let ids =
-                    batch.iter().map(|document| engine.encode(document)).collect::<Result<Vec<_>, _>>()?;
-                for decoded in clock.time(&ids, |ids| engine.decode(ids))? {
-                    answers = decoded.iter().fold(answers, |hash, &byte| mix(hash, byte.into()));
-                }
-            }
-        }
-    }
-    process::answer(&Once {
-        mb_per_s: bytes as f64 / 1e6 / clock.cpu.as_secs_f64(),
-        core_share: clock.cpu.as_secs_f64() / clock.wall.as_secs_f64(),
-        load_ms,
-        rss_mb,
-        answers,
-    })
-}
-
-/// Documents between two looks at the clock, which costs as much as some hundred bytes of text.
-const BATCH: usize = 32;
-
-/// Time spent inside an engine; what is done with its answers is not counted.
-#[derive(Default)]
-struct Clock {
-    /// Processor time of all threads. Unlike the wall's it does not count the times when others had the core.
-    cpu: Duration,
-    wall: Duration,
-}
-
-impl Clock {
-    fn time<T, A>(
-        &mut self,
-        batch: &[T],
-        mut work: impl FnMut(&T) -> Result<A, Failure>,
-    ) -> Result<Vec<A>, Failure> {
-        let mut done = Vec::with_capacity(batch.len());
-        let (wall, cpu) = (Instant::now(), ProcessTime::now());
-        for item in batch {
-            done.push(work(item)?);
-        }
-        self.cpu += cpu.elapsed();
-        self.wall += wall.elapsed();
-        Ok(done)
-    }
 }
 
 /// A file's name without folder and extension.

@@ -1,125 +1,122 @@
-//! `load`: from the file to the first ids, and what is then resident.
+//! `load`: from the file to the first ids, and by how much the process has grown then.
 //!
-//! vocabd reads the file as it is published (`vocabd`) and its native form (`vocabd-native`, written by an untimed
-//! process); Hugging Face's tokenizers reads the `tokenizer.json`. The file is in the page cache for all of them.
+//! Every engine reads what it would be given: vocabd the file as it is published (`vocabd`) and its native form
+//! (`vocabd-native`). The file is in the page cache for all of them.
 
-use crate::process::{self, answer, ask, median, rounded, status_mb};
-use crate::{Failure, engines};
+use crate::Failure;
+use crate::peers::{self, Runner};
+use crate::process::{self, answer, median, rounded};
+use crate::vocabulary::Vocabulary;
 use clap::Args;
-use serde::{Deserialize, Serialize};
-use std::path::{Path, PathBuf};
-use std::time::Instant;
-use vocabd::engine::{EncodeOptions, Scratch};
-use vocabd::formats::{self, Format, ImportOptions};
-
-/// What is encoded first; the time is that until its ids are there.
-const FIRST: &str = "Hello, 世界! 1234 times; it's the first text.";
-
-const ENGINES: [&str; 3] = ["vocabd", "vocabd-native", "tokenizers"];
+use measure::{Documents, Mode, Once, Task};
+use serde::Serialize;
+use std::path::PathBuf;
 
 #[derive(Debug, Args)]
 pub struct LoadArgs {
-    /// Vocabulary files.
+    /// Vocabulary files, or names of some in --vocab-dir.
     #[arg(long, required = true, num_args = 1..)]
-    vocab: Vec<PathBuf>,
+    vocab: Vec<String>,
+    /// Where names of vocabularies are looked up.
+    #[arg(long, env = "VOCABD_BENCH_VOCABS", value_name = "DIR")]
+    vocab_dir: Option<PathBuf>,
     /// Measurements of each.
     #[arg(long, default_value_t = 5)]
     runs: usize,
+    /// Engines to compare [default: all that can].
+    #[arg(long, num_args = 1..)]
+    engine: Vec<String>,
     /// One JSON line for each engine and vocabulary instead of a table.
     #[arg(long)]
     json: bool,
 }
 
-#[derive(Debug, Args)]
-pub struct OnceArgs {
-    engine: String,
-    file: PathBuf,
-}
-
-/// One measurement.
-#[derive(Debug, Serialize, Deserialize)]
-struct Once {
-    load_ms: f64,
-    rss_mb: f64,
-    ids: Vec<u32>,
-}
-
 #[derive(Debug, Serialize)]
-struct Row {
-    engine: &'static str,
+struct Row<'a> {
+    engine: &'a str,
     version: String,
-    vocab: String,
+    vocab: &'a str,
+    mode: &'a str,
     load_ms: f64,
+    min: f64,
+    max: f64,
     rss_mb: f64,
-    ids_ok: bool,
+    ids_ok: Option<bool>,
 }
 
+/// Compares engines on every vocabulary.
 pub fn compare(args: &LoadArgs) -> Result<(), Failure> {
     process::describe_machine();
+    let folder = process::Folder::new()?;
+    let runner = Runner::new(None);
+    let documents = folder.path().join("none");
+    Documents::default().write(&documents)?;
     if !args.json {
         println!("{:<16} {:<14} {:>8} {:>8}  ids", "vocabulary", "engine", "ms", "MB");
     }
-    for file in &args.vocab {
-        let native = std::env::temp_dir().join(format!("compare-load-{}.vocabd", std::process::id()));
-        let tokenizer = formats::import(&std::fs::read(file)?, None, &ImportOptions::default())?;
-        std::fs::write(&native, formats::export(&tokenizer, Format::Native)?)?;
-        drop(tokenizer);
-        let is_hf = Format::detect(&std::fs::read(file)?) == Some(Format::Hf);
-        let engines: Vec<&'static str> = ENGINES.into_iter().filter(|e| *e != "tokenizers" || is_hf).collect();
-        let mut measured: Vec<Vec<Once>> = engines.iter().map(|_| Vec::new()).collect();
-        for _ in 0..args.runs {
-            for (engine, measured) in engines.iter().zip(&mut measured) {
-                let file = if *engine == "vocabd-native" { &native } else { file };
-                let words = ["load-once", engine, &file.to_string_lossy()].map(str::to_owned);
-                measured.push(ask(&words)?);
+    for vocab in &args.vocab {
+        let vocabulary = Vocabulary::prepare(vocab, args.vocab_dir.as_deref(), folder.path())?;
+        let mut tasks = Vec::new();
+        for engine in std::iter::once("vocabd-native").chain(peers::ALL) {
+            if !args.engine.is_empty() && !args.engine.iter().any(|e| e == engine) {
+                continue;
+            }
+            match peers::source(engine, &vocabulary) {
+                Ok(file) => tasks.push(Task {
+                    engine: engine.to_owned(),
+                    file,
+                    name: vocabulary.name.clone(),
+                    pattern: vocabulary.pattern.clone(),
+                    mode: Mode::Load,
+                    documents: documents.clone(),
+                    threads: 1,
+                }),
+                Err(reason) => eprintln!("compare: {engine} sits out: {reason}"),
             }
         }
-        let reference = measured.last().and_then(|runs| runs.first()).map(|once| once.ids.clone());
-        let vocab = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        for (engine, runs) in engines.into_iter().zip(measured) {
+        let mut found: Vec<Result<Vec<Once>, Failure>> = tasks.iter().map(|_| Ok(Vec::new())).collect();
+        for _ in 0..args.runs.max(1) {
+            for (task, found) in tasks.iter().zip(&mut found) {
+                let Ok(runs) = found else { continue };
+                match runner.ask(task) {
+                    Ok(once) => runs.push(once),
+                    Err(failure) => *found = Err(failure),
+                }
+            }
+        }
+        let reference = tasks.iter().position(|task| task.engine == peers::reference(&vocabulary));
+        let right =
+            reference.and_then(|at| found[at].as_ref().ok()?.first().map(|once| once.answers.clone()));
+        for (task, runs) in tasks.iter().zip(&found) {
+            let runs = match runs {
+                Ok(runs) => runs,
+                Err(failure) => {
+                    eprintln!("compare: {} failed: {failure}", task.engine);
+                    continue;
+                }
+            };
+            let times = || runs.iter().map(|once| once.load_ms);
             let row = Row {
-                engine,
-                version: engines::version(engine.trim_end_matches("-native")),
-                vocab: vocab.clone(),
-                load_ms: rounded(median(runs.iter().map(|once| once.load_ms)), 1),
+                engine: &task.engine,
+                version: peers::version(&task.engine),
+                vocab: &vocabulary.name,
+                mode: "load",
+                load_ms: rounded(median(times()), 1),
+                min: rounded(times().fold(f64::INFINITY, f64::min), 1),
+                max: rounded(times().fold(0.0, f64::max), 1),
                 rss_mb: rounded(median(runs.iter().map(|once| once.rss_mb)), 1),
-                ids_ok: runs.iter().all(|once| Some(&once.ids) == reference.as_ref()),
+                ids_ok: right.as_ref().map(|right| runs.iter().all(|once| once.answers == *right)),
             };
             if args.json {
                 answer(&row)?;
             } else {
-                let ok = if row.ids_ok { "same" } else { "DIFFER" };
-                println!("{:<16.16} {engine:<14} {:>8.1} {:>8.1}  {ok}", row.vocab, row.load_ms, row.rss_mb);
+                let ok = row.ids_ok.map_or("-", |ok| if ok { "same" } else { "DIFFER" });
+                println!(
+                    "{:<16.16} {:<14} {:>8.1} {:>8.1}  {ok}",
+                    row.vocab, row.engine, row.load_ms, row.rss_mb
+                );
             }
         }
-        std::fs::remove_file(&native)?;
     }
     Ok(())
-}
-
-pub fn once(args: &OnceArgs) -> Result<(), Failure> {
-    let begin = Instant::now();
-    let (ids, load_ms, rss_mb) = match args.engine.as_str() {
-        "tokenizers" => with_tokenizers(&args.file, begin)?,
-        _ => with_vocabd(&args.file, begin)?,
-    };
-    answer(&Once { load_ms, rss_mb, ids })
-}
-
-type Measured = (Vec<u32>, f64, f64);
-
-fn with_vocabd(file: &Path, begin: Instant) -> Result<Measured, Failure> {
-    let bytes = std::fs::read(file)?;
-    let tokenizer = formats::import(&bytes, None, &ImportOptions::default())?;
-    drop(bytes);
-    let ids = tokenizer.encode(FIRST, &EncodeOptions::default(), &mut Scratch::default())?.ids;
-    let ms = begin.elapsed().as_secs_f64() * 1e3;
-    Ok((ids, ms, status_mb("VmRSS")))
-}
-
-fn with_tokenizers(file: &Path, begin: Instant) -> Result<Measured, Failure> {
-    let tokenizer = tokenizers::Tokenizer::from_file(file)?;
-    let ids = tokenizer.encode_fast(FIRST, false)?.get_ids().to_vec();
-    let ms = begin.elapsed().as_secs_f64() * 1e3;
-    Ok((ids, ms, status_mb("VmRSS")))
 }

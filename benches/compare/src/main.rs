@@ -4,11 +4,15 @@
 //! run by run, so that a disturbance of the machine meets all of them. What engines answer is compared in the same run.
 
 mod encode;
-mod engines;
+mod engine;
 mod load;
+mod peers;
+mod plot;
 mod process;
 mod texts;
 mod train;
+mod vocabulary;
+mod worst;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -17,8 +21,7 @@ use std::process::ExitCode;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Why a comparison ended: a line for a person.
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+use measure::Failure;
 
 #[derive(Debug, Parser)]
 #[command(about = "Compares vocabd with its peers", version)]
@@ -35,12 +38,14 @@ enum Command {
     Train(train::TrainArgs),
     /// Load time and resident memory, one line per engine and vocabulary.
     Load(load::LoadArgs),
-    /// One measurement of `load`, in this process.
+    /// A picture of a record.
+    Plot(plot::PlotArgs),
+    /// One measurement of `encode` or `load`, in this process.
     #[command(hide = true)]
-    LoadOnce(load::OnceArgs),
-    /// One measurement of `encode`, in this process.
-    #[command(hide = true)]
-    EncodeOnce(encode::OnceArgs),
+    Once {
+        /// The [`measure::Task`] as JSON.
+        task: String,
+    },
     /// One measurement of `train`, in this process.
     #[command(hide = true)]
     TrainOnce(train::OnceArgs),
@@ -51,8 +56,8 @@ fn main() -> ExitCode {
         Command::Encode(args) => encode::compare(&args),
         Command::Train(args) => train::compare(&args),
         Command::Load(args) => load::compare(&args),
-        Command::LoadOnce(args) => load::once(&args),
-        Command::EncodeOnce(args) => encode::once(&args),
+        Command::Plot(args) => plot::draw(&args),
+        Command::Once { task } => once(&task),
         Command::TrainOnce(args) => train::once(&args),
     };
     match done {
@@ -62,4 +67,9 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Makes the measurement that [`peers::ask`] asks for.
+fn once(task: &str) -> Result<(), Failure> {
+    process::answer(&measure::measure(&serde_json::from_str(task)?, engine::load)?)
 }

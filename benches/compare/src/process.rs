@@ -3,15 +3,8 @@
 use crate::Failure;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-
-/// A field of `/proc/self/status` that is given in kB, in MB (10^6 bytes).
-pub fn status_mb(field: &str) -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-    let kb = line.and_then(|rest| rest.split_whitespace().next()?.parse::<f64>().ok());
-    kb.unwrap_or(f64::NAN) * 1024.0 / 1e6
-}
 
 /// Seconds of processor time that this process has used, in steps of 10 ms.
 pub fn cpu_seconds() -> f64 {
@@ -24,15 +17,48 @@ pub fn cpu_seconds() -> f64 {
 
 /// Runs this program with other arguments and reads the JSON that it prints.
 pub fn ask<T: DeserializeOwned>(args: &[String]) -> Result<T, Failure> {
-    let output = Command::new(std::env::current_exe()?)
-        .args(args)
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output()?;
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(args);
+    run(command)
+}
+
+/// Runs a program and reads the JSON that it prints. The failure is what it complained about last, or the message of its
+/// panic.
+pub fn run<T: DeserializeOwned>(mut command: Command) -> Result<T, Failure> {
+    let output = command.stdin(Stdio::null()).output()?;
     if !output.status.success() {
-        return Err(format!("`compare {}` ended with {}", args.join(" "), output.status).into());
+        if output.status.code() == Some(124) {
+            return Err("it took too long".into());
+        }
+        let complaints = String::from_utf8_lossy(&output.stderr);
+        let mut lines = complaints.lines().filter(|line| !line.trim().is_empty());
+        let panic = lines.clone().skip_while(|line| !line.contains("panicked at")).nth(1);
+        let last = panic.or_else(|| lines.next_back()).unwrap_or_default();
+        return Err(format!("{}: {last}", output.status).into());
     }
     Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+/// A folder for the files of one comparison, gone when it is dropped.
+pub struct Folder(PathBuf);
+
+impl Folder {
+    /// Makes an empty one.
+    pub fn new() -> Result<Self, Failure> {
+        let path = std::env::temp_dir().join(format!("compare-{}", std::process::id()));
+        std::fs::create_dir_all(&path)?;
+        Ok(Self(path))
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.0));
+    }
 }
 
 /// Prints what [`ask`] reads.

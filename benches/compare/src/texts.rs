@@ -3,6 +3,7 @@
 //! The documents joined are the corpus, byte for byte, and are the same in every process.
 
 use crate::Failure;
+use measure::Documents;
 use std::path::Path;
 
 /// Documents have at least so many bytes, but for the last one.
@@ -10,39 +11,31 @@ const LEAST: usize = 2_000;
 /// And hardly more than this, but where one line is longer.
 const MOST: usize = 10_000;
 
-/// What warms an engine and what it is measured on. Texts stay for as long as the process does, so that no memory that
-/// they leave behind is taken for an engine's.
-pub struct Corpus {
-    pub warm: Vec<&'static str>,
-    pub measured: Vec<&'static str>,
-}
-
-impl Corpus {
-    /// Reads a corpus. Without a text to warm with it is cut in two: the first half of its bytes warms.
-    pub fn read(path: &Path, warmup: Option<&Path>) -> Result<Self, Failure> {
-        let text = read(path)?;
-        if let Some(warmup) = warmup {
-            return Ok(Self { warm: documents(read(warmup)?), measured: documents(text) });
-        }
-        let mut all = documents(text);
-        let mut bytes = 0;
-        let before_half = |document: &&&str| {
-            bytes += document.len();
-            bytes <= text.len() / 2
-        };
-        let at = all.iter().take_while(before_half).count();
-        let measured = all.split_off(at);
-        Ok(Self { warm: all, measured })
+/// Reads a corpus. Without a text to warm with it is cut in two: the first half of its bytes warms.
+pub fn corpus(path: &Path, warmup: Option<&Path>) -> Result<Documents, Failure> {
+    let text = read(path)?;
+    if let Some(warmup) = warmup {
+        return Ok(Documents { warm: documents(read(warmup)?), measured: documents(text) });
     }
+    let mut all = documents(text);
+    let mut bytes = 0;
+    let before_half = |document: &&&str| {
+        bytes += document.len();
+        bytes <= text.len() / 2
+    };
+    let at = all.iter().take_while(before_half).count();
+    let measured = all.split_off(at);
+    Ok(Documents { warm: all, measured })
 }
 
-fn read(path: &Path) -> Result<&'static str, Failure> {
+/// Reads a text, for as long as the process lasts.
+pub fn read(path: &Path) -> Result<&'static str, Failure> {
     let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
     Ok(text.leak())
 }
 
 /// Cuts behind blank lines, or behind a line where there is no blank one in reach.
-fn documents(text: &'static str) -> Vec<&'static str> {
+pub fn documents(text: &'static str) -> Vec<&'static str> {
     let mut documents = Vec::new();
     let mut rest = text;
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
@@ -72,9 +65,4 @@ fn cut(text: &str, wanted: usize) -> usize {
         .or_else(|| window(wanted..MOST, "\n"))
         .or_else(|| window(LEAST..MOST, "\n"))
         .unwrap_or_else(|| text.ceil_char_boundary(wanted))
-}
-
-/// Adds to a hash of answers. Order matters; it tells engines apart, it does not protect.
-pub fn mix(hash: u64, value: u64) -> u64 {
-    (hash ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23)
 }

@@ -2,12 +2,13 @@
 
 use crate::encode::stem;
 use crate::process::{self, median, rounded};
-use crate::{Failure, engines};
+use crate::{Failure, peers, texts};
 use clap::Args;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
-use vocabd::jobs::{CorpusRequest, TieBreakName, TrainRequest, train_files};
+use vocabd::formats::{self, Format};
+use vocabd::jobs::{CorpusRequest, Learned, TieBreakName, TrainRequest, train_files};
 
 #[derive(Debug, Args)]
 pub struct TrainArgs {
@@ -29,6 +30,10 @@ pub struct TrainArgs {
     /// Print JSON, a line per engine and tie break, instead of a table.
     #[arg(long)]
     json: bool,
+    /// Compare nothing: train on the half of each corpus that `encode` warms with, and write the vocabulary as vocabd's
+    /// native file.
+    #[arg(long, value_name = "FILE")]
+    save: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -80,6 +85,9 @@ struct Row<'a> {
 /// Compares trainers on one corpus.
 pub fn compare(args: &TrainArgs) -> Result<(), Failure> {
     process::describe_machine();
+    if let Some(file) = &args.save {
+        return save(args, file);
+    }
     let mut bytes = 0;
     for path in &args.corpus {
         bytes += std::fs::metadata(path).map_err(|e| format!("{}: {e}", path.display()))?.len();
@@ -113,7 +121,7 @@ pub fn compare(args: &TrainArgs) -> Result<(), Failure> {
         let seconds = || runs.iter().map(|once| once.seconds);
         let row = Row {
             engine,
-            version: engines::version(engine),
+            version: peers::version(engine),
             tie_break,
             corpus: args.corpus.iter().map(|path| stem(path)).collect::<Vec<_>>().join("+"),
             bytes,
@@ -175,13 +183,37 @@ pub fn once(args: &OnceArgs) -> Result<(), Failure> {
     process::answer(&Once {
         seconds: started.elapsed().as_secs_f64(),
         cpu_seconds: process::cpu_seconds(),
-        peak_rss_mb: process::status_mb("VmHWM"),
+        peak_rss_mb: measure::status_mb("VmHWM"),
         tokens,
     })
 }
 
+fn save(args: &TrainArgs, file: &Path) -> Result<(), Failure> {
+    let folder = process::Folder::new()?;
+    let mut halves = Vec::new();
+    for corpus in &args.corpus {
+        let half = folder.path().join(format!("{}.txt", stem(corpus)));
+        std::fs::write(&half, texts::corpus(corpus, None)?.warm.concat())?;
+        halves.push(half);
+    }
+    let once = OnceArgs {
+        engine: "vocabd".to_owned(),
+        tie_break: "hf".to_owned(),
+        corpus: halves,
+        vocab_size: args.vocab_size,
+        split: args.split.clone(),
+        threads: args.threads,
+    };
+    let native = formats::export(learn(&once)?.tokenizer(), Format::Native)?;
+    Ok(std::fs::write(file, native)?)
+}
+
 /// The run that a job and the command line make; returns the number of tokens.
 fn vocabd(args: &OnceArgs) -> Result<usize, Failure> {
+    Ok(learn(args)?.tokenizer().vocab().len())
+}
+
+fn learn(args: &OnceArgs) -> Result<Learned, Failure> {
     let tie_break = match args.tie_break.as_str() {
         "bytes" => TieBreakName::Bytes,
         _ => TieBreakName::Hf,
@@ -194,6 +226,5 @@ fn vocabd(args: &OnceArgs) -> Result<usize, Failure> {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let run = train_files(request, args.corpus.clone(), args.threads);
-    let learned = runtime.block_on(run.watch(|_| {}))?;
-    Ok(learned.tokenizer().vocab().len())
+    Ok(runtime.block_on(run.watch(|_| {}))?)
 }

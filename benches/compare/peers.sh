@@ -1,0 +1,8 @@
+#!/bin/sh
+# Makes the environment of the peers that have no crate (peers.py runs them): benches/compare/target/venv, or the folder
+# in VOCABD_BENCH_VENV. Takes wheels only, from PyPI.
+set -eu
+cd "$(dirname "$0")"
+venv=${VOCABD_BENCH_VENV:-target/venv}
+python3 -m venv "$venv"
+"$venv/bin/python" -m pip install --quiet --only-binary :all: gigatoken==0.10.0 sentencepiece==0.2.3
