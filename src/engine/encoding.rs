@@ -1,7 +1,7 @@
 //! A text to ids: special tokens, normalizer, pre-tokenizer, model, template, in this order.
 
 use super::model::{Missing, Model};
-use super::pretokenize::{Pretoken, Pretokenizer};
+use super::pretokenize::Pretoken;
 use super::special::{Found, Matcher, SpecialError};
 use super::tracked::Tracked;
 use super::{OffsetUnit, Scratch, Span, SpecialPolicy, SplitError, Template, TokenId, Tokenizer, offsets};
@@ -247,7 +247,7 @@ impl Tokenizer {
                 }
                 Part::Text(text) => text,
             };
-            if let (Pretokenizer::Pattern(pattern), Some(quick)) = (self.pretokenizer(), self.quick()) {
+            if let Some((quick, pattern)) = self.quick(text.text().len()) {
                 return Ok(quick.encode(&self.running(), pattern, text.text(), scratch, out, &mut look)?);
             }
             Ok(self.pretokenizer().for_each(text, &mut |pretoken| {
@@ -367,7 +367,7 @@ impl Tokenizer {
                 }
                 Part::Text(text) => text,
             };
-            if let (Pretokenizer::Pattern(pattern), Some(quick)) = (self.pretokenizer(), self.quick()) {
+            if let Some((quick, pattern)) = self.quick(text.text().len()) {
                 // The bytes of the tokens, one after the other, are the text.
                 let (before, mut at) = (ids.len(), 0);
                 let stop = |ids: &mut Vec<TokenId>| over(ids.len(), stop);

@@ -36,8 +36,11 @@ pub(super) struct Part {
     len: u32,
 }
 
-/// Set in the length of a part that is a whole pretoken. Longer than any pretoken that is not all of its text.
+/// Set in the length of a part that is a whole pretoken.
 const IS_WHOLE: u32 = 1 << 31;
+
+/// Most bytes of a text that is encoded so: lengths leave one bit of 32 free.
+pub(super) const LONGEST_TEXT: usize = IS_WHOLE as usize - 1;
 
 /// Set in the id of a token that a pretoken may be, but that merging does not lead to. No id is as high.
 const ONLY_WHOLE: TokenId = 1 << 31;
@@ -89,6 +92,11 @@ impl Quick {
             + self.cuts.memory_bytes()
             + self.linear.as_ref().map_or(0, Linear::memory_bytes)
             + WordCache::MEMORY_BYTES
+    }
+
+    /// What it comes to for so many tokens of the usual kind.
+    pub(super) fn usual_memory_bytes(tokens: usize) -> usize {
+        90 * tokens + WordCache::MEMORY_BYTES
     }
 
     /// Ids of a text; `look` is called with them now and then and says whether to go on.

@@ -8,7 +8,7 @@ use super::alphabet::{spell, spelt_bytes};
 use super::decode::Surfaces;
 use super::merges::DuplicatePair;
 use super::model::{Model, Rules, Running};
-use super::quick::Quick;
+use super::quick::{LONGEST_TEXT, Quick};
 use super::special::SpecialError;
 use super::{
     ChatTemplates, DecodeStep, Decoder, Merge, MergeTable, Normalizer, Pattern, Pretokenizer, Rank, Special,
@@ -16,6 +16,8 @@ use super::{
 };
 use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashSet};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 /// What a tokenizer is made of.
 #[derive(Debug, Clone)]
@@ -121,6 +123,9 @@ pub enum TokenizerError {
     },
 }
 
+/// Bytes of texts that are encoded before the tables of the quick way are made.
+const UNPREPARED_BYTES: usize = 64 << 10;
+
 /// A loaded tokenizer. `Send + Sync`, cheap to use from many threads at once.
 #[derive(Debug)]
 pub struct Tokenizer {
@@ -142,8 +147,12 @@ pub struct Tokenizer {
     decoder: Decoder,
     surfaces: Surfaces,
     chat: ChatTemplates,
-    /// The quick way to encode, where there is one.
-    quick: Option<Box<Quick>>,
+    /// The quick way to encode, where there is one; see [`Tokenizer::prepare`].
+    quick: OnceLock<Option<Box<Quick>>>,
+    /// Bytes of texts encoded without it.
+    encoded: AtomicUsize,
+    /// Whether somebody makes it.
+    preparing: AtomicBool,
 }
 
 impl Tokenizer {
@@ -225,14 +234,10 @@ impl Tokenizer {
             None => vocab.bytes(id).map(|bytes| String::from_utf8_lossy(bytes).into_owned()),
         })?;
         drop(patterns);
-        let quick = match (&parts.pretokenizer, parts.model.is_all_bytes()) {
-            (Pretokenizer::Pattern(_), true) => {
-                Some(Box::new(Quick::new(&vocab, parts.whole_pretokens, &parts.merges, &table, &byte_ids)))
-            }
-            _ => None,
-        };
         Ok(Self {
-            quick,
+            quick: OnceLock::new(),
+            encoded: AtomicUsize::new(0),
+            preparing: AtomicBool::new(false),
             vocab,
             merges: parts.merges,
             ranks: parts.ranks,
@@ -307,8 +312,31 @@ impl Tokenizer {
         &self.decoder
     }
 
-    pub(super) fn quick(&self) -> Option<&Quick> {
-        self.quick.as_deref()
+    /// Makes the tables of the quick way to encode, for vocabularies that have it. Not done by [`Tokenizer::new`], as it takes
+    /// several times as long (60 ms for 200,000 tokens): without this call it is done once some texts were encoded, on the thread
+    /// of the text that is one too many, while others go the slow way.
+    pub fn prepare(&self) {
+        if self.quick.get().is_some() || self.preparing.swap(true, Relaxed) {
+            return;
+        }
+        let is_quick = matches!(self.pretokenizer, Pretokenizer::Pattern(_)) && self.model.is_all_bytes();
+        let make =
+            || Quick::new(&self.vocab, self.whole_pretokens, &self.merges, &self.table, &self.byte_ids);
+        let _made_once = self.quick.set(is_quick.then(|| Box::new(make())));
+    }
+
+    /// The quick way to encode a text of so many bytes, and the pattern that cuts it.
+    pub(super) fn quick(&self, bytes: usize) -> Option<(&Quick, &Pattern)> {
+        let Pretokenizer::Pattern(pattern) = &self.pretokenizer else { return None };
+        if bytes > LONGEST_TEXT {
+            return None;
+        }
+        if self.quick.get().is_none()
+            && self.encoded.fetch_add(bytes, Relaxed).saturating_add(bytes) > UNPREPARED_BYTES
+        {
+            self.prepare();
+        }
+        Some((self.quick.get()?.as_deref()?, pattern))
     }
 
     pub(super) fn surfaces(&self) -> &Surfaces {
@@ -336,7 +364,7 @@ impl Tokenizer {
         self.special_ids.get(id as usize).copied().unwrap_or(false)
     }
 
-    /// Bytes of heap that this tokenizer holds.
+    /// Bytes of heap that this tokenizer holds, or will once it is used.
     pub fn memory_bytes(&self) -> usize {
         self.vocab.memory_bytes()
             + self.table.memory_bytes()
@@ -345,7 +373,11 @@ impl Tokenizer {
             + self.specials.memory_bytes()
             + self.special_ids.capacity()
             + self.surfaces.memory_bytes()
-            + self.quick.as_deref().map_or(0, Quick::memory_bytes)
+            + match (self.quick.get(), self.model.is_all_bytes()) {
+                (Some(quick), _) => quick.as_deref().map_or(0, Quick::memory_bytes),
+                (None, true) => Quick::usual_memory_bytes(self.vocab.len()),
+                (None, false) => 0,
+            }
             + match &self.model {
                 Model::Unigram(unigram) => unigram.memory_bytes(),
                 Model::Bytes { .. } | Model::Chars(_) => 0,

@@ -95,7 +95,10 @@ fn files_of((_, files, _, passed_on): Published) -> Option<Files> {
 }
 
 fn tokenizer_of(published: Published) -> Option<Tokenizer> {
-    Some(import_files(&files_of(published)?, None, &ImportOptions::default()).unwrap())
+    let tokenizer = import_files(&files_of(published)?, None, &ImportOptions::default()).unwrap();
+    // The first texts would go the slow way, which the slow twins take care of.
+    tokenizer.prepare();
+    Some(tokenizer)
 }
 
 /// Every vocabulary that is here, by name.

@@ -67,10 +67,17 @@ fn spans(vocab: &Vocab, ids: &[TokenId]) -> Vec<Span> {
     ids.iter().map(span).collect()
 }
 
+fn encode(tokenizer: &Tokenizer, text: &str) -> Vec<TokenId> {
+    tokenizer.encode(text, &EncodeOptions::default(), &mut Scratch::default()).unwrap().ids
+}
+
 #[track_caller]
 fn check(parts: TokenizerParts, texts: &[String]) {
     let pattern = Pattern::of(Family::Cl100k);
     let tokenizer = Tokenizer::new(parts).unwrap();
+    let slow: Vec<_> = texts.iter().map(|text| encode(&tokenizer, text)).collect();
+    tokenizer.prepare();
+    assert_eq!(texts.iter().map(|text| encode(&tokenizer, text)).collect::<Vec<_>>(), slow);
     let mut scratch = Scratch::default();
     let in_bytes = EncodeOptions { offsets: Some(OffsetUnit::Byte), ..EncodeOptions::default() };
     // The second time words come from the caches.
@@ -104,6 +111,7 @@ fn a_token_that_merging_does_not_lead_to_is_found_as_a_whole_pretoken_only() {
     let made = parts(text, &[], &[(0, 7)], true);
     let whole = made.tokens.len() as TokenId - 1;
     let tokenizer = Tokenizer::new(made).unwrap();
+    tokenizer.prepare();
     let mut scratch = Scratch::default();
     let mut ids = |text: &str| tokenizer.encode(text, &EncodeOptions::default(), &mut scratch).unwrap().ids;
     for _ in 0..2 {
@@ -115,9 +123,10 @@ fn a_token_that_merging_does_not_lead_to_is_found_as_a_whole_pretoken_only() {
 
 #[test]
 fn threads_that_encode_at_once_do_not_disturb_each_other() {
-    let text = "abc abcabc 中文字中文 ".repeat(50);
+    let text = "abc abcabc 中文字中文 ".repeat(500);
     let tokenizer = Tokenizer::new(parts(&text, &[3, 8, 1, 30, 7, 22], &[], true)).unwrap();
     let expected = by_definition(&tokenizer, &Pattern::of(Family::Cl100k), &text);
+    // One of them makes the tables while the others go on without.
     std::thread::scope(|scope| {
         for _ in 0..24 {
             scope.spawn(|| {

@@ -96,6 +96,7 @@ fn offsets_lead_to_the_original_text_through_normalization() {
 #[test]
 fn counting_stops_at_its_limit() {
     let t = tokenizer();
+    t.prepare();
     let text = "x y z ab ".repeat(1000);
     let count = |limit| t.count(&text, &PARSE, limit, &mut Scratch::default()).unwrap();
     let all = count(None);
