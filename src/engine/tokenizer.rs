@@ -319,7 +319,10 @@ impl Tokenizer {
         if self.quick.get().is_some() || self.preparing.swap(true, Relaxed) {
             return;
         }
-        let is_quick = matches!(self.pretokenizer, Pretokenizer::Pattern(_)) && self.model.is_all_bytes();
+        // Ranks of their own are SentencePiece's; the quick way takes a merge's position for its rank.
+        let is_quick = matches!(self.pretokenizer, Pretokenizer::Pattern(_))
+            && self.model.is_all_bytes()
+            && self.ranks.is_none();
         let make =
             || Quick::new(&self.vocab, self.whole_pretokens, &self.merges, &self.table, &self.byte_ids);
         let _made_once = self.quick.set(is_quick.then(|| Box::new(make())));

@@ -122,6 +122,14 @@ fn a_token_that_merging_does_not_lead_to_is_found_as_a_whole_pretoken_only() {
 }
 
 #[test]
+fn merges_with_ranks_of_their_own_go_by_them() {
+    let text = "abcabc abcab";
+    let mut made = parts(text, &[0, 0, 1, 2, 0, 3], &[], false);
+    made.ranks = Some((0..made.merges.len() as u32).rev().collect());
+    check(made, &[text.to_owned(), text.repeat(20)]);
+}
+
+#[test]
 fn threads_that_encode_at_once_do_not_disturb_each_other() {
     let text = "abc abcabc 中文字中文 ".repeat(500);
     let tokenizer = Tokenizer::new(parts(&text, &[3, 8, 1, 30, 7, 22], &[], true)).unwrap();
