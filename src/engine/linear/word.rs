@@ -1,8 +1,8 @@
 //! Short pieces: by the definition, lowest pair first, with the pairs that come up again and again at hand.
 //!
 //! Going from left to right as [`Linear::encode`] does reads tables of some mebibytes in places that no processor foresees. The
-//! pairs inside of words are few, and what they become is remembered here in a table that the first caches hold. Measured on words of
-//! English that no other table knows: two to four times as quick.
+//! pairs inside of words are few, and what they become is remembered here in a table that the first caches hold. It took English
+//! with cl100k from 146 to 160 MB/s when it was new text, and from 150 to 195 when it was not.
 
 use super::{Linear, NONE, SYMBOL_BITS, SYMBOL_MASK, Symbol};
 use crate::engine::TokenId;

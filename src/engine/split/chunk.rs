@@ -5,7 +5,7 @@
 //! "a word starts at a letter behind none" is one operation on 64 characters, and no branch depends on the text. What happens once a
 //! line and not once a word (line ends, contractions, long runs of digits) is mended afterwards, character by character.
 //!
-//! Measured on English, one core: 5 times the speed of a scanner that goes from piece to piece.
+//! Measured on English, one core: 870 MB/s, where the scanner that goes from piece to piece splits 430.
 
 use super::class::{Class, Classes, NEWLINE, PUNCT, SPACE, decode};
 use super::planes::{self, AsciiClasses, Planes};

@@ -1,7 +1,7 @@
 //! Classes to bitmaps, 64 characters at a time.
 //!
 //! Three ways that agree: plain Rust for every machine, AVX2, and AVX-512 with its look-up of 128 bytes, chosen when the program
-//! runs. Measured on English, of all the work of encoding: plain 15 instructions a byte of 50, AVX2 2, AVX-512 below 1.
+//! runs. AVX2 saves 10 instructions a byte of the 66 that encoding English took with the plain way (callgrind).
 
 use super::class::Class;
 
