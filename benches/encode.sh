@@ -4,7 +4,7 @@
 # usage: benches/encode.sh DATA [OPTIONS]     DATA: unpacked test data with corpora/ and vocabs/
 #   --out FILE      the lines [default: target/encode.jsonl]
 #   --runs N        processes per engine and cell [default: 5]
-#   --quick         three runs, one for the slow engines; about 25 minutes on two cores instead of two hours
+#   --quick         three runs, one for the slow engines
 #   --cells NAME... only these: docs big trained spm worst count decode offsets batch load
 #   --like-llama3 FILE, --like-llama2 FILE    vocabularies that the test data may not hold, into the cells of their kind
 #   --program FILE  a compare that is built already, compare-peers beside it
