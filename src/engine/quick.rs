@@ -66,10 +66,10 @@ impl Quick {
             Some(linear) if linear.applies(bytes) => linear.reachable(id),
             _ => reachable_by_merging(table, byte_ids, id, bytes, &mut scratch, &mut ids),
         };
-        let ordinary = || vocab.iter().filter(|(id, bytes)| vocab.id(bytes) == Some(*id));
         let unreached: HashSet<_, _> =
-            ordinary().filter(|(id, bytes)| !is_reached(*id, bytes)).map(|(id, _)| id).collect();
-        let words: Vec<(Word, TokenId)> = ordinary()
+            vocab.ordinary().filter(|(id, bytes)| !is_reached(*id, bytes)).map(|(id, _)| id).collect();
+        let words: Vec<(Word, TokenId)> = vocab
+            .ordinary()
             .filter(|(_, bytes)| bytes.len() <= LONGEST)
             .filter_map(|(id, bytes)| match (unreached.contains(&id), whole) {
                 (false, _) => Some((Word::of(bytes), id)),
@@ -79,7 +79,7 @@ impl Quick {
             .collect();
         Self {
             table: WordTable::new(words.into_iter()),
-            cuts: Cuts::new(ordinary().map(|(_, bytes)| bytes)),
+            cuts: Cuts::new(vocab.ordinary().map(|(_, bytes)| bytes)),
             linear,
             unreached,
             caches: Caches::default(),

@@ -438,54 +438,41 @@ impl Scanner {
     /// Appends where the pieces of a chunk end, which begins at byte `base`.
     fn ends(&self, text: &str, ends_text: bool, base: u32, chunk: &mut Chunk, ends: &mut Vec<u32>) {
         let bytes = text.as_bytes();
-        let marked = match self {
-            Self::Gpt2(scan) => {
-                chunk.read(bytes, &ASCII_CLASSES, classes());
-                scan.mark(chunk, bytes, ends_text)
-            }
-            Self::Cl100k(scan) => {
-                chunk.read(bytes, &ASCII_CLASSES, classes());
-                scan.mark(chunk, bytes, ends_text)
-            }
-            Self::O200k(scan) => {
-                chunk.read(bytes, &ASCII_CLASSES, classes());
-                scan.mark(chunk, bytes, ends_text)
-            }
-            Self::DeepSeek(scan) => {
-                chunk.read(bytes, &deepseek::ASCII_CLASSES, classes_with_han_kana());
-                scan.mark(chunk, bytes, ends_text)
-            }
-        };
-        if marked {
-            chunk.ends(base, ends);
-        } else {
-            let mut end = base;
-            let _all = self.drive(text, &mut |piece| {
-                end += piece.len() as u32;
-                ends.push(end);
-                ControlFlow::Continue(())
-            });
+        match self {
+            Self::DeepSeek(_) => chunk.read(bytes, &deepseek::ASCII_CLASSES, classes_with_han_kana()),
+            _ => chunk.read(bytes, &ASCII_CLASSES, classes()),
         }
+        let marked = match self {
+            Self::Gpt2(scan) => scan.mark(chunk, bytes, ends_text),
+            Self::Cl100k(scan) => scan.mark(chunk, bytes, ends_text),
+            Self::O200k(scan) => scan.mark(chunk, bytes, ends_text),
+            Self::DeepSeek(scan) => scan.mark(chunk, bytes, ends_text),
+        };
+        if marked { chunk.ends(base, ends) } else { self.scanned_ends(text, base, ends) }
+    }
+
+    /// The same from piece to piece.
+    fn scanned_ends(&self, text: &str, base: u32, ends: &mut Vec<u32>) {
+        let mut end = base;
+        let _all = self.drive(text, &mut |piece| {
+            end += piece.len() as u32;
+            ends.push(end);
+            ControlFlow::Continue(())
+        });
     }
 
     /// Appends where pieces from byte `at` on end, as many as a chunk may have. For a place that has no safe cut near.
     fn ends_without_cut(&self, text: &str, at: usize, ends: &mut Vec<u32>) {
         let mut next = at;
         while next < text.len() && next < at + CHUNK {
-            match self {
-                Self::DeepSeek(scan) => {
-                    // A stretch is found whole, so it is cut whole.
-                    let (stretch, from) = (scan.stretch(text, next), next);
-                    let _all = scan.drive(&text[from..stretch], &mut |piece| {
-                        next += piece.len();
-                        ends.push(next as u32);
-                        ControlFlow::Continue(())
-                    });
-                }
-                _ => {
-                    next = self.piece_end(text.as_bytes(), next).unwrap_or(text.len());
-                    ends.push(next as u32);
-                }
+            if let Self::DeepSeek(scan) = self {
+                // A stretch is found whole, so it is cut whole.
+                let stretch = scan.stretch(text, next);
+                self.scanned_ends(&text[next..stretch], next as u32, ends);
+                next = stretch;
+            } else {
+                next = self.piece_end(text.as_bytes(), next).unwrap_or(text.len());
+                ends.push(next as u32);
             }
         }
     }

@@ -314,7 +314,7 @@ impl Tokenizer {
 
     /// Makes the tables of the quick way to encode, for vocabularies that have it. Not done by [`Tokenizer::new`], as it takes
     /// several times as long (60 ms for 200,000 tokens): without this call it is done once some texts were encoded, on the thread
-    /// of the text that is one too many, while others go the slow way.
+    /// of the text that is one too many. While it is done others go the slow way.
     pub fn prepare(&self) {
         if self.quick.get().is_some() || self.preparing.swap(true, Relaxed) {
             return;

@@ -265,9 +265,7 @@ fn boxed<T: Clone, const N: usize>(value: T) -> Box<[T; N]> {
 impl Line {
     #[inline(always)]
     fn insert(&mut self, word: Word, ids: &[TokenId]) {
-        let mut kept = [0; MOST_IDS];
-        let Some(place) = kept.get_mut(..ids.len()) else { return };
-        place.copy_from_slice(ids);
+        let Some(kept) = kept(ids) else { return };
         self.0[1] = self.0[0];
         self.0[0] = Entry { word, ids: kept, len: ids.len() as u32 };
     }
@@ -321,9 +319,7 @@ impl WordCache {
         if ids.len() <= MOST_IDS {
             return self.merged[(hash >> (64 - MERGED_LOG2)) as usize].insert(word, ids);
         }
-        let mut kept = [0; MOST_OF_MANY];
-        let Some(place) = kept.get_mut(..ids.len()) else { return };
-        place.copy_from_slice(ids);
+        let Some(kept) = kept(ids) else { return };
         self.many[(hash >> (64 - MANY_LOG2)) as usize] = Many { word, ids: kept, len: ids.len() as u32 };
     }
 
@@ -338,12 +334,7 @@ impl WordCache {
     pub(super) fn long(&self, piece: &[u8]) -> Result<&[TokenId], LongPiece> {
         let mut bytes = [0; LONGEST_LONG];
         bytes[..piece.len()].copy_from_slice(piece);
-        let mut hash = piece.len() as u64;
-        for eight in bytes.as_chunks::<8>().0.iter().take(piece.len().div_ceil(8)) {
-            hash = (hash ^ u64::from_le_bytes(*eight)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            hash ^= hash >> 32;
-        }
-        let home = (hash.wrapping_mul(0xa076_1d64_78bd_642f) >> (64 - LONG_LOG2)) as usize;
+        let home = (piece_hash(piece) >> (64 - LONG_LOG2)) as usize;
         let known = &self.long[home];
         if usize::from(known.len) == piece.len() && known.bytes == bytes {
             Ok(&known.ids[..usize::from(known.ids_len)])
@@ -354,9 +345,7 @@ impl WordCache {
 
     /// Remembers what a longer piece was merged into, if that is not too much.
     pub(super) fn insert_long(&mut self, piece: LongPiece, len: usize, ids: &[TokenId]) {
-        let mut kept = [0; MOST_LONG_IDS];
-        let Some(place) = kept.get_mut(..ids.len()) else { return };
-        place.copy_from_slice(ids);
+        let Some(kept) = kept(ids) else { return };
         self.long[piece.home] =
             Long { bytes: piece.bytes, ids: kept, len: len as u8, ids_len: ids.len() as u8 };
     }
@@ -370,15 +359,7 @@ pub(super) struct LongPiece {
 
 impl WordCache {
     fn home_of_longer(piece: &[u8]) -> usize {
-        let (words, rest) = piece.as_chunks::<8>();
-        let mut last = [0; 8];
-        last[..rest.len()].copy_from_slice(rest);
-        let mut hash = piece.len() as u64;
-        for eight in words.iter().chain([&last]) {
-            hash = (hash ^ u64::from_le_bytes(*eight)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            hash ^= hash >> 32;
-        }
-        (hash.wrapping_mul(0xa076_1d64_78bd_642f) >> (64 - LONGER_LOG2)) as usize
+        (piece_hash(piece) >> (64 - LONGER_LOG2)) as usize
     }
 
     /// The ids of a piece longer than [`LONGEST_LONG`] bytes.
@@ -397,6 +378,28 @@ impl WordCache {
             self.longer[Self::home_of_longer(piece)] = Longer { bytes: piece.into(), ids: ids.into() };
         }
     }
+}
+
+/// A hash of any bytes whose high bits are good.
+#[inline]
+fn piece_hash(piece: &[u8]) -> u64 {
+    let (words, rest) = piece.as_chunks::<8>();
+    let mut last = [0; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    let mut hash = piece.len() as u64;
+    for eight in words.iter().chain([&last]) {
+        hash = (hash ^ u64::from_le_bytes(*eight)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        hash ^= hash >> 32;
+    }
+    hash.wrapping_mul(0xa076_1d64_78bd_642f)
+}
+
+/// Ids in a place of fixed size, if they are not too many for it.
+#[inline(always)]
+fn kept<const N: usize>(ids: &[TokenId]) -> Option<[TokenId; N]> {
+    let mut kept = [0; N];
+    kept.get_mut(..ids.len())?.copy_from_slice(ids);
+    Some(kept)
 }
 
 /// Asks memory for what will be read soon.

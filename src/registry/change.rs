@@ -103,7 +103,7 @@ impl Shared {
                 if !healthy || (slot.loaded.load().is_none() && !aliases.is_empty()) {
                     // The same content again mends a version whose stored content was damaged.
                     let tokenizer = self.put_content(draft).await?;
-                    let loaded = Arc::new(Loaded { facts: Arc::clone(&facts), tokenizer });
+                    let loaded = Loaded::new(Arc::clone(&facts), tokenizer);
                     insert(&mut vocabs, name, Slot::warm(loaded, true));
                 }
                 let vocabs = self.with_aliases(vocabs, name, version, aliases)?;
@@ -118,7 +118,7 @@ impl Shared {
             let version = highest.checked_add(1).ok_or(PublishError::NoNumber)?;
             let native = (draft.digest, draft.native.len() as u64);
             let facts = Arc::new(VersionFacts::new(name, version, &tokenizer, native, from));
-            let loaded = Arc::new(Loaded { facts: Arc::clone(&facts), tokenizer });
+            let loaded = Loaded::new(Arc::clone(&facts), tokenizer);
             let mut next = vocabs.clone();
             insert(&mut next, name, Slot::warm(Arc::clone(&loaded), true));
             let next = self.with_aliases(next, name, version, aliases)?;

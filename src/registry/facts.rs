@@ -79,6 +79,17 @@ pub struct Loaded {
     pub tokenizer: Tokenizer,
 }
 
+impl Loaded {
+    /// A version that is in memory from now on. The tables that make encoding quick take several times as long as loading, so they
+    /// are made beside it and off the async threads: neither a start nor a request waits for them.
+    pub(super) fn new(facts: std::sync::Arc<VersionFacts>, tokenizer: Tokenizer) -> std::sync::Arc<Self> {
+        let loaded = std::sync::Arc::new(Self { facts, tokenizer });
+        let unprepared = std::sync::Arc::clone(&loaded);
+        drop(tokio::task::spawn_blocking(move || unprepared.tokenizer.prepare()));
+        loaded
+    }
+}
+
 /// A version record. A deleted version leaves its record behind, so that its number is never used again.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Record {

@@ -242,7 +242,7 @@ impl Shared {
                 let mut vocabs = self.snapshot.load().vocabs.clone();
                 let vocab = Arc::make_mut(vocabs.entry(name.clone()).or_default());
                 vocab.highest = version;
-                vocab.slots.insert(version, Slot::warm(Arc::new(Loaded { facts, tokenizer }), false));
+                vocab.slots.insert(version, Slot::warm(Loaded::new(facts, tokenizer), false));
                 self.swap(vocabs);
                 report.loaded.push(name.at(version));
             }

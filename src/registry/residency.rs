@@ -92,7 +92,7 @@ impl Shared {
                 // The permit goes along: when the caller goes away, the work does not end, and must still be counted.
                 off_thread(move || {
                     let _permit = permit;
-                    checked(&bytes, &facts.digest).map(|tokenizer| Arc::new(Loaded { facts, tokenizer }))
+                    checked(&bytes, &facts.digest).map(|tokenizer| Loaded::new(facts, tokenizer))
                 })
                 .await
             }
