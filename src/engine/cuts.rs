@@ -9,6 +9,7 @@
 //! have of it, and looked for only next to a character that some such token holds.
 
 use hashbrown::HashSet;
+use std::ops::ControlFlow;
 
 /// The pairs of characters that tokens hold.
 #[derive(Clone, Default)]
@@ -21,6 +22,8 @@ pub(super) struct Cuts {
     both_parts: HashSet<(u8, u8), foldhash::fast::FixedState>,
     /// The first bytes of those.
     parts_begin: Box<[bool]>,
+    /// By two codes, the left one above: whether tokens hold such characters side by side.
+    codes: Box<[u64]>,
 }
 
 /// A character's bytes, the first one lowest; or some of them, with a mark that tells them from whole ones.
@@ -54,6 +57,22 @@ fn small_hash(char: Char) -> usize {
     (char.wrapping_mul(0x9e37_79b1) >> 20) as usize
 }
 
+/// The mark that SentencePiece puts in the place of a space.
+const MARK: Char = packed("\u{2581}".as_bytes());
+
+/// What ASCII characters and the mark for a space are in a table small enough to be always at hand: the mark shares the code of a
+/// character that no text has.
+const MARK_CODE: usize = 0x7f;
+
+#[inline(always)]
+fn code(char: Char) -> Option<usize> {
+    match char {
+        ..0x80 => Some(char as usize),
+        MARK => Some(MARK_CODE),
+        _ => None,
+    }
+}
+
 /// Length in bytes of the character that begins with this byte; 1 for a byte that begins none.
 #[inline(always)]
 fn char_len(first: u8) -> usize {
@@ -68,8 +87,27 @@ fn is_inside(byte: u8) -> bool {
 
 /// Bytes as a number.
 #[inline(always)]
-fn packed(bytes: &[u8]) -> Char {
-    bytes.iter().rev().fold(0, |packed, &byte| packed << 8 | Char::from(byte))
+const fn packed(bytes: &[u8]) -> Char {
+    let (mut packed, mut at) = (0, bytes.len());
+    while at > 0 {
+        at -= 1;
+        packed = packed << 8 | bytes[at] as Char;
+    }
+    packed
+}
+
+/// The character at `at`, and where it ends.
+#[inline(always)]
+fn char_at(piece: &[u8], at: usize) -> (Char, usize) {
+    let end = (at + char_len(piece[at])).min(piece.len());
+    let char = match piece.get(at..at + 4) {
+        Some(&[a, b, c, d]) => {
+            let unused = 8 * (4 - (end - at) as u32);
+            Char::from_le_bytes([a, b, c, d]) << unused >> unused
+        }
+        _ => packed(&piece[at..end]),
+    };
+    (char, end)
 }
 
 impl Cuts {
@@ -79,9 +117,10 @@ impl Cuts {
         let mut cuts = Self {
             parts_begin: vec![false; 256].into(),
             beside_parts: vec![0; 64].into(),
+            codes: vec![0; 256].into(),
             ..Self::default()
         };
-        for token in tokens.filter(|token| token.len() > 1 && !token.is_ascii()) {
+        for token in tokens.filter(|token| token.len() > 1) {
             let mut before = None;
             let mut at = 0;
             while at < token.len() {
@@ -105,12 +144,13 @@ impl Cuts {
 
     fn note(&mut self, before: Part, after: Part, hashes: &mut Vec<u64>) {
         match (before, after) {
-            (Part::Whole(left), Part::Whole(right)) => {
-                // Between ASCII characters nothing is ever cut.
-                if left.max(right) >= 0x80 {
-                    hashes.push(hash(left, right, PAIR));
+            (Part::Whole(left), Part::Whole(right)) => match (code(left), code(right)) {
+                (Some(left), Some(right)) => {
+                    let pair = left << 7 | right;
+                    self.codes[pair / 64] |= 1 << (pair % 64);
                 }
-            }
+                _ => hashes.push(hash(left, right, PAIR)),
+            },
             (Part::End(left), Part::Whole(right)) => {
                 hashes.push(hash(left.into(), right, ENDS_BEFORE));
                 self.set_beside_part(right);
@@ -145,37 +185,43 @@ impl Cuts {
         self.bits.get((bit / 64) as usize).is_none_or(|bits| bits >> (bit % 64) & 1 == 1)
     }
 
-    /// Calls `take` with the bounds of each part of `piece` that encodes by itself, in order.
+    /// Calls `take` with the bounds of each part of `piece` that encodes by itself, in order, until it has enough.
     #[inline(always)]
-    pub(super) fn each_part(&self, piece: &[u8], mut take: impl FnMut(usize, usize)) {
-        let (mut from, mut at) = (0, 0);
-        let mut before = None;
+    pub(super) fn each_part(
+        &self,
+        piece: &[u8],
+        mut take: impl FnMut(usize, usize) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        if piece.is_empty() {
+            return ControlFlow::Continue(());
+        }
+        let mut from = 0;
+        let (mut before, mut at) = char_at(piece, 0);
         while let Some(&first) = piece.get(at) {
-            let end = (at + char_len(first)).min(piece.len());
-            let here = match piece.get(at..at + 4) {
-                Some(&[a, b, c, d]) => {
-                    let unused = 8 * (4 - (end - at) as u32);
-                    Char::from_le_bytes([a, b, c, d]) << unused >> unused
-                }
-                _ => packed(&piece[at..end]),
+            let (here, end) = match first {
+                ..0x80 => (Char::from(first), at + 1),
+                _ => char_at(piece, at),
             };
-            if let Some(before) = before
-                && !self.joins(before, here, piece, at)
-            {
-                take(from, at);
+            let joins = match (code(before), code(here)) {
+                (Some(before), Some(here)) => {
+                    let pair = before << 7 | here;
+                    self.codes.get(pair / 64).is_none_or(|bits| bits >> (pair % 64) & 1 == 1)
+                }
+                _ => self.joins(before, here, piece, at),
+            };
+            if !joins {
+                take(from, at)?;
                 from = at;
             }
-            (before, at) = (Some(here), end);
+            (before, at) = (here, end);
         }
-        if from < piece.len() {
-            take(from, piece.len());
-        }
+        take(from, piece.len())
     }
 
     /// Whether a token may reach over the border at byte `at` between two characters.
     #[inline(always)]
     fn joins(&self, before: Char, here: Char, piece: &[u8], at: usize) -> bool {
-        if before.max(here) < 0x80 || self.has(hash(before, here, PAIR)) {
+        if self.has(hash(before, here, PAIR)) {
             return true;
         }
         let last = piece[at - 1];
@@ -194,7 +240,7 @@ impl Cuts {
 
     /// Bytes of heap.
     pub(super) fn memory_bytes(&self) -> usize {
-        self.bits.len() * 8 + self.both_parts.allocation_size()
+        (self.bits.len() + self.codes.len()) * 8 + self.both_parts.allocation_size()
     }
 }
 
@@ -224,8 +270,10 @@ mod tests {
 
     fn parts(tokens: &[Vec<u8>], text: &str) -> Vec<(usize, usize)> {
         let mut parts = Vec::new();
-        Cuts::new(tokens.iter().map(Vec::as_slice))
-            .each_part(text.as_bytes(), |from, to| parts.push((from, to)));
+        let _all = Cuts::new(tokens.iter().map(Vec::as_slice)).each_part(text.as_bytes(), |from, to| {
+            parts.push((from, to));
+            ControlFlow::Continue(())
+        });
         parts
     }
 

@@ -2,6 +2,7 @@
 
 use super::model::{Missing, Model};
 use super::pretokenize::Pretoken;
+use super::quick::Quickly;
 use super::special::{Found, Matcher, SpecialError};
 use super::tracked::Tracked;
 use super::{OffsetUnit, Scratch, Span, SpecialPolicy, SplitError, Template, TokenId, Tokenizer, offsets};
@@ -247,8 +248,17 @@ impl Tokenizer {
                 }
                 Part::Text(text) => text,
             };
-            if let Some((quick, pattern)) = self.quick(text.text().len()) {
-                return Ok(quick.encode(&self.running(), pattern, text.text(), scratch, out, &mut look)?);
+            let running = self.running();
+            match self.quick(text.text().len()) {
+                Some(Quickly::Pattern(quick, pattern)) => {
+                    return Ok(quick.encode(&running, pattern, text.text(), scratch, out, &mut look)?);
+                }
+                Some(Quickly::Chars(quick, _)) => {
+                    return Ok(self.pretokenizer().for_each(text, &mut |pretoken| {
+                        quick.encode_pretoken(&running, pretoken.text.text(), scratch, out, &mut look)
+                    })?);
+                }
+                None => {}
             }
             Ok(self.pretokenizer().for_each(text, &mut |pretoken| {
                 self.each_token(&pretoken, scratch, &mut |id, _| out.push(id));
@@ -367,18 +377,34 @@ impl Tokenizer {
                 }
                 Part::Text(text) => text,
             };
-            if let Some((quick, pattern)) = self.quick(text.text().len()) {
-                // The bytes of the tokens, one after the other, are the text.
-                let (before, mut at) = (ids.len(), 0);
-                let stop = |ids: &mut Vec<TokenId>| over(ids.len(), stop);
-                let flow = quick.encode(&self.running(), pattern, text.text(), scratch, ids, stop)?;
-                for &id in &ids[before..] {
-                    let end = at + self.vocab().bytes(id).map_or(0, <[u8]>::len);
-                    spans.push(text.original(at..end));
-                    spaces.extend(trims.then(|| self.spaces_of_token(id)));
-                    at = end;
+            let running = self.running();
+            let stopped = |ids: &mut Vec<TokenId>| over(ids.len(), stop);
+            match self.quick(text.text().len()) {
+                Some(Quickly::Pattern(quick, pattern)) => {
+                    // The bytes of the tokens, one after the other, are the text.
+                    let (before, mut at) = (ids.len(), 0);
+                    let flow = quick.encode(&running, pattern, text.text(), scratch, ids, stopped)?;
+                    for &id in &ids[before..] {
+                        let end = at + self.vocab().bytes(id).map_or(0, <[u8]>::len);
+                        spans.push(text.original(at..end));
+                        spaces.extend(trims.then(|| self.spaces_of_token(id)));
+                        at = end;
+                    }
+                    return Ok(flow);
                 }
-                return Ok(flow);
+                Some(Quickly::Chars(quick, chars)) => {
+                    return Ok(self.pretokenizer().for_each(text, &mut |pretoken| {
+                        let before = ids.len();
+                        let whole = pretoken.text.text();
+                        let flow = quick.encode_pretoken(&running, whole, scratch, ids, stopped);
+                        running.places(&ids[before..], whole, chars, |id, range| {
+                            spans.push(pretoken.text.original(range));
+                            spaces.extend(trims.then(|| self.spaces_of_token(id)));
+                        });
+                        flow
+                    })?);
+                }
+                None => {}
             }
             Ok(self.pretokenizer().for_each(text, &mut |pretoken| {
                 self.each_token(&pretoken, scratch, &mut |id, range| {

@@ -30,8 +30,7 @@ mod pairs;
 mod trie;
 mod word;
 
-use super::encode::merge;
-use super::{Merge, MergeTable, Scratch, TokenId, Vocab};
+use super::{Merge, TokenId, Vocab};
 use aho_corasick::AhoCorasick;
 use pairs::{Pairs, PairsBuilder};
 use trie::{Trie, TrieBuilder};
@@ -288,20 +287,6 @@ impl std::fmt::Debug for Linear {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Linear({} tokens)", self.tokens.len())
     }
-}
-
-/// The same as [`Linear::reachable`] by doing it, for vocabularies that are not [`Linear`].
-pub(super) fn reachable_by_merging(
-    table: &MergeTable,
-    byte_ids: &[Option<TokenId>; 256],
-    id: TokenId,
-    bytes: &[u8],
-    scratch: &mut Scratch,
-    out: &mut Vec<TokenId>,
-) -> bool {
-    out.clear();
-    merge(table, bytes.iter().filter_map(|&byte| byte_ids[usize::from(byte)]), scratch, out);
-    *out == [id]
 }
 
 /// Whether the last `period` symbols stand there twice.

@@ -4,7 +4,7 @@
 //! becomes the tokens of its bytes, where the vocabulary has them, or the unknown token.
 
 use super::encode::{Start, merge, merge_with_lengths};
-use super::{MergeTable, Scratch, TokenId, Unigram, Vocab};
+use super::{Merge, MergeTable, Scratch, TokenId, Unigram, Vocab};
 use std::ops::Range;
 
 /// What a model is besides tokens and merges.
@@ -25,6 +25,14 @@ impl Model {
     /// Whether pretokens are bytes.
     pub fn is_byte_level(&self) -> bool {
         matches!(self, Self::Bytes { .. })
+    }
+
+    /// How characters merge, where they do.
+    pub(super) fn chars(&self) -> Option<&Chars> {
+        match self {
+            Self::Chars(chars) => Some(chars),
+            Self::Bytes { .. } | Self::Unigram(_) => None,
+        }
     }
 
     /// Whether they are, and each byte is a token.
@@ -78,6 +86,17 @@ pub enum Rules {
     },
 }
 
+impl Chars {
+    /// Whether a part of a pretoken that no token reaches out of becomes the same by itself as inside of it: nothing is unknown,
+    /// so that no unknown token runs over its border, and the tokens of bytes do not merge.
+    pub(super) fn encodes_by_parts(&self, merges: &[Merge]) -> bool {
+        let Some(bytes) = self.bytes.as_deref() else { return false };
+        let is_byte = |id: TokenId| bytes.contains(&Some(id));
+        bytes.iter().all(Option::is_some)
+            && !merges.iter().any(|merge| is_byte(merge.left) || is_byte(merge.right) || is_byte(merge.id))
+    }
+}
+
 /// A symbol for a character that is no token and merges with nothing.
 const NO_SYMBOL: TokenId = TokenId::MAX - 2;
 
@@ -88,9 +107,23 @@ pub(super) struct Running<'m> {
     pub(super) byte_ids: &'m [Option<TokenId>; 256],
     pub(super) whole: bool,
     pub(super) joining: &'m hashbrown::HashMap<char, TokenId, foldhash::fast::FixedState>,
+    /// Where the model merges characters, how.
+    pub(super) chars: Option<&'m Chars>,
 }
 
 impl Running<'_> {
+    /// Ids of a part of a pretoken by merging alone, where no token is unknown.
+    pub(super) fn merged(&self, bytes: &[u8], scratch: &mut Scratch, out: &mut Vec<TokenId>) {
+        match self.chars {
+            None => self.merged_bytes(bytes, scratch, out),
+            Some(chars) => {
+                let text = std::str::from_utf8(bytes);
+                debug_assert!(text.is_ok(), "parts end between characters");
+                self.merged_chars(text.unwrap_or_default(), chars, scratch, out);
+            }
+        }
+    }
+
     /// A pretoken's ids over bytes, all of which are tokens.
     #[inline]
     pub(super) fn bytes(&self, bytes: &[u8], scratch: &mut Scratch, out: &mut Vec<TokenId>) {
@@ -171,6 +204,80 @@ impl Running<'_> {
                 merge_with_lengths(self.table, scratch);
                 self.take_pieces(text, chars, &scratch.merged, take);
             }
+        }
+    }
+
+    /// The ids of [`Running::chars`] by merging alone, for models that encode by parts ([`Chars::encodes_by_parts`]).
+    pub(super) fn merged_chars(
+        &self,
+        text: &str,
+        chars: &Chars,
+        scratch: &mut Scratch,
+        out: &mut Vec<TokenId>,
+    ) {
+        let before = out.len();
+        let mut buffer = [0; 4];
+        let symbols = text.chars().map(|c| {
+            let id = self.vocab.id(c.encode_utf8(&mut buffer).as_bytes());
+            id.or_else(|| self.joining.get(&c).copied()).unwrap_or(NO_SYMBOL)
+        });
+        merge(self.table, symbols, scratch, out);
+        let is_left = |id: &TokenId| *id as usize >= self.vocab.id_bound();
+        if !out[before..].iter().any(is_left) {
+            return;
+        }
+        // Characters that are in no token become bytes.
+        let merged = std::mem::replace(&mut scratch.ids, out.split_off(before));
+        let mut rest = text;
+        for &id in &scratch.ids {
+            let len = match self.vocab.bytes(id).filter(|_| !is_left(&id)) {
+                Some(token) => {
+                    out.push(id);
+                    token.len()
+                }
+                None => {
+                    let len = rest.chars().next().map_or(0, char::len_utf8);
+                    let bytes = rest.as_bytes()[..len].iter();
+                    out.extend(bytes.filter_map(|&byte| chars.bytes.as_deref()?[usize::from(byte)]));
+                    len
+                }
+            };
+            rest = &rest[len..];
+        }
+        scratch.ids = merged;
+    }
+
+    /// The bytes of `text` that each of its tokens stands for, where they are those of [`Running::merged_chars`].
+    pub(super) fn places(
+        &self,
+        ids: &[TokenId],
+        text: &str,
+        chars: &Chars,
+        mut take: impl FnMut(TokenId, Range<usize>),
+    ) {
+        let mut at = 0;
+        let mut ids = ids.iter().copied();
+        while let Some(id) = ids.next() {
+            let first = text.as_bytes().get(at).and_then(|&byte| chars.bytes.as_deref()?[usize::from(byte)]);
+            if first != Some(id) {
+                let end = at + self.vocab.bytes(id).map_or(0, <[u8]>::len);
+                take(id, at..end);
+                at = end;
+                continue;
+            }
+            let len = text[at..].chars().next().map_or(0, char::len_utf8);
+            let end = at + len;
+            for (nth, id) in std::iter::once(id).chain(ids.by_ref().take(len - 1)).enumerate() {
+                take(
+                    id,
+                    match chars.rules {
+                        Rules::HuggingFace => at + nth..at + nth + 1,
+                        Rules::SentencePiece { .. } if nth + 1 == len => at..end,
+                        Rules::SentencePiece { .. } => at..at,
+                    },
+                );
+            }
+            at = end;
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Each step does what the normalizer of the same name in Hugging Face's tokenizers does, down to its offsets.
 
-use super::find::Find;
+use super::find::{Find, replaced};
 use super::tracked::{Change, Tracked};
 use super::{Charsmap, SentencePieceNormalizer, SplitError, special};
 use std::borrow::Cow;
@@ -349,6 +349,12 @@ impl Normalizer {
             Self::Strip { left, right } => strip(text, *left, *right),
             Self::Prepend(prefix) => text.prepend(prefix)?,
             Self::Replace(find, content) => {
+                if let (Some(byte), false) = (find.ascii(), text.is_tracked())
+                    && let Some(changed) = replaced("", text.text(), byte, content, text.limit())
+                {
+                    text.set(changed, None);
+                    return Ok(());
+                }
                 let matches = find.matches(text.text())?;
                 text.replace(matches.into_iter(), content)?;
             }

@@ -1,16 +1,18 @@
-//! The quick way to encode: for vocabularies of bytes, whose texts are cut by a pattern.
+//! The quick way to encode: for vocabularies of bytes, whose texts are cut by a pattern, and for those of characters.
 //!
 //! Pretokens come in batches. Those that are a word ([`super::words`]) are looked up, all of a batch asked for before the first
 //! is used; longer ones are cut first where no token reaches over ([`super::cuts`]); what no table knows is merged.
 
+use self::chars::CharTokens;
+pub(super) use self::chars::RankedPairs;
 use super::cuts::Cuts;
-use super::linear::{LONGEST_WORD, Linear, reachable_by_merging};
-use super::model::Running;
+use super::linear::{LONGEST_WORD, Linear};
+use super::model::{Chars, Running};
 use super::words::{Caches, LONGEST, LONGEST_LONG, MOST_IDS, Place, Word, WordCache, WordTable};
-use super::{Merge, MergeTable, Pattern, Scratch, SplitError, TokenId, Vocab};
+use super::{Merge, MergeTable, Pattern, Scratch, SplitError, TokenId};
 use foldhash::fast::FixedState;
 use hashbrown::HashSet;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
 /// What a tokenizer has for it.
 #[derive(Debug, Default)]
@@ -19,9 +21,19 @@ pub(super) struct Quick {
     cuts: Cuts,
     /// The merges, where they can be carried out in linear time.
     linear: Option<Linear>,
+    /// Where the model is over characters.
+    chars: Option<CharTokens>,
     /// Tokens that merging does not lead to.
     unreached: HashSet<TokenId, FixedState>,
     caches: Caches,
+}
+
+/// A way to encode quickly.
+pub(super) enum Quickly<'t> {
+    /// Bytes, in pretokens that a pattern cuts.
+    Pattern(&'t Quick, &'t Pattern),
+    /// Characters, in whatever pretokens there are.
+    Chars(&'t Quick, &'t Chars),
 }
 
 /// A part of a text that waits for its ids.
@@ -34,6 +46,14 @@ pub(super) struct Part {
     start: u32,
     /// Its length, with [`IS_WHOLE`] where it is a pretoken and not a part of one.
     len: u32,
+}
+
+impl Part {
+    /// Where it stands in its text.
+    fn range(&self) -> Range<usize> {
+        let start = self.start as usize;
+        start..start + (self.len & !IS_WHOLE) as usize
+    }
 }
 
 /// Set in the length of a part that is a whole pretoken.
@@ -52,19 +72,21 @@ const WAITING: usize = 64;
 const _: () = assert!(WAITING * MOST_IDS < 256);
 
 impl Quick {
-    /// What these tokens need. `whole` says that a pretoken which is a token is that token.
-    pub(super) fn new(
-        vocab: &Vocab,
-        whole: bool,
-        merges: &[Merge],
-        table: &MergeTable,
-        byte_ids: &[Option<TokenId>; 256],
-    ) -> Self {
-        let linear = Linear::new(vocab, merges, byte_ids);
+    /// What the tokens of this model need.
+    pub(super) fn new(running: &Running<'_>, merges: &[Merge]) -> Self {
+        let (vocab, whole) = (running.vocab, running.whole);
+        let linear = match running.chars {
+            Some(_) => None,
+            None => Linear::new(vocab, merges, running.byte_ids),
+        };
         let (mut scratch, mut ids) = (Scratch::default(), Vec::new());
         let mut is_reached = |id, bytes: &[u8]| match &linear {
             Some(linear) if linear.applies(bytes) => linear.reachable(id),
-            _ => reachable_by_merging(table, byte_ids, id, bytes, &mut scratch, &mut ids),
+            _ => {
+                ids.clear();
+                running.merged(bytes, &mut scratch, &mut ids);
+                *ids == [id]
+            }
         };
         let unreached: HashSet<_, _> =
             vocab.ordinary().filter(|(id, bytes)| !is_reached(*id, bytes)).map(|(id, _)| id).collect();
@@ -81,6 +103,7 @@ impl Quick {
             table: WordTable::new(words.into_iter()),
             cuts: Cuts::new(vocab.ordinary().map(|(_, bytes)| bytes)),
             linear,
+            chars: running.chars.map(|_| CharTokens::new(running)),
             unreached,
             caches: Caches::default(),
         }
@@ -109,16 +132,14 @@ impl Quick {
         out: &mut Vec<TokenId>,
         mut look: impl FnMut(&mut Vec<TokenId>) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, SplitError> {
-        let bytes = text.as_bytes();
         // Most texts have no more tokens than that; those which have grow it.
-        out.reserve(bytes.len() / 4);
+        out.reserve(text.len() / 4);
         let mut guard = self.caches.take(&mut scratch.cache_hint);
         let mut cache = guard.as_mut().map(|cache| &mut **cache.get_or_insert_default());
         let mut ends = std::mem::take(&mut scratch.ends);
         let mut flow = ControlFlow::Continue(());
         let split = pattern.for_each_batch(text, &mut ends, |start, ends| {
-            let mut batch =
-                Batch { quick: self, running, text: bytes, cache: cache.as_deref_mut(), scratch, out };
+            let mut batch = Batch { quick: self, running, text, cache: cache.as_deref_mut(), scratch, out };
             batch.encode(start, ends);
             flow = look(out);
             flow
@@ -126,13 +147,47 @@ impl Quick {
         scratch.ends = ends;
         split.map(|()| flow)
     }
+
+    /// Ids of a pretoken that may be a whole text; `look` as above.
+    pub(super) fn encode_pretoken(
+        &self,
+        running: &Running<'_>,
+        text: &str,
+        scratch: &mut Scratch,
+        out: &mut Vec<TokenId>,
+        mut look: impl FnMut(&mut Vec<TokenId>) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        out.reserve(text.len() / 4);
+        let mut guard = self.caches.take(&mut scratch.cache_hint);
+        let cache = guard.as_mut().map(|cache| &mut **cache.get_or_insert_default());
+        let mut waiting = std::mem::take(&mut scratch.waiting);
+        let mut batch = Batch { quick: self, running, text, cache, scratch, out };
+        waiting.resize(WAITING, Part::default());
+        let mut len = 0;
+        let flow = self.cuts.each_part(text.as_bytes(), |from, to| {
+            if len == WAITING {
+                batch.resolve(&waiting);
+                look(batch.out)?;
+                len = 0;
+            }
+            waiting[len] = batch.part(from, to, if to - from == text.len() { IS_WHOLE } else { 0 });
+            len += 1;
+            ControlFlow::Continue(())
+        });
+        if flow.is_continue() {
+            batch.resolve(&waiting[..len]);
+        }
+        scratch.waiting = waiting;
+        flow?;
+        look(out)
+    }
 }
 
 /// A batch on its way.
 struct Batch<'a> {
     quick: &'a Quick,
     running: &'a Running<'a>,
-    text: &'a [u8],
+    text: &'a str,
     cache: Option<&'a mut WordCache>,
     scratch: &'a mut Scratch,
     out: &'a mut Vec<TokenId>,
@@ -154,9 +209,9 @@ impl Batch<'_> {
                 waiting[len] = self.part(from, end, IS_WHOLE);
                 len += 1;
             } else {
-                let piece = &self.text[from..end];
+                let piece = &self.text.as_bytes()[from..end];
                 let quick = self.quick;
-                quick.cuts.each_part(piece, |first, last| {
+                let _all = quick.cuts.each_part(piece, |first, last| {
                     let whole = if last - first == piece.len() { IS_WHOLE } else { 0 };
                     if len == WAITING {
                         self.resolve(&waiting[..len]);
@@ -164,6 +219,7 @@ impl Batch<'_> {
                     }
                     waiting[len] = self.part(from + first, from + last, whole);
                     len += 1;
+                    ControlFlow::Continue(())
                 });
             }
             from = end;
@@ -217,22 +273,21 @@ impl Batch<'_> {
 
     #[inline(never)]
     fn miss(&mut self, part: &Part) {
-        let bytes = &self.text[part.start as usize..][..(part.len & !IS_WHOLE) as usize];
         let is_whole = part.len & IS_WHOLE != 0;
         if part.word.is_none() {
-            return self.miss_long(bytes, is_whole);
+            return self.miss_long(part, is_whole);
         }
         let (word, hash, before) = (part.word, part.word.hash(), self.out.len());
         match self.quick.table.get(word, hash) {
             // Not to be remembered: it depends on where the word stands.
             Some(id) if id & ONLY_WHOLE != 0 && is_whole => return self.out.push(id & !ONLY_WHOLE),
-            Some(id) if id & ONLY_WHOLE != 0 => return self.merge(bytes),
+            Some(id) if id & ONLY_WHOLE != 0 => return self.merge(part),
             Some(id) => self.out.push(id),
             None => {
                 if let Some(ids) = self.cache.as_deref().and_then(|cache| cache.merged(word, hash)) {
                     self.out.extend_from_slice(ids);
                 } else {
-                    self.merge(bytes);
+                    self.merge(part);
                     if let Some(cache) = self.cache.as_deref_mut() {
                         cache.insert_merged(word, hash, &self.out[before..]);
                     }
@@ -246,7 +301,8 @@ impl Batch<'_> {
 
     /// A piece longer than a word. One that is a token which merging does not lead to is that token only as a whole
     /// pretoken, and is not remembered.
-    fn miss_long(&mut self, bytes: &[u8], is_whole: bool) {
+    fn miss_long(&mut self, part: &Part, is_whole: bool) {
+        let bytes = &self.text.as_bytes()[part.range()];
         let before = self.out.len();
         let mut place = None;
         if let Some(cache) = self.cache.as_deref() {
@@ -264,8 +320,8 @@ impl Batch<'_> {
         match self.running.vocab.id(bytes) {
             Some(id) if !self.quick.unreached.contains(&id) => self.out.push(id),
             Some(id) if is_whole && self.running.whole => return self.out.push(id),
-            Some(_) => return self.merge(bytes),
-            None => self.merge(bytes),
+            Some(_) => return self.merge(part),
+            None => self.merge(part),
         }
         if let Some(cache) = self.cache.as_deref_mut() {
             let ids = &self.out[before..];
@@ -286,9 +342,9 @@ impl Batch<'_> {
         if len > LONGEST {
             return Part { word: Word::NONE, place: 0, start: from, len: marked };
         }
-        let word = match self.text[start..].first_chunk::<16>() {
+        let word = match self.text.as_bytes()[start..].first_chunk::<16>() {
             Some(bytes) => Word::new(bytes, len),
-            None => Word::of(&self.text[start..end]),
+            None => Word::of(&self.text.as_bytes()[start..end]),
         };
         let place = match self.cache.as_deref() {
             Some(cache) => cache.expect(word.hash()),
@@ -297,7 +353,8 @@ impl Batch<'_> {
         Part { word, place, start: from, len: marked }
     }
 
-    fn merge(&mut self, bytes: &[u8]) {
+    fn merge(&mut self, part: &Part) {
+        let bytes = &self.text.as_bytes()[part.range()];
         match &self.quick.linear {
             Some(linear) if linear.applies(bytes) => match self.cache.as_deref_mut() {
                 Some(cache) if bytes.len() <= LONGEST_WORD => {
@@ -305,10 +362,20 @@ impl Batch<'_> {
                 }
                 _ => linear.encode(bytes, &mut self.scratch.linear, self.out),
             },
-            _ => self.running.merged_bytes(bytes, self.scratch, self.out),
+            _ => {
+                let word = self.text.get(part.range());
+                if let (Some(chars), Some(cache), Some(word)) =
+                    (&self.quick.chars, self.cache.as_deref_mut(), word)
+                    && chars.encode_word(self.running, word, &mut cache.ranked_pairs, self.out)
+                {
+                    return;
+                }
+                self.running.merged(bytes, self.scratch, self.out);
+            }
         }
     }
 }
 
+mod chars;
 #[cfg(test)]
 mod tests;

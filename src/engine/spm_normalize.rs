@@ -4,6 +4,7 @@
 //! for each byte of the normalized text, where the stretch of original text begins that it was made from.
 
 use super::charsmap::Charsmap;
+use super::find::replaced;
 use super::trie::{MAX_TOTAL_BYTES, Trie};
 
 /// What stands for a space in normalized text.
@@ -92,6 +93,16 @@ impl SentencePieceNormalizer {
     /// comes from and where that of the next byte begins; a token over the bytes `b..e` stands at
     /// `origins[b].0..origins[e - 1].1`. A text of four gigabytes or more has no origins beyond that.
     pub fn normalize(&self, text: &str, origins: Option<&mut Vec<(u32, u32)>>) -> String {
+        if origins.is_none() && self.only_spaces() && !text.is_empty() {
+            let space = if self.escape_whitespaces { SPACE } else { " " };
+            let around =
+                |is_suffix| match self.add_dummy_prefix && self.treat_whitespace_as_suffix == is_suffix {
+                    true => space,
+                    false => "",
+                };
+            let changed = replaced(around(false), text, b' ', space, usize::MAX);
+            return changed.unwrap_or_default() + around(true);
+        }
         let Some(origins) = origins else {
             let mut out = Output::<false> { text: String::with_capacity(text.len() + 8), starts: Vec::new() };
             self.run(text, &mut out);
@@ -104,6 +115,11 @@ impl SentencePieceNormalizer {
         let next = out.starts.iter().skip(1).copied().chain([end as u32]);
         origins.extend(out.starts.iter().copied().zip(next));
         out.text
+    }
+
+    /// Whether nothing but spaces is ever changed, each of them by itself.
+    fn only_spaces(&self) -> bool {
+        self.charsmap.is_none() && !self.remove_extra_whitespaces
     }
 
     /// Bytes of heap that the normalizer holds.

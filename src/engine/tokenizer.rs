@@ -8,7 +8,7 @@ use super::alphabet::{spell, spelt_bytes};
 use super::decode::Surfaces;
 use super::merges::DuplicatePair;
 use super::model::{Model, Rules, Running};
-use super::quick::{LONGEST_TEXT, Quick};
+use super::quick::{LONGEST_TEXT, Quick, Quickly};
 use super::special::SpecialError;
 use super::{
     ChatTemplates, DecodeStep, Decoder, Merge, MergeTable, Normalizer, Pattern, Pretokenizer, Rank, Special,
@@ -319,18 +319,20 @@ impl Tokenizer {
         if self.quick.get().is_some() || self.preparing.swap(true, Relaxed) {
             return;
         }
-        // Ranks of their own are SentencePiece's; the quick way takes a merge's position for its rank.
-        let is_quick = matches!(self.pretokenizer, Pretokenizer::Pattern(_))
-            && self.model.is_all_bytes()
-            && self.ranks.is_none();
-        let make =
-            || Quick::new(&self.vocab, self.whole_pretokens, &self.merges, &self.table, &self.byte_ids);
-        let _made_once = self.quick.set(is_quick.then(|| Box::new(make())));
+        let is_quick = match &self.model {
+            // Ranks of their own are SentencePiece's; over bytes a merge's position is taken for its rank.
+            Model::Bytes { missing: None } => {
+                matches!(self.pretokenizer, Pretokenizer::Pattern(_)) && self.ranks.is_none()
+            }
+            Model::Chars(chars) => chars.encodes_by_parts(&self.merges),
+            Model::Bytes { .. } | Model::Unigram(_) => false,
+        };
+        let make = || Box::new(Quick::new(&self.running(), &self.merges));
+        let _made_once = self.quick.set(is_quick.then(make));
     }
 
-    /// The quick way to encode a text of so many bytes, and the pattern that cuts it.
-    pub(super) fn quick(&self, bytes: usize) -> Option<(&Quick, &Pattern)> {
-        let Pretokenizer::Pattern(pattern) = &self.pretokenizer else { return None };
+    /// The quick way to encode a text of so many bytes.
+    pub(super) fn quick(&self, bytes: usize) -> Option<Quickly<'_>> {
         if bytes > LONGEST_TEXT {
             return None;
         }
@@ -339,7 +341,12 @@ impl Tokenizer {
         {
             self.prepare();
         }
-        Some((self.quick.get()?.as_deref()?, pattern))
+        let quick = self.quick.get()?.as_deref()?;
+        match (&self.pretokenizer, &self.model) {
+            (_, Model::Chars(chars)) => Some(Quickly::Chars(quick, chars)),
+            (Pretokenizer::Pattern(pattern), _) => Some(Quickly::Pattern(quick, pattern)),
+            (Pretokenizer::Steps(_), _) => None,
+        }
     }
 
     pub(super) fn surfaces(&self) -> &Surfaces {
@@ -376,7 +383,7 @@ impl Tokenizer {
             + self.specials.memory_bytes()
             + self.special_ids.capacity()
             + self.surfaces.memory_bytes()
-            + match (self.quick.get(), self.model.is_all_bytes()) {
+            + match (self.quick.get(), self.model.is_all_bytes() || self.model.chars().is_some()) {
                 (Some(quick), _) => quick.as_deref().map_or(0, Quick::memory_bytes),
                 (None, true) => Quick::usual_memory_bytes(self.vocab.len()),
                 (None, false) => 0,
@@ -394,6 +401,7 @@ impl Tokenizer {
             byte_ids: &self.byte_ids,
             whole: self.whole_pretokens,
             joining: &self.joining,
+            chars: self.model.chars(),
         }
     }
 }

@@ -51,6 +51,11 @@ impl<'t> Tracked<'t> {
         self.origins = origins.map_or(Origins::Unknown, |origins| Origins::Mapped(Cow::Owned(origins)));
     }
 
+    /// How many bytes it may grow to.
+    pub(super) fn limit(&self) -> usize {
+        self.limit
+    }
+
     pub(super) fn text(&self) -> &str {
         &self.text
     }

@@ -7,6 +7,7 @@
 
 use super::TokenId;
 use super::linear::PairCache;
+use super::quick::RankedPairs;
 use std::sync::{Mutex, MutexGuard};
 
 /// Most bytes of a word.
@@ -177,6 +178,8 @@ pub(super) struct WordCache {
     longer: Vec<Longer>,
     /// What the pairs of symbols inside of words become.
     pub(super) pairs: PairCache,
+    /// The same where those have ranks of their own.
+    pub(super) ranked_pairs: RankedPairs,
 }
 
 /// A piece of any length, and its ids.
@@ -250,6 +253,7 @@ impl Default for WordCache {
             long: boxed(no_long),
             longer: Vec::new(),
             pairs: PairCache::default(),
+            ranked_pairs: RankedPairs::default(),
         }
     }
 }
@@ -277,7 +281,8 @@ impl WordCache {
         + (size_of::<Line>() << MERGED_LOG2)
         + (size_of::<Many>() << MANY_LOG2)
         + (size_of::<Long>() << LONG_LOG2)
-        + PairCache::MEMORY_BYTES;
+        + PairCache::MEMORY_BYTES
+        + RankedPairs::MEMORY_BYTES;
 
     /// The first place of a word with this hash; memory is asked for it.
     #[inline(always)]

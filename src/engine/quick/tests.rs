@@ -2,8 +2,8 @@
 
 use crate::engine::encode::tests::naive;
 use crate::engine::{
-    EncodeOptions, Family, Merge, MergeTable, OffsetUnit, Pattern, Scratch, Span, TokenId, Tokenizer,
-    TokenizerParts, Vocab,
+    Chars, EncodeOptions, Family, Find, Merge, MergeTable, Model, Normalizer, OffsetUnit, Pattern,
+    Pretokenizer, Rules, Scratch, Span, TokenId, Tokenizer, TokenizerParts, Vocab,
 };
 use proptest::prelude::*;
 use std::ops::ControlFlow;
@@ -101,6 +101,102 @@ proptest! {
     ) {
         let texts = [vec![text.clone()], texts].concat();
         check(parts(&text, &picks, &extra, whole), &texts);
+    }
+}
+
+/// A vocabulary of characters. Those of `text` but for `missing` are tokens; merges join neighbours in it as above. By SentencePiece's rules
+/// every way to make a token counts, and merges of some ranks go together.
+fn parts_of_chars(
+    text: &str,
+    missing: &str,
+    picks: &[usize],
+    sentencepiece: bool,
+    whole: bool,
+) -> TokenizerParts {
+    let unreached: Vec<(TokenId, Vec<u8>)> =
+        (0..256).map(|byte| (byte, format!("<0x{byte:02X}>").into_bytes())).collect();
+    let mut tokens: Vec<(TokenId, Vec<u8>)> = Vec::new();
+    let add = |tokens: &mut Vec<(TokenId, Vec<u8>)>, token: &str| {
+        let id = 256 + tokens.len() as TokenId;
+        let is_new = tokens.iter().all(|(_, known)| known != token.as_bytes());
+        is_new.then(|| tokens.push((id, token.as_bytes().to_vec()))).map(|()| id)
+    };
+    for c in text.chars().filter(|&c| !missing.contains(c)) {
+        add(&mut tokens, c.encode_utf8(&mut [0; 4]));
+    }
+    let mut merges = Vec::new();
+    let mut pieces: Vec<String> = text.chars().map(String::from).collect();
+    let mut joining: Vec<char> = Vec::new();
+    let mut ways = Vec::new();
+    for &pick in picks {
+        if pieces.len() < 2 {
+            break;
+        }
+        let at = pick % (pieces.len() - 1);
+        let joined = [&*pieces[at], &*pieces[at + 1]].concat();
+        let is_token = |piece: &str| !missing.contains(piece);
+        if !(sentencepiece || is_token(&pieces[at]) && is_token(&pieces[at + 1])) {
+            continue;
+        }
+        if let Some(id) = add(&mut tokens, &joined) {
+            ways.push((pieces[at].clone(), pieces[at + 1].clone(), id));
+        }
+        pieces.splice(at..at + 2, [joined]);
+    }
+    let bound = 256 + tokens.len() as TokenId;
+    for (left, right, id) in ways {
+        let mut symbol = |piece: &str| {
+            if let Some((id, _)) = tokens.iter().find(|(_, token)| token == piece.as_bytes()) {
+                return *id;
+            }
+            let c = piece.chars().next().unwrap();
+            let at = joining.iter().position(|&known| known == c).unwrap_or_else(|| {
+                joining.push(c);
+                joining.len() - 1
+            });
+            bound + at as TokenId
+        };
+        merges.push(Merge { left: symbol(&left), right: symbol(&right), id });
+    }
+    let bytes = Some(Box::new(std::array::from_fn(|byte| Some(byte as TokenId))));
+    let rules = if sentencepiece { Rules::SentencePiece { joining } } else { Rules::HuggingFace };
+    TokenizerParts {
+        ranks: sentencepiece.then(|| (0..merges.len() as u32).map(|rank| rank / 2).collect()),
+        unreached,
+        whole_pretokens: whole,
+        pretokenizer: Pretokenizer::Steps(Vec::new()),
+        model: Model::Chars(Chars { bytes, unknown: None, rules }),
+        normalizer: Normalizer::Replace(Find::literal(" ").unwrap(), "▁".to_owned()),
+        ..TokenizerParts::byte_level(tokens, merges, Pattern::of(Family::Cl100k))
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_quick_way_over_characters_is_the_slow_one(
+        text in "( ?[abc]{1,12}| ?[中文字]{1,9}|é|😀|[ \n]{1,3}|[-=]{1,40}|1|'s){1,30}",
+        missing in "[b字é😀\n]{0,3}",
+        picks in proptest::collection::vec(any::<usize>(), 0..60),
+        sentencepiece in any::<bool>(),
+        whole in any::<bool>(),
+        texts in proptest::collection::vec("( ?[abcx]{1,20}| ?[中文字国]{1,30}|é|😀|\u{7f}|[ \n▁]{1,3}|[-=]{1,100}|1|'s){0,40}", 1..4),
+    ) {
+        let made = parts_of_chars(&text, &missing, &picks, sentencepiece, whole);
+        let (quick, slow) = (Tokenizer::new(made.clone()).unwrap(), Tokenizer::new(made).unwrap());
+        quick.prepare();
+        let mut scratch = Scratch::default();
+        let in_bytes = EncodeOptions { offsets: Some(OffsetUnit::Byte), ..EncodeOptions::default() };
+        for text in texts.iter().chain([&text]).chain(&texts) {
+            prop_assert!(quick.quick(text.len()).is_some());
+            let expected = slow.encode(text, &in_bytes, &mut scratch).unwrap();
+            let found = quick.encode(text, &in_bytes, &mut scratch).unwrap();
+            prop_assert_eq!(&found, &expected, "{:?}", text);
+            let found = quick.encode(text, &EncodeOptions::default(), &mut scratch).unwrap();
+            prop_assert_eq!(&found.ids, &expected.ids, "{:?}", text);
+            let stop = expected.ids.len() / 2;
+            let count = quick.count(text, &Default::default(), Some(stop), &mut scratch).unwrap();
+            prop_assert_eq!(count.exceeded, expected.ids.len() > stop);
+        }
     }
 }
 
