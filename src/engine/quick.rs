@@ -65,11 +65,27 @@ pub(super) const LONGEST_TEXT: usize = IS_WHOLE as usize - 1;
 /// Set in the id of a token that a pretoken may be, but that merging does not lead to. No id is as high.
 const ONLY_WHOLE: TokenId = 1 << 31;
 
-/// Parts that wait at once: enough for memory to answer, few enough for the first cache.
-const WAITING: usize = 64;
+/// Most ids that wait for those between them, and most parts that are missed: enough for memory to answer, few enough for the first
+/// cache.
+const MOST_FOUND: usize = 192;
+const MOST_MISSED: usize = 32;
 
-// Where a part's ids are is kept in a byte.
-const _: () = assert!(WAITING * MOST_IDS < 256);
+/// Bytes after which it is asked whether to go on.
+const LOOK_BYTES: usize = 2048;
+
+/// What of a text was found, and what was not and goes where.
+struct Found {
+    ids: [TokenId; MOST_FOUND],
+    len: usize,
+    missed: [(Part, u32); MOST_MISSED],
+    misses: usize,
+}
+
+impl Default for Found {
+    fn default() -> Self {
+        Self { ids: [0; MOST_FOUND], len: 0, missed: [Default::default(); MOST_MISSED], misses: 0 }
+    }
+}
 
 impl Quick {
     /// What the tokens of this model need.
@@ -160,25 +176,19 @@ impl Quick {
         out.reserve(text.len() / 4);
         let mut guard = self.caches.take(&mut scratch.cache_hint);
         let cache = guard.as_mut().map(|cache| &mut **cache.get_or_insert_default());
-        let mut waiting = std::mem::take(&mut scratch.waiting);
         let mut batch = Batch { quick: self, running, text, cache, scratch, out };
-        waiting.resize(WAITING, Part::default());
-        let mut len = 0;
-        let flow = self.cuts.each_part(text.as_bytes(), |from, to| {
-            if len == WAITING {
-                batch.resolve(&waiting);
-                look(batch.out)?;
-                len = 0;
+        let mut found = Found::default();
+        let mut looked = 0;
+        self.cuts.each_part(text.as_bytes(), |from, to| {
+            batch.look_up(from, to, if to - from == text.len() { IS_WHOLE } else { 0 }, &mut found);
+            if to - looked < LOOK_BYTES {
+                return ControlFlow::Continue(());
             }
-            waiting[len] = batch.part(from, to, if to - from == text.len() { IS_WHOLE } else { 0 });
-            len += 1;
-            ControlFlow::Continue(())
-        });
-        if flow.is_continue() {
-            batch.resolve(&waiting[..len]);
-        }
-        scratch.waiting = waiting;
-        flow?;
+            looked = to;
+            batch.settle(&mut found);
+            look(batch.out)
+        })?;
+        batch.settle(&mut found);
         look(out)
     }
 }
@@ -195,70 +205,62 @@ struct Batch<'a> {
 
 impl Batch<'_> {
     fn encode(&mut self, start: usize, ends: &[u32]) {
-        let mut waiting = std::mem::take(&mut self.scratch.waiting);
-        waiting.resize(WAITING, Part::default());
-        let mut len = 0;
+        let mut found = Found::default();
         let mut from = start;
         for &end in ends {
             let end = end as usize;
-            if len == WAITING {
-                self.resolve(&waiting[..len]);
-                len = 0;
-            }
             if end - from <= LONGEST {
-                waiting[len] = self.part(from, end, IS_WHOLE);
-                len += 1;
+                self.look_up(from, end, IS_WHOLE, &mut found);
             } else {
                 let piece = &self.text.as_bytes()[from..end];
                 let quick = self.quick;
                 let _all = quick.cuts.each_part(piece, |first, last| {
                     let whole = if last - first == piece.len() { IS_WHOLE } else { 0 };
-                    if len == WAITING {
-                        self.resolve(&waiting[..len]);
-                        len = 0;
-                    }
-                    waiting[len] = self.part(from + first, from + last, whole);
-                    len += 1;
+                    self.look_up(from + first, from + last, whole, &mut found);
                     ControlFlow::Continue(())
                 });
             }
             from = end;
         }
-        self.resolve(&waiting[..len]);
-        self.scratch.waiting = waiting;
+        self.settle(&mut found);
     }
 
-    /// Ids of what waited. Words that are remembered come first, all that is kept of each written at once and what is too much
-    /// written over; then what lies between them is put there. Meanwhile memory answers for the others.
+    /// Ids of a part, if it is remembered: all that is kept of it is written at once, and what is too much written over. Otherwise memory
+    /// is asked for where it may be.
     #[inline(always)]
-    fn resolve(&mut self, parts: &[Part]) {
-        let mut ids = [0; WAITING * MOST_IDS];
-        let mut missed = [(0, 0); WAITING];
-        let (mut len, mut misses) = (0, 0);
-        for (index, part) in parts.iter().enumerate() {
-            match self.cache.as_deref().map(|cache| cache.recent(part.word, part.place)) {
-                Some(Some(entry)) => {
-                    if let Some(place) = ids[len..].first_chunk_mut() {
-                        *place = entry.ids;
-                    }
-                    len += entry.len as usize;
-                }
-                known => {
-                    if known.is_some() {
-                        self.expect(part);
-                    }
-                    missed[misses] = (index as u8, len as u8);
-                    misses += 1;
-                }
+    fn look_up(&mut self, start: usize, end: usize, whole: u32, found: &mut Found) {
+        let part = self.part(start, end, whole);
+        if let Some(cache) = self.cache.as_deref()
+            && let Some(entry) = cache.recent(part.word, part.place)
+        {
+            if let Some(place) = found.ids[found.len..].first_chunk_mut() {
+                *place = entry.ids;
+            }
+            found.len += entry.len as usize;
+            if found.len > MOST_FOUND - MOST_IDS {
+                self.settle(found);
+            }
+        } else {
+            self.expect(&part);
+            found.missed[found.misses % MOST_MISSED] = (part, found.len as u32);
+            found.misses += 1;
+            if found.misses == MOST_MISSED {
+                self.settle(found);
             }
         }
+    }
+
+    /// Hands on what was found, and between it what was missed.
+    #[inline(never)]
+    fn settle(&mut self, found: &mut Found) {
         let mut from = 0;
-        for &(index, len) in &missed[..misses] {
-            self.out.extend_from_slice(&ids[from..usize::from(len)]);
-            from = usize::from(len);
-            self.miss(&parts[usize::from(index)]);
+        for (part, len) in &found.missed[..found.misses] {
+            self.out.extend_from_slice(&found.ids[from..*len as usize]);
+            from = *len as usize;
+            self.miss(part);
         }
-        self.out.extend_from_slice(&ids[from..len]);
+        self.out.extend_from_slice(&found.ids[from..found.len]);
+        (found.len, found.misses) = (0, 0);
     }
 
     /// Asks memory for where a word may be that is not among the recent ones.
@@ -347,7 +349,7 @@ impl Batch<'_> {
             None => Word::of(&self.text.as_bytes()[start..end]),
         };
         let place = match self.cache.as_deref() {
-            Some(cache) => cache.expect(word.hash()),
+            Some(cache) => cache.place(word.hash()),
             None => 0,
         };
         Part { word, place, start: from, len: marked }

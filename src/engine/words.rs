@@ -284,12 +284,10 @@ impl WordCache {
         + PairCache::MEMORY_BYTES
         + RankedPairs::MEMORY_BYTES;
 
-    /// The first place of a word with this hash; memory is asked for it.
+    /// The first place of a word with this hash.
     #[inline(always)]
-    pub(super) fn expect(&self, hash: u64) -> Place {
-        let home = (hash >> (64 - RECENT_LOG2)) as usize;
-        prefetch(&self.recent[home]);
-        home as Place * 2
+    pub(super) fn place(&self, hash: u64) -> Place {
+        (hash >> (64 - RECENT_LOG2)) as Place * 2
     }
 
     /// What is known of a word of which this is the first place, if it is among the recent ones.
