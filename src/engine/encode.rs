@@ -5,7 +5,6 @@
 
 use super::linear::LinearScratch;
 use super::merges::Rank;
-use super::quick::Part;
 use super::{Ends, MergeTable, TokenId, UnigramScratch};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -31,8 +30,6 @@ pub struct Scratch {
     /// Pretokens of the batch that is worked on.
     pub(super) ends: Ends,
     pub(super) linear: LinearScratch,
-    /// Parts of them that wait to be looked up.
-    pub(super) waiting: Vec<Part>,
     /// Which of a tokenizer's caches this thread had last.
     pub(super) cache_hint: usize,
 }
