@@ -221,9 +221,12 @@ impl Cuts {
     /// Whether a token may reach over the border at byte `at` between two characters.
     #[inline(always)]
     fn joins(&self, before: Char, here: Char, piece: &[u8], at: usize) -> bool {
-        if self.has(hash(before, here, PAIR)) {
-            return true;
-        }
+        self.has(hash(before, here, PAIR)) || self.joins_part(before, here, piece, at)
+    }
+
+    /// Whether a token may reach over that border that has only a part of one of the two characters.
+    #[inline(always)]
+    fn joins_part(&self, before: Char, here: Char, piece: &[u8], at: usize) -> bool {
         let last = piece[at - 1];
         let first = here as u8;
         if self.parts_begin[usize::from(first)] && self.both_parts.contains(&(last, first)) {
@@ -236,6 +239,23 @@ impl Cuts {
             && [0xff, 0xffff, 0x00ff_ffff]
                 .into_iter()
                 .any(|mask| self.has(hash(before, here & mask, BEGINS_AFTER)))
+    }
+
+    /// Whether no token reaches over a border between characters in this piece with only a part of one of them: what the bytes
+    /// of a character merge into does not depend on what is beside it.
+    pub(super) fn has_whole_chars(&self, piece: &[u8]) -> bool {
+        if piece.is_empty() {
+            return true;
+        }
+        let (mut before, mut at) = char_at(piece, 0);
+        while at < piece.len() {
+            let (here, end) = char_at(piece, at);
+            if self.joins_part(before, here, piece, at) {
+                return false;
+            }
+            (before, at) = (here, end);
+        }
+        true
     }
 
     /// Bytes of heap.

@@ -89,6 +89,23 @@ pub(super) struct Linear {
     longest: usize,
     /// The bytes of tokens made by merges that come before those of their parts.
     exceptions: Option<AhoCorasick>,
+    /// By character from U+0080 to U+FFFF: the symbol of the token that it is, `NONE` where it is none.
+    chars: Box<[Symbol]>,
+}
+
+/// The characters that are kept: beyond are those of four bytes.
+const CHARS: std::ops::Range<usize> = 0x80..0x1_0000;
+
+/// Where a character is among those that are kept; beyond them all for others.
+#[inline]
+fn char_place(c: char) -> usize {
+    (c as usize).wrapping_sub(CHARS.start)
+}
+
+/// The character that a text is.
+fn only_char(text: &str) -> Option<char> {
+    let mut chars = text.chars();
+    chars.next().filter(|_| chars.next().is_none())
 }
 
 /// An id and a length in one word.
@@ -171,7 +188,20 @@ impl Linear {
         };
         let (trie, shorter) = trie.finish();
         let pairs = pairs.finish(&shorter);
-        Some(Self { trie, pairs, tokens, reachable, longest, exceptions })
+        let mut chars = vec![NONE; CHARS.len()].into_boxed_slice();
+        for (symbol, token) in (0..).zip(&tokens) {
+            let text = vocab.bytes(token.id()).and_then(|bytes| std::str::from_utf8(bytes).ok());
+            if let Some(place) = text.and_then(only_char).and_then(|c| chars.get_mut(char_place(c))) {
+                *place = symbol;
+            }
+        }
+        Some(Self { trie, pairs, tokens, reachable, longest, exceptions, chars })
+    }
+
+    /// The symbol of a character that is a token.
+    #[inline]
+    fn char(&self, c: char) -> Option<Symbol> {
+        self.chars.get(char_place(c)).copied().filter(|&symbol| symbol != NONE)
     }
 
     /// Whether merging the bytes of this token alone gives this one token, if [`Linear::applies`] to them. Only such tokens come of
@@ -280,6 +310,7 @@ impl Linear {
             + self.pairs.memory_bytes()
             + self.tokens.capacity() * size_of::<IdLen>()
             + self.reachable.capacity() * 8
+            + self.chars.len() * size_of::<Symbol>()
     }
 }
 

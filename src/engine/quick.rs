@@ -130,6 +130,7 @@ impl Quick {
         self.table.memory_bytes()
             + self.cuts.memory_bytes()
             + self.linear.as_ref().map_or(0, Linear::memory_bytes)
+            + self.unreached.allocation_size()
             + WordCache::MEMORY_BYTES
     }
 
@@ -360,7 +361,9 @@ impl Batch<'_> {
         match &self.quick.linear {
             Some(linear) if linear.applies(bytes) => match self.cache.as_deref_mut() {
                 Some(cache) if bytes.len() <= LONGEST_WORD => {
-                    linear.encode_word(bytes, &mut cache.pairs, self.out)
+                    let word = self.text.get(part.range());
+                    let by_chars = !bytes.is_ascii() && self.quick.cuts.has_whole_chars(bytes);
+                    linear.encode_word(bytes, word.filter(|_| by_chars), &mut cache.pairs, self.out)
                 }
                 _ => linear.encode(bytes, &mut self.scratch.linear, self.out),
             },

@@ -2,6 +2,7 @@
 
 use super::super::encode::{merge, tests::naive};
 use super::*;
+use crate::engine::cuts::Cuts;
 use crate::engine::{MergeTable, Scratch};
 use proptest::prelude::*;
 use std::collections::{HashMap, HashSet};
@@ -202,17 +203,17 @@ proptest! {
 /// The way for short pieces, twice, so that pairs come from the cache.
 fn check_words(parts: &Parts, text: &[u8]) {
     let Some(linear) = parts.linear() else { return };
+    let cuts = Cuts::new(parts.vocab.ordinary().map(|(_, bytes)| bytes));
     let mut cache = PairCache::default();
     for piece in text.chunks(LONGEST_WORD).chain(text.chunks(7)).chain(text.chunks(LONGEST_WORD)) {
         if linear.applies(piece) {
-            let mut ids = vec![];
-            linear.encode_word(piece, &mut cache, &mut ids);
-            assert_eq!(
-                ids,
-                naive(&parts.table, parts.bytes(piece).collect()),
-                "{:?} on {piece:?}",
-                parts.merges
-            );
+            let expected = naive(&parts.table, parts.bytes(piece).collect());
+            let chars = std::str::from_utf8(piece).ok().filter(|_| cuts.has_whole_chars(piece));
+            for chars in [None].into_iter().chain([chars]) {
+                let mut ids = vec![];
+                linear.encode_word(piece, chars, &mut cache, &mut ids);
+                assert_eq!(ids, expected, "{:?} on {piece:?}, {chars:?}", parts.merges);
+            }
         }
     }
 }

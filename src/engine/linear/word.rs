@@ -40,14 +40,35 @@ impl PairCache {
 
 impl Linear {
     /// Appends what merging leaves of the bytes of `piece`, of which there are up to [`LONGEST_WORD`].
-    pub(in crate::engine) fn encode_word(&self, piece: &[u8], cache: &mut PairCache, out: &mut Vec<TokenId>) {
+    ///
+    /// With `chars` it begins with the characters that are tokens. That is the same where no token reaches over a border between
+    /// characters with a part of one: then what merges first is inside of characters, and a merge comes after those of its parts,
+    /// so that none with a whole character comes before that one is made.
+    pub(in crate::engine) fn encode_word(
+        &self,
+        piece: &[u8],
+        chars: Option<&str>,
+        cache: &mut PairCache,
+        out: &mut Vec<TokenId>,
+    ) {
         debug_assert!(piece.len() <= LONGEST_WORD, "a longer piece is none of those");
+        debug_assert!(chars.is_none_or(|chars| chars.as_bytes() == piece), "the same piece");
         let mut symbols = [NONE; LONGEST_WORD];
         // What each symbol becomes with the next one.
         let mut becomes = [NONE; LONGEST_WORD];
-        let mut len = piece.len().min(LONGEST_WORD);
-        for (symbol, &byte) in symbols.iter_mut().zip(piece) {
-            *symbol = Symbol::from(byte);
+        let mut len = 0;
+        let mut push = |symbol| {
+            if let Some(place) = symbols.get_mut(len) {
+                *place = symbol;
+                len += 1;
+            }
+        };
+        match chars {
+            None => piece.iter().for_each(|&byte| push(Symbol::from(byte))),
+            Some(text) => text.chars().for_each(|c| match self.char(c) {
+                Some(symbol) => push(symbol),
+                None => c.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| push(Symbol::from(byte))),
+            }),
         }
         for at in 1..len {
             becomes[at - 1] = cache.get(self, symbols[at - 1], symbols[at]);
