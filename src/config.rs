@@ -44,6 +44,10 @@ pub struct Config {
     pub allow_hub: bool,
     /// Largest request body that is held in memory, in bytes.
     pub max_body_bytes: usize,
+    /// Most bytes that a compressed request body may become for each byte of it.
+    pub max_decompress_ratio: usize,
+    /// Least size of answers that are compressed, 0 for none; see [`Config::compresses`].
+    pub compress_min_bytes: usize,
     /// Largest upload, in bytes.
     pub max_upload_bytes: u64,
     /// Largest vocabulary file that is imported, in bytes.
@@ -145,6 +149,12 @@ impl Config {
     #[must_use]
     pub fn corpus_root(&self) -> Option<&Path> {
         (!self.corpus_root.as_os_str().is_empty()).then_some(self.corpus_root.as_path())
+    }
+
+    /// Whether an answer of so many bytes is worth compressing.
+    #[must_use]
+    pub fn compresses(&self, bytes: usize) -> bool {
+        self.compress_min_bytes > 0 && bytes >= self.compress_min_bytes
     }
 
     /// Versions of a vocabulary to keep; `None` keeps all.

@@ -2,6 +2,7 @@
 //! answers; what is not about HTTP is not here.
 
 mod chat;
+mod coding;
 mod cpu;
 mod decode;
 mod encode;
@@ -9,6 +10,7 @@ mod extract;
 mod health;
 mod layers;
 pub mod listen;
+mod media;
 mod openapi;
 mod problem;
 mod reply;

@@ -17,6 +17,8 @@ const DAY: i64 = 24 * 60 * 60;
 /// Least and greatest value of every whole-number setting.
 pub(super) const LIMITS: &[(&str, i64, i64)] = &[
     ("max_body_bytes", KIB, 4 * GIB),
+    ("max_decompress_ratio", 1, 1_000_000),
+    ("compress_min_bytes", 0, GIB),
     ("max_upload_bytes", KIB, 1024 * TIB),
     ("max_vocab_bytes", KIB, 4 * GIB),
     ("max_batch_texts", 1, 10_000_000),

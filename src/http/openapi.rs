@@ -2,8 +2,8 @@
 
 use axum::http::header;
 use axum::response::IntoResponse;
-use utoipa::OpenApi;
 use utoipa::openapi::RefOr;
+use utoipa::{OpenApi, ToSchema};
 
 /// The parts of the document that belong to no route.
 #[derive(OpenApi)]
@@ -24,6 +24,12 @@ use utoipa::openapi::RefOr;
     )
 )]
 pub(super) struct Document;
+
+/// Ids one after the other, little-endian; batches after n and n counts of 32 bits.
+#[derive(Debug, ToSchema)]
+#[schema(as = Packed, value_type = String, format = Binary)]
+#[expect(dead_code, reason = "only described")]
+pub(super) struct PackedBody(Vec<u8>);
 
 /// The document as YAML.
 pub fn yaml() -> String {

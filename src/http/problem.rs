@@ -100,6 +100,22 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, "invalid_utf8", detail).with("offset", offset)
     }
 
+    /// 400: the body is not `MessagePack`.
+    pub fn bad_msgpack() -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_msgpack", "the body is not valid MessagePack")
+    }
+
+    /// 400: packed ids that are cut off or do not add up.
+    pub fn bad_packed(detail: &'static str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_packed", detail)
+    }
+
+    /// 400: the body cannot be decompressed.
+    pub fn bad_coding() -> Self {
+        let detail = "the body is not what its Content-Encoding says, or is cut off";
+        Self::new(StatusCode::BAD_REQUEST, "bad_coding", detail)
+    }
+
     /// 400: the body is not a form with files.
     pub fn bad_multipart() -> Self {
         let detail = "the body is not valid multipart/form-data";
@@ -151,6 +167,11 @@ impl Problem {
         problem
     }
 
+    /// 406: an answer in none of the forms that the request takes.
+    pub fn not_acceptable(detail: &'static str) -> Self {
+        Self::new(StatusCode::NOT_ACCEPTABLE, "not_acceptable", detail).at("/header/Accept")
+    }
+
     /// 408: the body came too slowly.
     pub fn body_timeout() -> Self {
         Self::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", "the body came too slowly")
@@ -166,6 +187,12 @@ impl Problem {
     pub fn body_too_large(limit: u64) -> Self {
         let detail = format!("the body has over {limit} bytes");
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail).with("limit", limit)
+    }
+
+    /// 413: a compressed body that becomes too many times what was sent.
+    pub fn body_expands(ratio: usize) -> Self {
+        let detail = format!("the body becomes over {ratio} times what was sent when it is decompressed");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_expands", detail).with("limit", ratio)
     }
 
     /// 415: a body of another type.
@@ -216,6 +243,17 @@ impl Problem {
         Self::new(StatusCode::INSUFFICIENT_STORAGE, "storage_full", detail)
             .with("min_free_bytes", min_free_bytes)
             .retry()
+    }
+
+    /// The same where all fields but `main` stand in the query.
+    pub(super) fn in_query(mut self, main: &str) -> Self {
+        if let Some(pointer) = &mut self.0.pointer {
+            let field = pointer.strip_prefix('/').and_then(|rest| rest.split('/').next());
+            if field.is_some_and(|field| field != main && !matches!(field, "query" | "header" | "path")) {
+                pointer.insert_str(0, "/query");
+            }
+        }
+        self
     }
 
     /// The status.

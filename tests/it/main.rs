@@ -8,6 +8,7 @@ mod gguf;
 mod hostile;
 mod house;
 mod http_bad_input;
+mod http_bodies;
 mod http_chat;
 mod http_encode;
 mod http_train;
