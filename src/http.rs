@@ -15,6 +15,7 @@ mod openapi;
 mod problem;
 mod reply;
 mod state;
+mod stream;
 mod train;
 mod uploads;
 mod vocabs;
@@ -37,6 +38,7 @@ fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::with_openapi(openapi::Document::openapi())
         .routes(routes!(encode::encode))
         .routes(routes!(encode::encode_batch))
+        .routes(routes!(stream::encode_stream))
         .routes(routes!(encode::count))
         .routes(routes!(decode::decode))
         .routes(routes!(decode::decode_batch))

@@ -134,6 +134,11 @@ impl Decoder {
         Ok(())
     }
 
+    /// What came out at the end.
+    pub(super) fn take_rest(&mut self, to: &mut Vec<u8>) {
+        to.append(&mut self.sink().bytes);
+    }
+
     fn sink(&mut self) -> &mut Sink {
         match &mut self.inner {
             Decompress::Gzip(gzip) => gzip.get_mut(),

@@ -21,8 +21,8 @@ pub(super) mod answer;
 mod request;
 
 pub(super) use answer::Parts;
-use request::{CountRequest, EncodeBatchRequest, EncodeRequest, policy};
-pub(super) use request::{OffsetUnitName, Return, Side, default_return, keep, unit};
+use request::{CountRequest, EncodeBatchRequest, EncodeRequest};
+pub(super) use request::{OffsetUnitName, Return, Side, SpecialName, default_return, keep, policy, unit};
 
 thread_local! {
     /// What encoding works in, kept from request to request.
@@ -295,7 +295,7 @@ pub(super) fn at_least_one(pointer: &str, number: Option<u64>) -> Result<Option<
 /// The most names in `allowed_special`.
 const MAX_ALLOWED_SPECIAL: usize = 1000;
 
-fn check_specials(allowed: &[String]) -> Result<(), Problem> {
+pub(super) fn check_specials(allowed: &[String]) -> Result<(), Problem> {
     if allowed.len() > MAX_ALLOWED_SPECIAL {
         return Err(Problem::too_many("/allowed_special", MAX_ALLOWED_SPECIAL));
     }

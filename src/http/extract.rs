@@ -19,7 +19,7 @@ use std::error::Error;
 use std::marker::PhantomData;
 
 mod faults;
-mod json;
+pub(super) mod json;
 mod msgpack;
 mod options;
 pub(super) mod packed;
@@ -187,6 +187,23 @@ impl<T: DeserializeOwned> FromRequestParts<AppState> for Query<T> {
     async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, Problem> {
         query(parts.uri.query().unwrap_or_default()).map(Self)
     }
+}
+
+/// Query options of type `T`, lists among them.
+#[derive(Debug)]
+pub(super) struct Options<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequestParts<AppState> for Options<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, Problem> {
+        options::fields(parts.uri.query().unwrap_or_default(), None).map(Self)
+    }
+}
+
+/// The problem of a field that stands in the query.
+pub(super) fn query_place(problem: Problem) -> Problem {
+    problem.in_query("")
 }
 
 /// Reads query options.

@@ -31,6 +31,12 @@ pub(super) struct Document;
 #[expect(dead_code, reason = "only described")]
 pub(super) struct PackedBody(Vec<u8>);
 
+/// A JSON object a line.
+#[derive(Debug, ToSchema)]
+#[schema(as = Lines, value_type = String)]
+#[expect(dead_code, reason = "only described")]
+pub(super) struct LinesBody(String);
+
 /// The document as YAML.
 pub fn yaml() -> String {
     let (_, mut document) = super::routes().split_for_parts();

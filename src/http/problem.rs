@@ -191,8 +191,16 @@ impl Problem {
 
     /// 413: a compressed body that becomes too many times what was sent.
     pub fn body_expands(ratio: usize) -> Self {
-        let detail = format!("the body becomes over {ratio} times what was sent when it is decompressed");
+        let detail = format!(
+            "the body becomes over {ratio} times what was sent when it is decompressed, which is the setting max_decompress_ratio"
+        );
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_expands", detail).with("limit", ratio)
+    }
+
+    /// 413: a line of a stream that is over its limit.
+    pub fn line_too_long(limit: usize) -> Self {
+        let detail = format!("the line has over {limit} bytes");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "line_too_long", detail).with("limit", limit)
     }
 
     /// 415: a body of another type.
@@ -264,6 +272,20 @@ impl Problem {
     /// The stable word.
     pub fn code(&self) -> &'static str {
         self.0.code
+    }
+
+    /// The same as a member of an answer that goes on: what a body of its own would hold, but for `type`, `title` and
+    /// `request_id`.
+    pub(super) fn in_line(&self) -> Value {
+        let parts = &*self.0;
+        let mut told = parts.more.clone();
+        told.insert("status".to_owned(), parts.status.as_u16().into());
+        told.insert("code".to_owned(), parts.code.into());
+        told.insert("detail".to_owned(), parts.detail.clone().into());
+        if let Some(pointer) = &parts.pointer {
+            told.insert("pointer".to_owned(), pointer.clone().into());
+        }
+        told.into()
     }
 
     /// The answer, with the id of the request.

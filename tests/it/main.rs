@@ -11,6 +11,7 @@ mod http_bad_input;
 mod http_bodies;
 mod http_chat;
 mod http_encode;
+mod http_stream;
 mod http_train;
 mod http_vocabs;
 mod hub;
