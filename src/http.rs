@@ -3,6 +3,7 @@
 
 mod chat;
 mod coding;
+mod compat;
 mod cpu;
 mod decode;
 mod encode;
@@ -44,6 +45,18 @@ fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(decode::decode_batch))
         .routes(routes!(chat::chat_render))
         .routes(routes!(chat::chat_encode))
+        .routes(routes!(compat::root::tokenize))
+        .routes(routes!(compat::root::detokenize))
+        .routes(routes!(compat::root::v1_tokenize))
+        .routes(routes!(compat::root::v1_detokenize))
+        .routes(routes!(compat::root::tokenizer_info))
+        .routes(routes!(compat::root::apply_template))
+        .routes(routes!(compat::root::count_tokens))
+        .routes(routes!(compat::root::input_tokens))
+        .routes(routes!(compat::root::token_counter))
+        .routes(routes!(compat::root::models))
+        .routes(routes!(compat::root::model))
+        .merge(compat::routes())
         .routes(routes!(train::create, train::list))
         .routes(routes!(train::get))
         .routes(routes!(train::events))

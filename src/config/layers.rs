@@ -106,6 +106,7 @@ impl Layers {
                 "false" | "0" => Some(Value::Boolean(false)),
                 _ => None,
             },
+            Value::Table(_) => pairs(text).map(Value::Table),
             _ => Some(Value::String(text.to_owned())),
         };
         let value = value.ok_or_else(|| type_error(key, default, origin.clone()))?;
@@ -166,6 +167,15 @@ impl Layers {
         if config.default_vocab.is_empty() {
             return refuse("default_vocab", "", "the name of a vocabulary".into());
         }
+        for (model, vocab) in &config.models {
+            if model.is_empty() || vocab.is_empty() {
+                return refuse(
+                    "models",
+                    &format!("{model} = {vocab}"),
+                    "names of models, each with a vocabulary".into(),
+                );
+            }
+        }
         if !LOG_LEVELS.contains(&config.log_level.as_str()) {
             return refuse("log_level", &config.log_level, format!("one of {}", LOG_LEVELS.join(", ")));
         }
@@ -174,6 +184,16 @@ impl Layers {
         }
         Ok(())
     }
+}
+
+/// `NAME=VALUE,NAME=VALUE` as a table.
+fn pairs(text: &str) -> Option<Table> {
+    let entries = text.split(',').map(str::trim).filter(|entry| !entry.is_empty());
+    let pair = |entry: &str| {
+        let (name, value) = entry.split_once('=')?;
+        Some((name.trim().to_owned(), Value::String(value.trim().to_owned())))
+    };
+    entries.map(pair).collect()
 }
 
 fn parse_toml(text: &str, origin: &Source) -> Result<Table, ConfigError> {
@@ -185,6 +205,7 @@ fn type_error(key: &str, default: &Value, origin: Source) -> ConfigError {
     let expected = match default {
         Value::Integer(_) => "a whole number below 2^63",
         Value::Boolean(_) => "true or false",
+        Value::Table(_) => "a table, or NAME=VALUE with commas between,",
         _ => "a string",
     };
     ConfigError::Type { key: key.to_owned(), expected, origin }

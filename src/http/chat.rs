@@ -282,15 +282,20 @@ pub(super) async fn chat_encode(
 }
 
 /// What both routes ask for.
-struct Asked {
-    parts: ChatParts,
-    template: Option<String>,
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) parts: ChatParts,
+    pub(super) template: Option<String>,
     /// Whether `template` may be a source.
-    any_template: bool,
+    pub(super) any_template: bool,
 }
 
 impl Asked {
-    fn render(self, tokenizer: &Tokenizer, plain: Option<&Tokenizer>) -> Result<Rendered, Problem> {
+    pub(super) fn render(
+        self,
+        tokenizer: &Tokenizer,
+        plain: Option<&Tokenizer>,
+    ) -> Result<Rendered, Problem> {
         let templates = tokenizer.chat();
         let wanted = match self.template.as_deref() {
             None => Wanted::Usual,
@@ -306,7 +311,7 @@ impl Asked {
 }
 
 /// The request's fields as they are checked by [`Chat::new`].
-fn parts(
+pub(super) fn parts(
     (messages, tools, documents): (Vec<Json>, Option<Vec<Json>>, Option<Vec<Json>>),
     (add_generation_prompt, continue_final_message): (Option<bool>, bool),
     variables: Option<Json>,

@@ -277,3 +277,17 @@ fn decoded(
         Err(e) => Err(Problem::not_text(pointer.to_owned(), e.utf8_error().valid_up_to())),
     }
 }
+
+/// Decodes with what is no text replaced, taking what it needs from the bytes that are `left`.
+pub(super) fn lossy(
+    tokenizer: &Tokenizer,
+    ids: &[TokenId],
+    skip_special: bool,
+    pointer: &str,
+    left: &mut u64,
+) -> Result<String, Problem> {
+    match decoded(tokenizer, ids, (skip_special, OnInvalid::Replace), pointer, left)? {
+        Text::Text(text, _) => Ok(text),
+        Text::Bytes(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+    }
+}

@@ -24,7 +24,7 @@ mod msgpack;
 mod options;
 pub(super) mod packed;
 
-/// A body that is an object of type `T`: JSON or MessagePack. Objects are closed: an unknown or repeated field is an error.
+/// A body that is an object of type `T`: JSON or `MessagePack`. Objects are closed: an unknown or repeated field is an error.
 #[derive(Debug)]
 pub(super) struct Payload<T>(pub T);
 
@@ -142,6 +142,14 @@ impl<T: DeserializeOwned + Send + 'static, P: Plain> FromRequest<AppState> for S
         let request = app.cpu.run(size, read).await??;
         Ok(Self { request, place, plain: PhantomData })
     }
+}
+
+/// The body of a request in JSON, decompressed.
+///
+/// # Errors
+/// 415 for another type, and as [`read_body`].
+pub(super) async fn whole(request: Request, app: &AppState) -> Result<Bytes, Problem> {
+    Ok(receive(request, app, |form| form == Form::Json).await?.1)
 }
 
 fn object<T: DeserializeOwned>(form: Form, body: &[u8]) -> Result<T, Problem> {

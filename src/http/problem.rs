@@ -3,6 +3,8 @@
 //! A problem tells what is wrong, which field and which limit; it never repeats text from a request. The request id
 //! is added by the outermost layer, which renders every problem (see `layers.rs`).
 
+use super::compat::Dialect;
+use super::reply::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -127,6 +129,11 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, "body_cut_off", "the body ended before it was whole")
     }
 
+    /// 400: a body that does not say whose request it is.
+    pub(super) fn dialect(detail: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "which_dialect", detail)
+    }
+
     /// 403: the request comes from a page or for a host that this server is not.
     pub fn foreign_origin(header: &'static str) -> Self {
         let detail = format!(
@@ -152,6 +159,13 @@ impl Problem {
     /// 404: no such route.
     pub fn unknown_route() -> Self {
         Self::new(StatusCode::NOT_FOUND, "unknown_route", "there is no such route; /openapi.yaml lists them")
+    }
+
+    /// 404: a model that no vocabulary is known for.
+    pub fn unknown_model() -> Self {
+        let detail =
+            "there is no such model: names are those of vocabularies, and those that the setting models has";
+        Self::new(StatusCode::NOT_FOUND, "unknown_model", detail).at("/model")
     }
 
     /// 404: no such job or upload.
@@ -269,6 +283,16 @@ impl Problem {
         self.0.status
     }
 
+    /// What is wrong, for people.
+    pub fn detail(&self) -> &str {
+        &self.0.detail
+    }
+
+    /// JSON pointer to the field at fault.
+    pub fn pointer(&self) -> Option<&str> {
+        self.0.pointer.as_deref()
+    }
+
     /// The stable word.
     pub fn code(&self) -> &'static str {
         self.0.code
@@ -286,6 +310,17 @@ impl Problem {
             told.insert("pointer".to_owned(), pointer.clone().into());
         }
         told.into()
+    }
+
+    /// The answer in the shape of another server.
+    pub(super) fn render_as(self, dialect: Dialect, request_id: &str) -> Response {
+        let (status, body) = dialect.error(&self, request_id);
+        let status = StatusCode::from_u16(status).unwrap_or(self.0.status);
+        let mut response = Json(status, body).into_response();
+        if let Some(seconds) = self.0.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
     }
 
     /// The answer, with the id of the request.

@@ -10,6 +10,7 @@ mod house;
 mod http_bad_input;
 mod http_bodies;
 mod http_chat;
+mod http_compat;
 mod http_encode;
 mod http_stream;
 mod http_train;
