@@ -189,6 +189,16 @@ fn render_source(
     }
 }
 
+/// Whether a template's source goes through contents that are arrays: whether it has a loop over something called so.
+pub fn reads_parts(source: &str) -> bool {
+    let tags = source.split("{%").skip(1).filter_map(|tag| tag.split_once("%}"));
+    let mut loops = tags
+        .filter_map(|(tag, _)| tag.trim_matches(['-', '+', ' ']).strip_prefix("for ")?.split_once(" in "));
+    loops.any(|(_, over)| {
+        ["content", "['content']", "[\"content\"]"].iter().any(|end| over.trim().ends_with(end))
+    })
+}
+
 /// Whether a value is a JSON object.
 pub fn is_object(value: &Json) -> bool {
     value.kind() == ValueKind::Map

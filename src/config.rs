@@ -3,6 +3,7 @@
 //! The defaults file is the one list of keys and types: a layer can only change what it has. A [`Config`] that
 //! exists has passed every check here, and nothing is read from the process but what [`Config::load`] is given.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -44,6 +45,10 @@ pub struct Config {
     pub allow_hub: bool,
     /// Largest request body that is held in memory, in bytes.
     pub max_body_bytes: usize,
+    /// Most bytes that a compressed request body may become for each byte of it.
+    pub max_decompress_ratio: usize,
+    /// Least size of answers that are compressed, 0 for none; see [`Config::compresses`].
+    pub compress_min_bytes: usize,
     /// Largest upload, in bytes.
     pub max_upload_bytes: u64,
     /// Largest vocabulary file that is imported, in bytes.
@@ -92,6 +97,8 @@ pub struct Config {
     pub log_level: String,
     /// `json` or `text`; see [`Config::log_json`].
     pub log_format: String,
+    /// Vocabularies by the names of models; see [`Config::vocab_of_model`]. The last, as TOML has tables behind values.
+    pub models: BTreeMap<String, String>,
 }
 
 impl Config {
@@ -145,6 +152,24 @@ impl Config {
     #[must_use]
     pub fn corpus_root(&self) -> Option<&Path> {
         (!self.corpus_root.as_os_str().is_empty()).then_some(self.corpus_root.as_path())
+    }
+
+    /// Whether an answer of so many bytes is worth compressing.
+    #[must_use]
+    pub fn compresses(&self, bytes: usize) -> bool {
+        self.compress_min_bytes > 0 && bytes >= self.compress_min_bytes
+    }
+
+    /// The vocabulary that the setting `models` has for a model: under its whole name, else under the longest beginning of it
+    /// that ends in `*`.
+    #[must_use]
+    pub fn vocab_of_model(&self, model: &str) -> Option<&str> {
+        if let Some(vocab) = self.models.get(model) {
+            return Some(vocab);
+        }
+        let patterns = self.models.iter().filter_map(|(name, vocab)| Some((name.strip_suffix('*')?, vocab)));
+        let fitting = patterns.filter(|(beginning, _)| model.starts_with(beginning));
+        fitting.max_by_key(|(beginning, _)| beginning.len()).map(|(_, vocab)| vocab.as_str())
     }
 
     /// Versions of a vocabulary to keep; `None` keeps all.

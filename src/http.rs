@@ -2,6 +2,8 @@
 //! answers; what is not about HTTP is not here.
 
 mod chat;
+mod coding;
+mod compat;
 mod cpu;
 mod decode;
 mod encode;
@@ -9,10 +11,12 @@ mod extract;
 mod health;
 mod layers;
 pub mod listen;
+mod media;
 mod openapi;
 mod problem;
 mod reply;
 mod state;
+mod stream;
 mod train;
 mod uploads;
 mod vocabs;
@@ -35,11 +39,24 @@ fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::with_openapi(openapi::Document::openapi())
         .routes(routes!(encode::encode))
         .routes(routes!(encode::encode_batch))
+        .routes(routes!(stream::encode_stream))
         .routes(routes!(encode::count))
         .routes(routes!(decode::decode))
         .routes(routes!(decode::decode_batch))
         .routes(routes!(chat::chat_render))
         .routes(routes!(chat::chat_encode))
+        .routes(routes!(compat::root::tokenize))
+        .routes(routes!(compat::root::detokenize))
+        .routes(routes!(compat::root::v1_tokenize))
+        .routes(routes!(compat::root::v1_detokenize))
+        .routes(routes!(compat::root::tokenizer_info))
+        .routes(routes!(compat::root::apply_template))
+        .routes(routes!(compat::root::count_tokens))
+        .routes(routes!(compat::root::input_tokens))
+        .routes(routes!(compat::root::token_counter))
+        .routes(routes!(compat::root::models))
+        .routes(routes!(compat::root::model))
+        .merge(compat::routes())
         .routes(routes!(train::create, train::list))
         .routes(routes!(train::get))
         .routes(routes!(train::events))

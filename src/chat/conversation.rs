@@ -36,6 +36,28 @@ const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
 /// What stands after the text of a message that is continued, so that its end is found in the text. The reference's.
 const CONTINUE: &str = "CONTINUE_FINAL_MESSAGE_TAG ";
 
+impl ChatParts {
+    /// Makes one text, with line feeds between, of contents that are arrays of texts: what servers do for templates that
+    /// know contents as strings alone.
+    pub fn join_texts(&mut self) {
+        for message in &mut self.messages {
+            let content = attribute(message, "content");
+            if content.kind() != ValueKind::Seq {
+                continue;
+            }
+            let text = |part: Json| {
+                let kind = attribute(&part, "type");
+                let text = attribute(&part, "text");
+                (kind.as_str() == Some("text")).then(|| text.as_str().map(str::to_owned)).flatten()
+            };
+            let texts: Option<Vec<String>> = content.try_iter().into_iter().flatten().map(text).collect();
+            if let Some(texts) = texts {
+                *message = with(message, "content", &Json::from(texts.join("\n")));
+            }
+        }
+    }
+}
+
 impl Chat {
     /// Checks the fields, and prepares the messages as transformers does: keys without a value are left out, and
     /// reasoning is put under every name that templates know for it.

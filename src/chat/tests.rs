@@ -580,3 +580,12 @@ fn compiling_a_published_template_is_cheap() {
     // Well under a millisecond each where it is optimised.
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
 }
+
+#[test]
+fn templates_that_read_parts_are_told_by_their_loops() {
+    let check = |source: &str, expect: bool| assert_eq!(reads_parts(source), expect, "{source}");
+    check("{% for m in messages %}{{ m.content }}{% endfor %}", false);
+    check("{%- for part in message['content'] -%}{{ part.text }}{% endfor %}", true);
+    check("{% for item in content %}", true);
+    check("{{ 'for x in content' }}", false);
+}

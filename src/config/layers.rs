@@ -17,6 +17,8 @@ const DAY: i64 = 24 * 60 * 60;
 /// Least and greatest value of every whole-number setting.
 pub(super) const LIMITS: &[(&str, i64, i64)] = &[
     ("max_body_bytes", KIB, 4 * GIB),
+    ("max_decompress_ratio", 1, 1_000_000),
+    ("compress_min_bytes", 0, GIB),
     ("max_upload_bytes", KIB, 1024 * TIB),
     ("max_vocab_bytes", KIB, 4 * GIB),
     ("max_batch_texts", 1, 10_000_000),
@@ -104,6 +106,7 @@ impl Layers {
                 "false" | "0" => Some(Value::Boolean(false)),
                 _ => None,
             },
+            Value::Table(_) => pairs(text).map(Value::Table),
             _ => Some(Value::String(text.to_owned())),
         };
         let value = value.ok_or_else(|| type_error(key, default, origin.clone()))?;
@@ -164,6 +167,15 @@ impl Layers {
         if config.default_vocab.is_empty() {
             return refuse("default_vocab", "", "the name of a vocabulary".into());
         }
+        for (model, vocab) in &config.models {
+            if model.is_empty() || vocab.is_empty() {
+                return refuse(
+                    "models",
+                    &format!("{model} = {vocab}"),
+                    "names of models, each with a vocabulary".into(),
+                );
+            }
+        }
         if !LOG_LEVELS.contains(&config.log_level.as_str()) {
             return refuse("log_level", &config.log_level, format!("one of {}", LOG_LEVELS.join(", ")));
         }
@@ -172,6 +184,16 @@ impl Layers {
         }
         Ok(())
     }
+}
+
+/// `NAME=VALUE,NAME=VALUE` as a table.
+fn pairs(text: &str) -> Option<Table> {
+    let entries = text.split(',').map(str::trim).filter(|entry| !entry.is_empty());
+    let pair = |entry: &str| {
+        let (name, value) = entry.split_once('=')?;
+        Some((name.trim().to_owned(), Value::String(value.trim().to_owned())))
+    };
+    entries.map(pair).collect()
 }
 
 fn parse_toml(text: &str, origin: &Source) -> Result<Table, ConfigError> {
@@ -183,6 +205,7 @@ fn type_error(key: &str, default: &Value, origin: Source) -> ConfigError {
     let expected = match default {
         Value::Integer(_) => "a whole number below 2^63",
         Value::Boolean(_) => "true or false",
+        Value::Table(_) => "a table, or NAME=VALUE with commas between,",
         _ => "a string",
     };
     ConfigError::Type { key: key.to_owned(), expected, origin }

@@ -37,6 +37,7 @@ fn other_value(key: &str, default: &Value) -> Value {
     match default {
         Value::Integer(n) => Value::Integer(n + 1),
         Value::Boolean(b) => Value::Boolean(!b),
+        Value::Table(_) => Value::Table([("gpt-*".to_owned(), "other".into())].into_iter().collect()),
         _ => Value::String(
             match key {
                 "listen" => "[::1]:9",
@@ -50,6 +51,10 @@ fn other_value(key: &str, default: &Value) -> Value {
 }
 
 fn text_of(value: &Value) -> String {
+    if let Some(table) = value.as_table() {
+        let pairs = table.iter().map(|(name, value)| format!("{name}={}", value.as_str().unwrap()));
+        return pairs.collect::<Vec<_>>().join(", ");
+    }
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
@@ -212,4 +217,22 @@ fn other_machines_are_served_only_on_request() {
 #[test]
 fn process_env_has_only_own_variables() {
     assert!(process_env().unwrap().iter().all(|(name, _)| name.starts_with("VOCABD_")));
+}
+
+#[test]
+fn models_are_found_by_name_and_by_the_longest_beginning() {
+    let c = load_file("[models]\n\"gpt-4o\" = \"exact\"\n\"gpt-*\" = \"short\"\n\"gpt-4*\" = \"long\"\n")
+        .unwrap();
+    let check = |model: &str, expect: Option<&str>| assert_eq!(c.vocab_of_model(model), expect, "{model}");
+    check("gpt-4o", Some("exact"));
+    check("gpt-4o-mini", Some("long"));
+    check("gpt-3.5", Some("short"));
+    check("claude", None);
+    check("", None);
+    let any = load_env(&[("VOCABD_MODELS", " *=default , a/b=c@3")]).unwrap();
+    assert_eq!((any.vocab_of_model("x"), any.vocab_of_model("a/b")), (Some("default"), Some("c@3")));
+    check_error(load_env(&[("VOCABD_MODELS", "a")]), &["models", "NAME=VALUE", "VOCABD_MODELS"]);
+    check_error(load_env(&[("VOCABD_MODELS", "a=")]), &["models", "with a vocabulary"]);
+    check_error(load_file("models = 1"), &["models", "a table"]);
+    check_error(load_file("[models]\na = 1"), &["models", "string"]);
 }

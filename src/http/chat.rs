@@ -1,20 +1,23 @@
 //! `/chat/render`, `/chat/encode`: messages to the text that a model reads, and to its ids.
 
-use super::encode::{OffsetUnitName, Return, Side, at_least_one, default_return, keep, unit, with_scratch};
-use super::extract::{Payload, announced_length};
+use super::encode::answer::{Bytes, Offsets, Tokens};
+use super::encode::{
+    OffsetUnitName, Parts, Return, Side, at_least_one, check_packed, default_return, keep, unit, with_scratch,
+};
+use super::extract::{Payload, announced_length, packed};
+use super::media::{OBJECTS, OBJECTS_OR_IDS, Width};
+use super::openapi::PackedBody;
 use super::problem::{Problem, ProblemBody};
-use super::reply::{Made, check_if_match};
+use super::reply::{Answer, Ask, Made, Maker, json::Object};
 use super::state::AppState;
 use super::wanted::wanted;
 use crate::chat::{Chat, ChatParts, Json, Rendered, Wanted, is_object, render};
-use crate::engine::{EncodeOptions, OnSpecial, SpecialPolicy, TokenId, Tokenizer};
-use crate::jobs::VocabTriple;
+use crate::engine::{EncodeOptions, Encoding, OnSpecial, SpecialPolicy, TokenId, Tokenizer};
 use crate::registry::Loaded;
 use axum::extract::State;
 use axum::http::HeaderMap;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use utoipa::ToSchema;
 
 /// Messages to render.
@@ -120,52 +123,80 @@ pub(super) enum ContentSpecial {
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ChatRenderReply {
     /// The version whose template made this.
-    vocab: VocabTriple,
+    vocab: Maker,
     /// The text.
     text: String,
 }
 
 /// A rendered text and its tokens.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct ChatEncodeReply {
+#[schema(as = ChatEncodeReply)]
+pub(super) struct ChatEncodeReply<'a> {
     /// The version that made this.
-    vocab: VocabTriple,
+    vocab: Maker,
     /// Number of tokens answered.
     count: usize,
     /// Token ids.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Vec<u32>, required = false)]
-    ids: Option<Vec<TokenId>>,
+    ids: Option<&'a [TokenId]>,
     /// Tokens as text.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    tokens: Option<Vec<String>>,
+    #[schema(value_type = Vec<String>, required = false)]
+    tokens: Option<Tokens<'a>>,
     /// Tokens as base64 of their bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    bytes_b64: Option<Vec<String>>,
+    #[schema(value_type = Vec<String>, required = false)]
+    bytes_b64: Option<Bytes<'a>>,
     /// Start and end of each token in `text`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    offsets: Option<Vec<[usize; 2]>>,
+    #[schema(value_type = Vec<[usize; 2]>, required = false)]
+    offsets: Option<Offsets<'a>>,
     /// The rendered text, whole.
-    text: String,
+    text: &'a str,
     /// Whether `max_tokens` cut something off.
     truncated: bool,
 }
 
+impl Answer for ChatRenderReply {}
+
+impl Answer for ChatEncodeReply<'_> {
+    fn write_json(&self, out: &mut Vec<u8>) {
+        let Self { ids, tokens, bytes_b64, offsets, .. } = self;
+        let mut object = Object::begin(out);
+        object.raw("vocab", &self.vocab.0.told.json);
+        object.value("count", &self.count);
+        Parts { ids: *ids, tokens: *tokens, bytes_b64: *bytes_b64, offsets: *offsets }
+            .write_json(&mut object);
+        object.value("text", &self.text);
+        object.value("truncated", &self.truncated);
+        object.end();
+    }
+
+    fn write_packed(&self, width: Width, out: &mut Vec<u8>) {
+        packed::write(self.ids.unwrap_or_default(), width, out);
+    }
+
+    fn truncated(&self) -> bool {
+        self.truncated
+    }
+}
+
 /// Render messages with the vocabulary's chat template.
-#[utoipa::path(post, path = "/chat/render", tag = "chat", request_body = ChatRenderRequest,
+#[utoipa::path(post, path = "/chat/render", tag = "chat", 
+    request_body(content((ChatRenderRequest = "application/json"), (ChatRenderRequest = "application/msgpack"))),
     params(("If-Match" = Option<String>, Header,
         description = "Digests, in quotes: refused with 412 unless the vocabulary is at one of them")),
     responses(
-    (status = 200, description = "The text", body = ChatRenderReply,
+    (status = 200, description = "The text",
+        content((ChatRenderReply = "application/json"), (ChatRenderReply = "application/msgpack")),
         headers(("Vocab" = String, description = "`name@version` of what made this"),
             ("ETag" = String, description = "Its digest, in quotes"))),
     (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
     (status = "5XX", description = "Overloaded", body = ProblemBody, content_type = "application/problem+json")))]
 pub(super) async fn chat_render(
     State(app): State<AppState>,
+    ask: Ask,
     headers: HeaderMap,
     Payload(request): Payload<ChatRenderRequest>,
 ) -> Result<Made, Problem> {
@@ -180,28 +211,32 @@ pub(super) async fn chat_render(
         any_template: app.config.allow_chat_template,
     };
     let loaded = app.registry.resolve(vocab.as_ref()).await?;
-    check_if_match(&headers, &loaded.facts)?;
+    let settled = ask.settle(&loaded, OBJECTS)?;
     app.cpu
         .run_elsewhere(body_bytes(&headers), move || {
             let text = asked.render(&loaded.tokenizer, None)?.text;
-            let reply = ChatRenderReply { vocab: VocabTriple::from(&*loaded.facts), text };
-            Ok(Made::by(&loaded.facts, &reply))
+            let reply = ChatRenderReply { vocab: Maker(Arc::clone(&loaded)), text };
+            Ok(settled.made(&loaded, &reply))
         })
         .await?
 }
 
 /// Render messages and encode the text.
-#[utoipa::path(post, path = "/chat/encode", tag = "chat", request_body = ChatEncodeRequest,
+#[utoipa::path(post, path = "/chat/encode", tag = "chat", 
+    request_body(content((ChatEncodeRequest = "application/json"), (ChatEncodeRequest = "application/msgpack"))),
     params(("If-Match" = Option<String>, Header,
         description = "Digests, in quotes: refused with 412 unless the vocabulary is at one of them")),
     responses(
-    (status = 200, description = "The text and its ids", body = ChatEncodeReply,
+    (status = 200, description = "The text and its ids; as application/octet-stream the ids alone",
+        content((ChatEncodeReply<'_> = "application/json"), (ChatEncodeReply<'_> = "application/msgpack"),
+            (PackedBody = "application/octet-stream")),
         headers(("Vocab" = String, description = "`name@version` of what made this"),
             ("ETag" = String, description = "Its digest, in quotes"))),
     (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
     (status = "5XX", description = "Overloaded", body = ProblemBody, content_type = "application/problem+json")))]
 pub(super) async fn chat_encode(
     State(app): State<AppState>,
+    ask: Ask,
     headers: HeaderMap,
     Payload(request): Payload<ChatEncodeRequest>,
 ) -> Result<Made, Problem> {
@@ -217,7 +252,8 @@ pub(super) async fn chat_encode(
         any_template: app.config.allow_chat_template,
     };
     let loaded = app.registry.resolve(vocab.as_ref()).await?;
-    check_if_match(&headers, &loaded.facts)?;
+    let settled = ask.settle(&loaded, OBJECTS_OR_IDS)?;
+    check_packed(&settled, &request.wanted)?;
     let version = loaded.facts.clone();
     let returns = request.wanted;
     let options = EncodeOptions {
@@ -233,9 +269,12 @@ pub(super) async fn chat_encode(
         .run_elsewhere(body_bytes(&headers), move || {
             let tokenizer = &loaded.tokenizer;
             let rendered = asked.render(tokenizer, content_is_text.then_some(tokenizer))?;
-            let bytes = rendered.text.len();
-            let reply = encoded(&loaded, rendered, &options, &returns)?;
-            Ok::<_, Problem>((Made::by(&loaded.facts, &reply), bytes, reply.count))
+            let encoding = encoded(&loaded, &rendered, &options)?;
+            let Parts { ids, tokens, bytes_b64, offsets } = Parts::new(&encoding, tokenizer, &returns);
+            let (count, text) = (encoding.ids.len(), &rendered.text[..]);
+            let (vocab, truncated) = (Maker(Arc::clone(&loaded)), encoding.truncated);
+            let reply = ChatEncodeReply { vocab, count, ids, tokens, bytes_b64, offsets, text, truncated };
+            Ok::<_, Problem>((settled.made(&loaded, &reply), text.len(), count))
         })
         .await??;
     app.metrics.vocab(version.name.as_str()).encoded(bytes as u64, tokens as u64);
@@ -243,15 +282,20 @@ pub(super) async fn chat_encode(
 }
 
 /// What both routes ask for.
-struct Asked {
-    parts: ChatParts,
-    template: Option<String>,
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) parts: ChatParts,
+    pub(super) template: Option<String>,
     /// Whether `template` may be a source.
-    any_template: bool,
+    pub(super) any_template: bool,
 }
 
 impl Asked {
-    fn render(self, tokenizer: &Tokenizer, plain: Option<&Tokenizer>) -> Result<Rendered, Problem> {
+    pub(super) fn render(
+        self,
+        tokenizer: &Tokenizer,
+        plain: Option<&Tokenizer>,
+    ) -> Result<Rendered, Problem> {
         let templates = tokenizer.chat();
         let wanted = match self.template.as_deref() {
             None => Wanted::Usual,
@@ -267,7 +311,7 @@ impl Asked {
 }
 
 /// The request's fields as they are checked by [`Chat::new`].
-fn parts(
+pub(super) fn parts(
     (messages, tools, documents): (Vec<Json>, Option<Vec<Json>>, Option<Vec<Json>>),
     (add_generation_prompt, continue_final_message): (Option<bool>, bool),
     variables: Option<Json>,
@@ -286,32 +330,12 @@ fn parts(
     })
 }
 
-fn encoded(
-    loaded: &Loaded,
-    rendered: Rendered,
-    options: &EncodeOptions<'_>,
-    returns: &[Return],
-) -> Result<ChatEncodeReply, Problem> {
+fn encoded(loaded: &Loaded, rendered: &Rendered, options: &EncodeOptions<'_>) -> Result<Encoding, Problem> {
     let tokenizer = &loaded.tokenizer;
     let Rendered { text, plain } = rendered;
     let failed = |e| Problem::encode("/messages", &e);
-    let matcher = tokenizer.matcher(&options.special).map_err(|e| failed(e.into()))?.sparing(&plain);
-    let encoding = with_scratch(|scratch| tokenizer.encode_matched(&text, &matcher, options, scratch))
-        .map_err(failed)?;
-    let asked_for = |part| returns.contains(&part);
-    let bytes = || encoding.ids.iter().map(|&id| tokenizer.vocab().bytes(id).unwrap_or_default());
-    Ok(ChatEncodeReply {
-        vocab: VocabTriple::from(&*loaded.facts),
-        count: encoding.ids.len(),
-        tokens: asked_for(Return::Tokens)
-            .then(|| bytes().map(|b| String::from_utf8_lossy(b).into_owned()).collect()),
-        bytes_b64: asked_for(Return::Bytes).then(|| bytes().map(|b| STANDARD.encode(b)).collect()),
-        offsets: asked_for(Return::Offsets)
-            .then(|| encoding.spans.iter().map(|s| [s.start, s.end]).collect()),
-        ids: asked_for(Return::Ids).then_some(encoding.ids),
-        text,
-        truncated: encoding.truncated,
-    })
+    let matcher = tokenizer.matcher(&options.special).map_err(|e| failed(e.into()))?.sparing(plain);
+    with_scratch(|scratch| tokenizer.encode_matched(text, &matcher, options, scratch)).map_err(failed)
 }
 
 /// How much of a request waits or is worked on. Rendering is never done on the async threads: how long it takes is up to

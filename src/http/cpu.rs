@@ -69,7 +69,21 @@ impl Cpu {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Problem> {
         let _in_flight = InFlight::new(&self.in_flight, bytes);
-        if bytes <= self.inline_bytes { Ok(work()) } else { self.queue(work).await }
+        if bytes <= self.inline_bytes { Ok(work()) } else { self.queue(work, self.max_waiting).await }
+    }
+
+    /// The same for a piece of a stream, which waits for its turn however many wait: streams are as many as connections, and
+    /// each waits with one piece for each thread or so.
+    ///
+    /// # Errors
+    /// [`Problem::internal`] when the work panicked.
+    pub async fn run_in_turn<T: Send + 'static>(
+        &self,
+        bytes: usize,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Problem> {
+        let _in_flight = InFlight::new(&self.in_flight, bytes);
+        if bytes <= self.inline_bytes { Ok(work()) } else { self.queue(work, usize::MAX).await }
     }
 
     /// The same for work that takes longer than the size of its input says: never here.
@@ -82,18 +96,19 @@ impl Cpu {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Problem> {
         let _in_flight = InFlight::new(&self.in_flight, bytes);
-        self.queue(work).await
+        self.queue(work, self.max_waiting).await
     }
 
     async fn queue<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
+        max_waiting: usize,
     ) -> Result<T, Problem> {
         let permit = match Arc::clone(&self.permits).try_acquire_owned() {
             Ok(permit) => permit,
             Err(_) => {
                 let waiter = Waiter(&self.waiting);
-                if self.waiting.fetch_add(1, Relaxed) >= self.max_waiting {
+                if self.waiting.fetch_add(1, Relaxed) >= max_waiting {
                     return Err(Problem::overloaded());
                 }
                 let permit = Arc::clone(&self.permits).acquire_owned().await;

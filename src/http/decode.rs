@@ -1,17 +1,18 @@
 //! `/decode`, `/decode/batch`: ids to text.
 
-use super::extract::Payload;
+use super::extract::{Batch, Ids, Sent};
+use super::media::OBJECTS;
+use super::openapi::PackedBody;
 use super::problem::{Problem, ProblemBody};
-use super::reply::{Made, check_if_match};
+use super::reply::{Answer, Ask, Made, Maker};
 use super::state::AppState;
 use super::wanted::wanted;
 use crate::engine::{DecodeError, TokenId, Tokenizer};
-use crate::jobs::VocabTriple;
 use axum::extract::State;
-use axum::http::HeaderMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use utoipa::ToSchema;
 
 /// Ids to decode.
@@ -73,7 +74,7 @@ pub(super) enum OnInvalid {
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct DecodeReply {
     /// The version that made this.
-    vocab: VocabTriple,
+    vocab: Maker,
     /// The text.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -88,11 +89,13 @@ pub(super) struct DecodeReply {
     bytes_b64: Option<String>,
 }
 
+impl Answer for DecodeReply {}
+
 /// Decoded sequences, in the order of the request.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct DecodeBatchReply {
     /// The version that made all of them.
-    vocab: VocabTriple,
+    vocab: Maker,
     /// The texts.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -107,33 +110,44 @@ pub(super) struct DecodeBatchReply {
     bytes_b64: Option<Vec<String>>,
 }
 
+impl Answer for DecodeBatchReply {}
+
 /// Bytes that an id takes in a body, roughly: what decides whether decoding is long work.
 const BYTES_PER_ID: usize = 4;
 
 /// Decode ids.
-#[utoipa::path(post, path = "/decode", tag = "encode", request_body = DecodeRequest,
+#[utoipa::path(post, path = "/decode", tag = "encode",
+    request_body(description = "The ids with options; as application/octet-stream the ids alone, of 32 bits, little-endian (of \
+            16 bits as application/octet-stream; bits=16), with the options as query fields",
+        content((DecodeRequest = "application/json"), (DecodeRequest = "application/msgpack"),
+            (PackedBody = "application/octet-stream"))),
     params(("If-Match" = Option<String>, Header,
         description = "Digests, in quotes: refused with 412 unless the vocabulary is at one of them")),
     responses(
-    (status = 200, description = "The text", body = DecodeReply,
+    (status = 200, description = "The text",
+        content((DecodeReply = "application/json"), (DecodeReply = "application/msgpack")),
         headers(("Vocab" = String, description = "`name@version` of what made this"),
             ("ETag" = String, description = "Its digest, in quotes"))),
     (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
     (status = "5XX", description = "Overloaded", body = ProblemBody, content_type = "application/problem+json")))]
 pub(super) async fn decode(
     State(app): State<AppState>,
-    headers: HeaderMap,
-    Payload(request): Payload<DecodeRequest>,
+    ask: Ask,
+    sent: Sent<DecodeRequest, Ids>,
 ) -> Result<Made, Problem> {
+    text(&app, &ask, sent.request).await.map_err(|problem| sent.place.of(problem, "ids"))
+}
+
+async fn text(app: &AppState, ask: &Ask, request: DecodeRequest) -> Result<Made, Problem> {
     let vocab = wanted(request.vocab.as_deref(), request.model.as_deref())?;
     let loaded = app.registry.resolve(vocab.as_ref()).await?;
-    check_if_match(&headers, &loaded.facts)?;
-    let (tokens, version) = (request.ids.len(), loaded.facts.clone());
-    let (size, limit) = (work(&app, &loaded.tokenizer, [&request.ids]), app.config.max_decoded_bytes);
+    let settled = ask.settle(&loaded, OBJECTS)?;
+    let (tokens, vocab) = (request.ids.len(), app.metrics.vocab(loaded.facts.name.as_str()));
+    let (size, limit) = (work(app, &loaded.tokenizer, [&request.ids]), app.config.max_decoded_bytes);
     let made = app.cpu.run(size, move || {
         let mut left = limit;
         let how = (request.skip_special_tokens, request.errors);
-        let vocab = VocabTriple::from(&*loaded.facts);
+        let vocab = Maker(Arc::clone(&loaded));
         let reply = match decoded(&loaded.tokenizer, &request.ids, how, "/ids", &mut left)? {
             Text::Bytes(bytes) => {
                 DecodeReply { vocab, text: None, valid_utf8: None, bytes_b64: Some(STANDARD.encode(bytes)) }
@@ -142,37 +156,47 @@ pub(super) async fn decode(
                 DecodeReply { vocab, text: Some(text), valid_utf8: Some(valid), bytes_b64: None }
             }
         };
-        Ok::<_, Problem>(Made::by(&loaded.facts, &reply))
+        Ok::<_, Problem>(settled.made(&loaded, &reply))
     });
     let made = made.await??;
-    app.metrics.vocab(version.name.as_str()).decoded(tokens as u64);
+    vocab.decoded(tokens as u64);
     Ok(made)
 }
 
 /// Decode several sequences with one version.
-#[utoipa::path(post, path = "/decode/batch", tag = "encode", request_body = DecodeBatchRequest,
+#[utoipa::path(post, path = "/decode/batch", tag = "encode",
+    request_body(description = "The ids with options; as application/octet-stream n and n counts, each of 32 bits, then the ids \
+            of all (of 16 bits as application/octet-stream; bits=16), little-endian, with the options as query fields",
+        content((DecodeBatchRequest = "application/json"), (DecodeBatchRequest = "application/msgpack"),
+            (PackedBody = "application/octet-stream"))),
     params(("If-Match" = Option<String>, Header,
         description = "Digests, in quotes: refused with 412 unless the vocabulary is at one of them")),
     responses(
-    (status = 200, description = "The texts", body = DecodeBatchReply,
+    (status = 200, description = "The texts",
+        content((DecodeBatchReply = "application/json"), (DecodeBatchReply = "application/msgpack")),
         headers(("Vocab" = String, description = "`name@version` of what made this"),
             ("ETag" = String, description = "Its digest, in quotes"))),
     (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
     (status = "5XX", description = "Overloaded", body = ProblemBody, content_type = "application/problem+json")))]
 pub(super) async fn decode_batch(
     State(app): State<AppState>,
-    headers: HeaderMap,
-    Payload(request): Payload<DecodeBatchRequest>,
+    ask: Ask,
+    sent: Sent<DecodeBatchRequest, Batch>,
 ) -> Result<Made, Problem> {
+    texts(&app, &ask, sent.request).await.map_err(|problem| sent.place.of(problem, "ids"))
+}
+
+async fn texts(app: &AppState, ask: &Ask, request: DecodeBatchRequest) -> Result<Made, Problem> {
     let vocab = wanted(request.vocab.as_deref(), request.model.as_deref())?;
     let limit = app.config.max_batch_texts;
     if request.ids.len() > limit {
         return Err(Problem::too_many("/ids", limit));
     }
     let loaded = app.registry.resolve(vocab.as_ref()).await?;
-    check_if_match(&headers, &loaded.facts)?;
-    let (tokens, version) = (request.ids.iter().map(Vec::len).sum::<usize>(), loaded.facts.clone());
-    let (size, limit) = (work(&app, &loaded.tokenizer, &request.ids), app.config.max_decoded_bytes);
+    let settled = ask.settle(&loaded, OBJECTS)?;
+    let tokens: usize = request.ids.iter().map(Vec::len).sum();
+    let vocab = app.metrics.vocab(loaded.facts.name.as_str());
+    let (size, limit) = (work(app, &loaded.tokenizer, &request.ids), app.config.max_decoded_bytes);
     let made = app.cpu.run(size, move || {
         let mut left = limit;
         let (mut texts, mut valid_utf8, mut bytes_b64) = (Vec::new(), Vec::new(), Vec::new());
@@ -189,15 +213,15 @@ pub(super) async fn decode_batch(
         }
         let as_bytes = request.errors == OnInvalid::Bytes;
         let reply = DecodeBatchReply {
-            vocab: VocabTriple::from(&*loaded.facts),
+            vocab: Maker(Arc::clone(&loaded)),
             texts: (!as_bytes).then_some(texts),
             valid_utf8: (!as_bytes).then_some(valid_utf8),
             bytes_b64: as_bytes.then_some(bytes_b64),
         };
-        Ok::<_, Problem>(Made::by(&loaded.facts, &reply))
+        Ok::<_, Problem>(settled.made(&loaded, &reply))
     });
     let made = made.await??;
-    app.metrics.vocab(version.name.as_str()).decoded(tokens as u64);
+    vocab.decoded(tokens as u64);
     Ok(made)
 }
 
@@ -251,5 +275,19 @@ fn decoded(
     match String::from_utf8(bytes) {
         Ok(text) => Ok(Text::Text(text, true)),
         Err(e) => Err(Problem::not_text(pointer.to_owned(), e.utf8_error().valid_up_to())),
+    }
+}
+
+/// Decodes with what is no text replaced, taking what it needs from the bytes that are `left`.
+pub(super) fn lossy(
+    tokenizer: &Tokenizer,
+    ids: &[TokenId],
+    skip_special: bool,
+    pointer: &str,
+    left: &mut u64,
+) -> Result<String, Problem> {
+    match decoded(tokenizer, ids, (skip_special, OnInvalid::Replace), pointer, left)? {
+        Text::Text(text, _) => Ok(text),
+        Text::Bytes(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
     }
 }

@@ -1,243 +1,28 @@
 //! `/encode`, `/encode/batch`, `/count`: texts to ids.
 
-use super::extract::Payload;
+use super::cpu::Cpu;
+use super::extract::{Payload, Sent, Text};
+use super::media::{OBJECTS, OBJECTS_OR_IDS};
+use super::openapi::PackedBody;
 use super::problem::{Problem, ProblemBody};
-use super::reply::{Made, check_if_match};
+use super::reply::{Ask, Made, Maker, Settled};
 use super::state::AppState;
 use super::wanted::wanted;
-use crate::engine::{
-    EncodeOptions, Encoding, Keep, OffsetUnit, OnSpecial, Scratch, SpecialPolicy, TokenId, Tokenizer,
-};
-use crate::jobs::VocabTriple;
+use crate::engine::{EncodeOptions, Encoding, Scratch};
+use crate::registry::Loaded;
+use answer::{CountReply, EncodeBatchReply, EncodeReply};
 use axum::extract::State;
-use axum::http::HeaderMap;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use serde::{Deserialize, Serialize};
+use futures_util::future::try_join_all;
 use std::cell::RefCell;
-use utoipa::ToSchema;
+use std::ops::Range;
+use std::sync::Arc;
 
-/// A text to encode.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct EncodeRequest {
-    /// The text.
-    #[schema(example = "Hello, 世界! 😀")]
-    text: String,
-    /// The vocabulary: `name`, `name@3` or `name@alias`. Without it the default one.
-    #[schema(example = "default")]
-    vocab: Option<String>,
-    /// The same as `vocab`; only one of the two may be given.
-    model: Option<String>,
-    /// Add the tokens that the vocabulary puts around a text (such as BOS).
-    #[serde(default)]
-    #[schema(default = false)]
-    add_special_tokens: bool,
-    /// What the names of special tokens inside the text mean: plain text, the tokens, or an error.
-    #[serde(default)]
-    #[schema(default = json!("text"))]
-    special: SpecialName,
-    /// Names that are parsed whatever `special` is.
-    #[serde(default)]
-    #[schema(default = json!([]))]
-    allowed_special: Vec<String>,
-    /// What to answer beside `count`: ids, tokens as text, their bytes in base64, offsets.
-    #[serde(default = "default_return", rename = "return")]
-    #[schema(default = json!(["ids"]))]
-    wanted: Vec<Return>,
-    /// The unit of offsets: UTF-8 bytes, Unicode scalar values, or UTF-16 code units.
-    #[serde(default)]
-    #[schema(default = json!("byte"))]
-    offset_unit: OffsetUnitName,
-    /// At most so many tokens, at least 1.
-    #[schema(minimum = 1)]
-    max_tokens: Option<u64>,
-    /// The end that is cut off when there are more.
-    #[serde(default)]
-    #[schema(default = json!("right"))]
-    truncation_side: Side,
-}
+pub(super) mod answer;
+mod request;
 
-/// Texts to encode with one version.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct EncodeBatchRequest {
-    /// The texts.
-    #[schema(example = json!(["Hello", "世界"]))]
-    texts: Vec<String>,
-    /// The vocabulary: `name`, `name@3` or `name@alias`. Without it the default one.
-    vocab: Option<String>,
-    /// The same as `vocab`; only one of the two may be given.
-    model: Option<String>,
-    /// Add the tokens that the vocabulary puts around a text (such as BOS).
-    #[serde(default)]
-    #[schema(default = false)]
-    add_special_tokens: bool,
-    /// What the names of special tokens inside the texts mean: plain text, the tokens, or an error.
-    #[serde(default)]
-    #[schema(default = json!("text"))]
-    special: SpecialName,
-    /// Names that are parsed whatever `special` is.
-    #[serde(default)]
-    #[schema(default = json!([]))]
-    allowed_special: Vec<String>,
-    /// At most so many tokens of each text, at least 1.
-    #[schema(minimum = 1)]
-    max_tokens: Option<u64>,
-    /// The end that is cut off when there are more.
-    #[serde(default)]
-    #[schema(default = json!("right"))]
-    truncation_side: Side,
-}
-
-/// A text, or texts, to count: exactly one of `text` and `texts`.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct CountRequest {
-    /// One text.
-    #[schema(example = "Hello, 世界!")]
-    text: Option<String>,
-    /// Several texts.
-    texts: Option<Vec<String>>,
-    /// The vocabulary: `name`, `name@3` or `name@alias`. Without it the default one.
-    vocab: Option<String>,
-    /// The same as `vocab`; only one of the two may be given.
-    model: Option<String>,
-    /// Count the tokens that the vocabulary puts around a text (such as BOS).
-    #[serde(default)]
-    #[schema(default = false)]
-    add_special_tokens: bool,
-    /// What the names of special tokens inside the text mean: plain text, the tokens, or an error.
-    #[serde(default)]
-    #[schema(default = json!("text"))]
-    special: SpecialName,
-    /// Names that are parsed whatever `special` is.
-    #[serde(default)]
-    #[schema(default = json!([]))]
-    allowed_special: Vec<String>,
-    /// Stop counting once there are more tokens than this in all, at least 1.
-    #[schema(minimum = 1)]
-    limit: Option<u64>,
-}
-
-/// What the name of a special token inside a text means.
-#[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum SpecialName {
-    /// Plain text.
-    #[default]
-    Text,
-    /// The special token.
-    Parse,
-    /// An error.
-    Error,
-}
-
-/// A part of the answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Return {
-    /// Token ids.
-    Ids,
-    /// Tokens as text; bytes that are not UTF-8 are replaced.
-    Tokens,
-    /// Tokens as base64 of their bytes.
-    Bytes,
-    /// Where tokens stand in the text.
-    Offsets,
-}
-
-/// The unit of offsets.
-#[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum OffsetUnitName {
-    /// UTF-8 bytes.
-    #[default]
-    Byte,
-    /// Unicode scalar values.
-    Char,
-    /// UTF-16 code units.
-    Utf16,
-}
-
-/// An end of a text.
-#[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Side {
-    /// The beginning is cut off.
-    Left,
-    /// The end is cut off.
-    #[default]
-    Right,
-}
-
-pub(super) fn default_return() -> Vec<Return> {
-    vec![Return::Ids]
-}
-
-/// An encoded text.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct EncodeReply {
-    /// The version that made this.
-    vocab: VocabTriple,
-    /// Number of tokens answered.
-    count: usize,
-    /// Token ids.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Vec<u32>, required = false)]
-    ids: Option<Vec<TokenId>>,
-    /// Tokens as text.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    tokens: Option<Vec<String>>,
-    /// Tokens as base64 of their bytes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    bytes_b64: Option<Vec<String>>,
-    /// Start and end of each token in the text.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    offsets: Option<Vec<[usize; 2]>>,
-    /// Whether `max_tokens` cut something off.
-    truncated: bool,
-}
-
-/// Encoded texts, in the order of the request.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct EncodeBatchReply {
-    /// The version that made all of them.
-    vocab: VocabTriple,
-    /// Number of tokens of each text.
-    counts: Vec<usize>,
-    /// Token ids of each text.
-    #[schema(value_type = Vec<Vec<u32>>)]
-    ids: Vec<Vec<TokenId>>,
-    /// Whether `max_tokens` cut something off, for each text.
-    truncated: Vec<bool>,
-}
-
-/// Numbers of tokens.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct CountReply {
-    /// The version that made this.
-    vocab: VocabTriple,
-    /// Tokens of `text`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    count: Option<usize>,
-    /// Tokens of each of `texts` (only of those looked at, when `limit` was exceeded).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    counts: Option<Vec<usize>>,
-    /// Tokens of all `texts`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    total: Option<usize>,
-    /// With `limit`: whether there are more tokens. The numbers are lower bounds then.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    exceeded: Option<bool>,
-}
+pub(super) use answer::Parts;
+use request::{CountRequest, EncodeBatchRequest, EncodeRequest};
+pub(super) use request::{OffsetUnitName, Return, Side, SpecialName, default_return, keep, policy, unit};
 
 thread_local! {
     /// What encoding works in, kept from request to request.
@@ -263,119 +48,189 @@ fn work(texts: &[String], allowed: &[String]) -> usize {
 }
 
 /// Encode a text.
-#[utoipa::path(post, path = "/encode", tag = "encode", request_body = EncodeRequest,
+#[utoipa::path(post, path = "/encode", tag = "encode",
+    request_body(description = "The text with options; as text/plain the text alone, with the options as query fields",
+        content((EncodeRequest = "application/json"), (EncodeRequest = "application/msgpack"), (String = "text/plain"))),
     params(("If-Match" = Option<String>, Header,
         description = "Digests, in quotes: refused with 412 unless the vocabulary is at one of them")),
     responses(
-    (status = 200, description = "The ids", body = EncodeReply,
+    (status = 200, description = "The ids; as application/octet-stream ids of 32 bits, little-endian (of 16 bits with \
+            `Accept: application/octet-stream; bits=16`, where all ids of the vocabulary fit), and a header `Truncated`",
+        content((EncodeReply<'_> = "application/json"), (EncodeReply<'_> = "application/msgpack"),
+            (PackedBody = "application/octet-stream")),
         headers(("Vocab" = String, description = "`name@version` of what made this"),
             ("ETag" = String, description = "Its digest, in quotes"))),
     (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
     (status = "5XX", description = "Overloaded", body = ProblemBody, content_type = "application/problem+json")))]
 pub(super) async fn encode(
     State(app): State<AppState>,
-    headers: HeaderMap,
-    Payload(request): Payload<EncodeRequest>,
+    ask: Ask,
+    sent: Sent<EncodeRequest, Text>,
 ) -> Result<Made, Problem> {
+    encoded(&app, &ask, sent.request).await.map_err(|problem| sent.place.of(problem, "text"))
+}
+
+async fn encoded(app: &AppState, ask: &Ask, request: EncodeRequest) -> Result<Made, Problem> {
     let vocab = wanted(request.vocab.as_deref(), request.model.as_deref())?;
     let max_tokens = at_least_one("/max_tokens", request.max_tokens)?;
     check_specials(&request.allowed_special)?;
     let loaded = app.registry.resolve(vocab.as_ref()).await?;
-    check_if_match(&headers, &loaded.facts)?;
-    let (bytes, version) = (request.text.len(), loaded.facts.clone());
+    let settled = ask.settle(&loaded, OBJECTS_OR_IDS)?;
+    check_packed(&settled, &request.wanted)?;
+    let (bytes, vocab) = (request.text.len(), app.metrics.vocab(loaded.facts.name.as_str()));
     let size = work(std::slice::from_ref(&request.text), &request.allowed_special);
     let (made, tokens) = app
         .cpu
         .run(size, move || {
-            let returns = |part| request.wanted.contains(&part);
             let options = EncodeOptions {
                 special: policy(request.special, &request.allowed_special),
                 add_special: request.add_special_tokens,
-                offsets: returns(Return::Offsets).then(|| unit(request.offset_unit)),
+                offsets: request.wanted.contains(&Return::Offsets).then(|| unit(request.offset_unit)),
                 max_tokens,
                 keep: keep(request.truncation_side),
             };
             let encoding = with_scratch(|scratch| loaded.tokenizer.encode(&request.text, &options, scratch))
                 .map_err(|e| Problem::encode("/text", &e))?;
-            let tokens = encoding.ids.len();
-            let reply = encode_reply(&loaded.tokenizer, VocabTriple::from(&*loaded.facts), encoding, returns);
-            Ok::<_, Problem>((Made::by(&loaded.facts, &reply), tokens))
+            let parts = Parts::new(&encoding, &loaded.tokenizer, &request.wanted);
+            let reply = EncodeReply::new(Maker(Arc::clone(&loaded)), &encoding, parts);
+            Ok::<_, Problem>((settled.made(&loaded, &reply), encoding.ids.len()))
         })
         .await??;
-    app.metrics.vocab(version.name.as_str()).encoded(bytes as u64, tokens as u64);
+    vocab.encoded(bytes as u64, tokens as u64);
     Ok(made)
 }
 
 /// Encode several texts with one version.
-#[utoipa::path(post, path = "/encode/batch", tag = "encode", request_body = EncodeBatchRequest,
+#[utoipa::path(post, path = "/encode/batch", tag = "encode",
+    request_body(content((EncodeBatchRequest = "application/json"), (EncodeBatchRequest = "application/msgpack"))),
     params(("If-Match" = Option<String>, Header,
         description = "Digests, in quotes: refused with 412 unless the vocabulary is at one of them")),
     responses(
-    (status = 200, description = "The ids of each text", body = EncodeBatchReply,
+    (status = 200, description = "The ids of each text; as application/octet-stream n and n counts, each of 32 bits, \
+            then the ids of all (of 16 bits with `Accept: application/octet-stream; bits=16`), little-endian, and a \
+            header `Truncated` that says whether any was cut",
+        content((EncodeBatchReply<'_> = "application/json"), (EncodeBatchReply<'_> = "application/msgpack"),
+            (PackedBody = "application/octet-stream")),
         headers(("Vocab" = String, description = "`name@version` of what made this"),
             ("ETag" = String, description = "Its digest, in quotes"))),
     (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
     (status = "5XX", description = "Overloaded", body = ProblemBody, content_type = "application/problem+json")))]
 pub(super) async fn encode_batch(
     State(app): State<AppState>,
-    headers: HeaderMap,
+    ask: Ask,
     Payload(request): Payload<EncodeBatchRequest>,
 ) -> Result<Made, Problem> {
     let vocab = wanted(request.vocab.as_deref(), request.model.as_deref())?;
-    let max_tokens = at_least_one("/max_tokens", request.max_tokens)?;
+    at_least_one("/max_tokens", request.max_tokens)?;
     check_specials(&request.allowed_special)?;
     check_texts(&app, &request.texts)?;
     let loaded = app.registry.resolve(vocab.as_ref()).await?;
-    check_if_match(&headers, &loaded.facts)?;
-    let (bytes, version) = (request.texts.iter().map(String::len).sum::<usize>(), loaded.facts.clone());
-    let size = work(&request.texts, &request.allowed_special);
-    let (made, tokens) = app
-        .cpu
-        .run(size, move || {
-            let options = EncodeOptions {
-                special: policy(request.special, &request.allowed_special),
-                add_special: request.add_special_tokens,
-                offsets: None,
-                max_tokens,
-                keep: keep(request.truncation_side),
-            };
-            let matcher = loaded.tokenizer.matcher(&options.special);
-            let matcher = matcher.map_err(|e| Problem::encode("/texts", &e.into()))?;
-            let encodings = with_scratch(|scratch| {
-                let texts = request.texts.iter().enumerate();
-                texts
-                    .map(|(index, text)| {
-                        let encoding = loaded.tokenizer.encode_matched(text, &matcher, &options, scratch);
-                        encoding.map_err(|e| Problem::encode(&format!("/texts/{index}"), &e))
-                    })
-                    .collect::<Result<Vec<Encoding>, _>>()
-            })?;
-            let counts: Vec<usize> = encodings.iter().map(|e| e.ids.len()).collect();
-            let tokens: usize = counts.iter().sum();
-            let (truncated, ids) = encodings.into_iter().map(|e| (e.truncated, e.ids)).unzip();
-            let reply = EncodeBatchReply { vocab: VocabTriple::from(&*loaded.facts), counts, ids, truncated };
-            Ok::<_, Problem>((Made::by(&loaded.facts, &reply), tokens))
-        })
-        .await??;
-    app.metrics.vocab(version.name.as_str()).encoded(bytes as u64, tokens as u64);
+    let settled = ask.settle(&loaded, OBJECTS_OR_IDS)?;
+    let (bytes, vocab) =
+        (request.texts.iter().map(String::len).sum::<usize>(), app.metrics.vocab(loaded.facts.name.as_str()));
+    let ranges = shares(&request.texts, app.config.encode_threads());
+    let (made, tokens) = if let [_] = ranges[..] {
+        let size = work(&request.texts, &request.allowed_special);
+        app.cpu
+            .run(size, move || {
+                let encodings = encode_range(&loaded, &request, 0..request.texts.len())?;
+                Ok::<_, Problem>(batch_reply(&settled, &loaded, &encodings))
+            })
+            .await??
+    } else {
+        let request = Arc::new(request);
+        let shares = ranges.into_iter().map(|range| share(&app.cpu, &loaded, &request, range));
+        let encodings = try_join_all(shares).await?.concat();
+        app.cpu.run_elsewhere(0, move || batch_reply(&settled, &loaded, &encodings)).await?
+    };
+    vocab.encoded(bytes as u64, tokens as u64);
     Ok(made)
 }
 
+/// A share of a batch, encoded when a thread is free.
+async fn share(
+    cpu: &Cpu,
+    loaded: &Arc<Loaded>,
+    request: &Arc<EncodeBatchRequest>,
+    range: Range<usize>,
+) -> Result<Vec<Encoding>, Problem> {
+    let (loaded, request) = (Arc::clone(loaded), Arc::clone(request));
+    let size = work(&request.texts[range.clone()], &request.allowed_special);
+    cpu.run_elsewhere(size, move || encode_range(&loaded, &request, range)).await?
+}
+
+fn encode_range(
+    loaded: &Loaded,
+    request: &EncodeBatchRequest,
+    range: Range<usize>,
+) -> Result<Vec<Encoding>, Problem> {
+    let options = EncodeOptions {
+        special: policy(request.special, &request.allowed_special),
+        add_special: request.add_special_tokens,
+        offsets: None,
+        max_tokens: request.max_tokens.map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
+        keep: keep(request.truncation_side),
+    };
+    let matcher = loaded.tokenizer.matcher(&options.special);
+    let matcher = matcher.map_err(|e| Problem::encode("/texts", &e.into()))?;
+    with_scratch(|scratch| {
+        let texts = range.map(|index| {
+            let encoding =
+                loaded.tokenizer.encode_matched(&request.texts[index], &matcher, &options, scratch);
+            encoding.map_err(|e| Problem::encode(&format!("/texts/{index}"), &e))
+        });
+        texts.collect()
+    })
+}
+
+fn batch_reply(settled: &Settled, loaded: &Arc<Loaded>, encodings: &[Encoding]) -> (Made, usize) {
+    let reply = EncodeBatchReply::new(Maker(Arc::clone(loaded)), encodings);
+    (settled.made(loaded, &reply), encodings.iter().map(|e| e.ids.len()).sum())
+}
+
+/// Bytes of text for which another thread is worth its start and the moving about.
+const SHARE_BYTES: usize = 64 << 10;
+
+/// The texts of a batch in stretches of about the same work, one a thread; a single one where that is not worth it.
+fn shares(texts: &[String], threads: usize) -> Vec<Range<usize>> {
+    let total = work(texts, &[]);
+    let share = total.div_ceil(threads.max(1)).max(SHARE_BYTES);
+    let (mut ranges, mut from, mut size) = (Vec::new(), 0, 0);
+    for (index, text) in texts.iter().enumerate() {
+        size += text.len() + BYTES_PER_TEXT;
+        if size >= share {
+            ranges.push(from..index + 1);
+            (from, size) = (index + 1, 0);
+        }
+    }
+    if from < texts.len() || ranges.is_empty() {
+        ranges.push(from..texts.len());
+    }
+    ranges
+}
+
 /// Count tokens.
-#[utoipa::path(post, path = "/count", tag = "encode", request_body = CountRequest,
+#[utoipa::path(post, path = "/count", tag = "encode",
+    request_body(description = "The text or texts with options; as text/plain the text alone, with the options as query fields",
+        content((CountRequest = "application/json"), (CountRequest = "application/msgpack"), (String = "text/plain"))),
     params(("If-Match" = Option<String>, Header,
         description = "Digests, in quotes: refused with 412 unless the vocabulary is at one of them")),
     responses(
-    (status = 200, description = "The number of tokens", body = CountReply,
+    (status = 200, description = "The number of tokens",
+        content((CountReply = "application/json"), (CountReply = "application/msgpack")),
         headers(("Vocab" = String, description = "`name@version` of what made this"),
             ("ETag" = String, description = "Its digest, in quotes"))),
     (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
     (status = "5XX", description = "Overloaded", body = ProblemBody, content_type = "application/problem+json")))]
 pub(super) async fn count(
     State(app): State<AppState>,
-    headers: HeaderMap,
-    Payload(request): Payload<CountRequest>,
+    ask: Ask,
+    sent: Sent<CountRequest, Text>,
 ) -> Result<Made, Problem> {
+    counted(&app, &ask, sent.request).await.map_err(|problem| sent.place.of(problem, "text"))
+}
+
+async fn counted(app: &AppState, ask: &Ask, request: CountRequest) -> Result<Made, Problem> {
     let vocab = wanted(request.vocab.as_deref(), request.model.as_deref())?;
     let limit = at_least_one("/limit", request.limit)?;
     check_specials(&request.allowed_special)?;
@@ -384,10 +239,11 @@ pub(super) async fn count(
         (None, Some(texts)) => (texts, false),
         _ => return Err(Problem::invalid("", "needs exactly one of text and texts")),
     };
-    check_texts(&app, &texts)?;
+    check_texts(app, &texts)?;
     let loaded = app.registry.resolve(vocab.as_ref()).await?;
-    check_if_match(&headers, &loaded.facts)?;
-    let (bytes, version) = (texts.iter().map(String::len).sum::<usize>(), loaded.facts.clone());
+    let settled = ask.settle(&loaded, OBJECTS)?;
+    let bytes: usize = texts.iter().map(String::len).sum();
+    let vocab = app.metrics.vocab(loaded.facts.name.as_str());
     let size = work(&texts, &request.allowed_special);
     let (made, total) = app
         .cpu
@@ -415,37 +271,17 @@ pub(super) async fn count(
                 Ok::<_, Problem>(())
             })?;
             let reply = CountReply {
-                vocab: VocabTriple::from(&*loaded.facts),
+                vocab: Maker(Arc::clone(&loaded)),
                 count: single.then_some(total),
                 counts: (!single).then_some(counts),
                 total: (!single).then_some(total),
                 exceeded: limit.map(|_| exceeded),
             };
-            Ok::<_, Problem>((Made::by(&loaded.facts, &reply), total))
+            Ok::<_, Problem>((settled.made(&loaded, &reply), total))
         })
         .await??;
-    app.metrics.vocab(version.name.as_str()).encoded(bytes as u64, total as u64);
+    vocab.encoded(bytes as u64, total as u64);
     Ok(made)
-}
-
-fn encode_reply(
-    tokenizer: &Tokenizer,
-    vocab: VocabTriple,
-    encoding: Encoding,
-    returns: impl Fn(Return) -> bool,
-) -> EncodeReply {
-    let Encoding { ids, spans, truncated } = encoding;
-    let bytes = || ids.iter().map(|&id| tokenizer.token_bytes(id).unwrap_or_default());
-    EncodeReply {
-        vocab,
-        count: ids.len(),
-        tokens: returns(Return::Tokens)
-            .then(|| bytes().map(|b| String::from_utf8_lossy(&b).into_owned()).collect()),
-        bytes_b64: returns(Return::Bytes).then(|| bytes().map(|b| STANDARD.encode(b)).collect()),
-        offsets: returns(Return::Offsets).then(|| spans.iter().map(|s| [s.start, s.end]).collect()),
-        ids: returns(Return::Ids).then_some(ids),
-        truncated,
-    }
 }
 
 pub(super) fn at_least_one(pointer: &str, number: Option<u64>) -> Result<Option<usize>, Problem> {
@@ -459,7 +295,7 @@ pub(super) fn at_least_one(pointer: &str, number: Option<u64>) -> Result<Option<
 /// The most names in `allowed_special`.
 const MAX_ALLOWED_SPECIAL: usize = 1000;
 
-fn check_specials(allowed: &[String]) -> Result<(), Problem> {
+pub(super) fn check_specials(allowed: &[String]) -> Result<(), Problem> {
     if allowed.len() > MAX_ALLOWED_SPECIAL {
         return Err(Problem::too_many("/allowed_special", MAX_ALLOWED_SPECIAL));
     }
@@ -471,26 +307,11 @@ fn check_texts(app: &AppState, texts: &[String]) -> Result<(), Problem> {
     if texts.len() > limit { Err(Problem::too_many("/texts", limit)) } else { Ok(()) }
 }
 
-fn policy(special: SpecialName, allowed: &[String]) -> SpecialPolicy<'_> {
-    let others = match special {
-        SpecialName::Text => OnSpecial::Text,
-        SpecialName::Parse => OnSpecial::Parse,
-        SpecialName::Error => OnSpecial::Error,
-    };
-    SpecialPolicy { allowed, others }
-}
-
-pub(super) fn unit(name: OffsetUnitName) -> OffsetUnit {
-    match name {
-        OffsetUnitName::Byte => OffsetUnit::Byte,
-        OffsetUnitName::Char => OffsetUnit::Char,
-        OffsetUnitName::Utf16 => OffsetUnit::Utf16,
+/// Refuses what packed ids have no room for.
+pub(super) fn check_packed(settled: &Settled, wanted: &[Return]) -> Result<(), Problem> {
+    let ids_alone = !wanted.is_empty() && wanted.iter().all(|part| *part == Return::Ids);
+    if settled.is_packed() && !ids_alone {
+        return Err(Problem::invalid("/return", "must be ids alone where the answer is packed ids"));
     }
-}
-
-pub(super) fn keep(side: Side) -> Keep {
-    match side {
-        Side::Left => Keep::End,
-        Side::Right => Keep::Start,
-    }
+    Ok(())
 }

@@ -86,7 +86,8 @@ pub(super) async fn health(State(app): State<AppState>) -> Json<HealthReply> {
 pub(super) async fn info(State(app): State<AppState>) -> Json<InfoReply> {
     let config = &app.config;
     let limits = serde_json::json!({
-        "max_body_bytes": config.max_body_bytes, "max_batch_texts": config.max_batch_texts, "max_decoded_bytes": config.max_decoded_bytes,
+        "max_body_bytes": config.max_body_bytes, "max_decompress_ratio": config.max_decompress_ratio,
+        "max_batch_texts": config.max_batch_texts, "max_decoded_bytes": config.max_decoded_bytes,
         "max_vocab_bytes": config.max_vocab_bytes, "max_upload_bytes": config.max_upload_bytes,
         "max_resident_bytes": config.max_resident_bytes, "max_running_jobs": config.max_running_jobs,
         "max_queued_jobs": config.max_queued_jobs, "max_waiting_encodes": config.max_waiting_encodes,

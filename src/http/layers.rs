@@ -1,6 +1,7 @@
 //! What every request passes through: an id, the guard of a server without keys, the log, the figures, and the
 //! rendering of problems.
 
+use super::compat::Dialect;
 use super::problem::Problem;
 use super::state::AppState;
 use axum::extract::{MatchedPath, Request, State};
@@ -34,7 +35,10 @@ pub(super) async fn outermost(State(app): State<AppState>, request: Request, nex
     let problem = response.extensions_mut().remove::<Problem>();
     let code = problem.as_ref().map(Problem::code);
     if let Some(problem) = problem {
-        response = problem.render(&id);
+        response = match response.extensions_mut().remove::<Dialect>() {
+            Some(dialect) => problem.render_as(dialect, &id),
+            None => problem.render(&id),
+        };
     } else if response.status() == axum::http::StatusCode::METHOD_NOT_ALLOWED {
         let allow = response.headers_mut().remove(header::ALLOW);
         response = Problem::method_not_allowed(allow).render(&id);

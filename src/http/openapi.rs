@@ -2,8 +2,8 @@
 
 use axum::http::header;
 use axum::response::IntoResponse;
-use utoipa::OpenApi;
 use utoipa::openapi::RefOr;
+use utoipa::{OpenApi, ToSchema};
 
 /// The parts of the document that belong to no route.
 #[derive(OpenApi)]
@@ -20,10 +20,26 @@ use utoipa::openapi::RefOr;
         (name = "chat", description = "Messages to the text that a model reads, and to ids"),
         (name = "vocabs", description = "Vocabularies, their versions and aliases"),
         (name = "train", description = "Training jobs and their corpora"),
+        (name = "compat", description = "Routes of other servers, in the shapes of their own code: vLLM, SGLang, TEI, llama.cpp, \
+            Cohere, Anthropic, OpenAI, LiteLLM. Each is also at `/compat/NAME` and its usual path (vllm, sglang, tei, llamacpp, \
+            cohere, anthropic, openai, litellm), where TEI has `/decode` and `/info` too. Names of models lead to vocabularies by \
+            the setting `models`."),
         (name = "operations", description = "Probes, limits, figures, the contract"),
     )
 )]
 pub(super) struct Document;
+
+/// Ids one after the other, little-endian; batches after n and n counts of 32 bits.
+#[derive(Debug, ToSchema)]
+#[schema(as = Packed, value_type = String, format = Binary)]
+#[expect(dead_code, reason = "only described")]
+pub(super) struct PackedBody(Vec<u8>);
+
+/// A JSON object a line.
+#[derive(Debug, ToSchema)]
+#[schema(as = Lines, value_type = String)]
+#[expect(dead_code, reason = "only described")]
+pub(super) struct LinesBody(String);
 
 /// The document as YAML.
 pub fn yaml() -> String {
@@ -35,7 +51,9 @@ pub fn yaml() -> String {
     }
     let yaml = document.to_yaml().expect("the document is plain data");
     // The registry of formats has `uint32`; utoipa 6.0 writes `u-int32`.
-    yaml.replace("format: u-int", "format: uint")
+    let yaml = yaml.replace("format: u-int", "format: uint");
+    // Names of models have slashes, which axum has a sign for and the document has not.
+    yaml.replace("{*model}", "{model}")
 }
 
 /// This contract.

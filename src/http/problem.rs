@@ -3,6 +3,8 @@
 //! A problem tells what is wrong, which field and which limit; it never repeats text from a request. The request id
 //! is added by the outermost layer, which renders every problem (see `layers.rs`).
 
+use super::compat::Dialect;
+use super::reply::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -100,6 +102,22 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, "invalid_utf8", detail).with("offset", offset)
     }
 
+    /// 400: the body is not `MessagePack`.
+    pub fn bad_msgpack() -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_msgpack", "the body is not valid MessagePack")
+    }
+
+    /// 400: packed ids that are cut off or do not add up.
+    pub fn bad_packed(detail: &'static str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_packed", detail)
+    }
+
+    /// 400: the body cannot be decompressed.
+    pub fn bad_coding() -> Self {
+        let detail = "the body is not what its Content-Encoding says, or is cut off";
+        Self::new(StatusCode::BAD_REQUEST, "bad_coding", detail)
+    }
+
     /// 400: the body is not a form with files.
     pub fn bad_multipart() -> Self {
         let detail = "the body is not valid multipart/form-data";
@@ -109,6 +127,11 @@ impl Problem {
     /// 400: the body ended before it was whole.
     pub fn body_cut_off() -> Self {
         Self::new(StatusCode::BAD_REQUEST, "body_cut_off", "the body ended before it was whole")
+    }
+
+    /// 400: a body that does not say whose request it is.
+    pub(super) fn dialect(detail: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "which_dialect", detail)
     }
 
     /// 403: the request comes from a page or for a host that this server is not.
@@ -138,6 +161,13 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "unknown_route", "there is no such route; /openapi.yaml lists them")
     }
 
+    /// 404: a model that no vocabulary is known for.
+    pub fn unknown_model() -> Self {
+        let detail =
+            "there is no such model: names are those of vocabularies, and those that the setting models has";
+        Self::new(StatusCode::NOT_FOUND, "unknown_model", detail).at("/model")
+    }
+
     /// 404: no such job or upload.
     pub fn not_found(what: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", format!("there is no such {what}"))
@@ -149,6 +179,11 @@ impl Problem {
         let mut problem = Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail);
         problem.0.allow = allow;
         problem
+    }
+
+    /// 406: an answer in none of the forms that the request takes.
+    pub fn not_acceptable(detail: &'static str) -> Self {
+        Self::new(StatusCode::NOT_ACCEPTABLE, "not_acceptable", detail).at("/header/Accept")
     }
 
     /// 408: the body came too slowly.
@@ -166,6 +201,20 @@ impl Problem {
     pub fn body_too_large(limit: u64) -> Self {
         let detail = format!("the body has over {limit} bytes");
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail).with("limit", limit)
+    }
+
+    /// 413: a compressed body that becomes too many times what was sent.
+    pub fn body_expands(ratio: usize) -> Self {
+        let detail = format!(
+            "the body becomes over {ratio} times what was sent when it is decompressed, which is the setting max_decompress_ratio"
+        );
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_expands", detail).with("limit", ratio)
+    }
+
+    /// 413: a line of a stream that is over its limit.
+    pub fn line_too_long(limit: usize) -> Self {
+        let detail = format!("the line has over {limit} bytes");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "line_too_long", detail).with("limit", limit)
     }
 
     /// 415: a body of another type.
@@ -218,14 +267,60 @@ impl Problem {
             .retry()
     }
 
+    /// The same where all fields but `main` stand in the query.
+    pub(super) fn in_query(mut self, main: &str) -> Self {
+        if let Some(pointer) = &mut self.0.pointer {
+            let field = pointer.strip_prefix('/').and_then(|rest| rest.split('/').next());
+            if field.is_some_and(|field| field != main && !matches!(field, "query" | "header" | "path")) {
+                pointer.insert_str(0, "/query");
+            }
+        }
+        self
+    }
+
     /// The status.
     pub fn status(&self) -> StatusCode {
         self.0.status
     }
 
+    /// What is wrong, for people.
+    pub fn detail(&self) -> &str {
+        &self.0.detail
+    }
+
+    /// JSON pointer to the field at fault.
+    pub fn pointer(&self) -> Option<&str> {
+        self.0.pointer.as_deref()
+    }
+
     /// The stable word.
     pub fn code(&self) -> &'static str {
         self.0.code
+    }
+
+    /// The same as a member of an answer that goes on: what a body of its own would hold, but for `type`, `title` and
+    /// `request_id`.
+    pub(super) fn in_line(&self) -> Value {
+        let parts = &*self.0;
+        let mut told = parts.more.clone();
+        told.insert("status".to_owned(), parts.status.as_u16().into());
+        told.insert("code".to_owned(), parts.code.into());
+        told.insert("detail".to_owned(), parts.detail.clone().into());
+        if let Some(pointer) = &parts.pointer {
+            told.insert("pointer".to_owned(), pointer.clone().into());
+        }
+        told.into()
+    }
+
+    /// The answer in the shape of another server.
+    pub(super) fn render_as(self, dialect: Dialect, request_id: &str) -> Response {
+        let (status, body) = dialect.error(&self, request_id);
+        let status = StatusCode::from_u16(status).unwrap_or(self.0.status);
+        let mut response = Json(status, body).into_response();
+        if let Some(seconds) = self.0.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
     }
 
     /// The answer, with the id of the request.

@@ -77,13 +77,41 @@ pub struct Loaded {
     pub facts: std::sync::Arc<VersionFacts>,
     /// The tokenizer.
     pub tokenizer: Tokenizer,
+    /// The facts as answers have them.
+    pub told: Told,
+}
+
+/// How answers name the version that made them. Every one does, so that it is written once.
+#[derive(Debug)]
+pub struct Told {
+    /// `name@version`.
+    pub version: bytes::Bytes,
+    /// The digest.
+    pub digest: String,
+    /// The digest in quotes: an entity tag.
+    pub etag: bytes::Bytes,
+    /// `{"name","version","digest"}` as JSON.
+    pub json: String,
+}
+
+impl Told {
+    fn new(facts: &VersionFacts) -> Self {
+        let digest = facts.digest.to_string();
+        Self {
+            version: format!("{}@{}", facts.name, facts.version).into(),
+            etag: format!("\"{digest}\"").into(),
+            // Names and digests have no character that JSON would write in another way.
+            json: format!(r#"{{"name":"{}","version":{},"digest":"{digest}"}}"#, facts.name, facts.version),
+            digest,
+        }
+    }
 }
 
 impl Loaded {
     /// A version that is in memory from now on. The tables that make encoding quick take several times as long as loading, so they
     /// are made beside it and off the async threads: neither a start nor a request waits for them.
     pub(super) fn new(facts: std::sync::Arc<VersionFacts>, tokenizer: Tokenizer) -> std::sync::Arc<Self> {
-        let loaded = std::sync::Arc::new(Self { facts, tokenizer });
+        let loaded = std::sync::Arc::new(Self { told: Told::new(&facts), facts, tokenizer });
         let unprepared = std::sync::Arc::clone(&loaded);
         drop(tokio::task::spawn_blocking(move || unprepared.tokenizer.prepare()));
         loaded

@@ -35,8 +35,10 @@ def binary(given=None):
 class Server:
     """`with Server(binary) as server:` it runs, and what it kept is gone afterwards."""
 
-    def __init__(self, program):
+    def __init__(self, program, **settings):
+        """`settings` are those of the server, by their names in the configuration file."""
         self.program = program
+        self.environment = ENVIRONMENT | {f"VOCABD_{name.upper()}": str(value) for name, value in settings.items()}
         self.data = tempfile.mkdtemp(prefix="vocabd-cross-")
         self.process = self.connection = None
 
@@ -56,7 +58,7 @@ class Server:
             [self.program, "serve", "--listen", f"127.0.0.1:{self.port}", "--data-dir", self.data],
             stdout=self.log,
             stderr=self.log,
-            env=ENVIRONMENT,
+            env=self.environment,
         )
         for _ in range(600):
             if self.process.poll() is not None:

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# venv.sh DIR : a Python environment in DIR with the reference implementations, in the versions of requirements.txt. Does
-# nothing where one is that has them.
+# venv.sh DIR [LIST] : a Python environment in DIR with the reference implementations, in the versions of requirements.txt;
+# or with what another list here has. Does nothing where one is that has them.
 set -euo pipefail
 
-[ $# = 1 ] || { echo "usage: $0 DIR" >&2; exit 2; }
-wanted=$(dirname "$0")/requirements.txt
+[ $# = 1 ] || [ $# = 2 ] || { echo "usage: $0 DIR [LIST]" >&2; exit 2; }
+wanted=$(dirname "$0")/${2:-requirements.txt}
 has_all() {
     "$1/bin/python" - "$wanted" <<'X' 2>/dev/null
 import importlib.metadata, sys

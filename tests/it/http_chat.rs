@@ -13,7 +13,7 @@ const END: u32 = 301;
 const THINK: u32 = 302;
 
 /// Bytes as tokens, three added tokens and templates.
-fn vocabulary(sources: &[(&str, &str)]) -> Vec<u8> {
+pub(crate) fn vocabulary(sources: &[(&str, &str)]) -> Vec<u8> {
     let special = Special::new;
     let tokenizer = Tokenizer::new(TokenizerParts {
         specials: vec![

@@ -1,0 +1,377 @@
+//! Routes of other servers, so that their clients only change their host. Requests and answers have the shapes of those
+//! servers' own code, errors too; unknown fields are passed over as they do it. Each lives under `/compat/NAME`; on the usual
+//! paths the body's own key says whose request it is.
+
+use super::decode::lossy;
+use super::encode::with_scratch;
+use super::extract::{json, whole};
+use super::problem::Problem;
+use super::reply::{Made, check_if_match};
+use super::state::AppState;
+use crate::engine::{
+    EncodeOptions, Encoding, OffsetUnit, OnSpecial, SpecialPolicy, TokenId, Tokenizer, spell,
+};
+use crate::registry::{Loaded, VocabRef};
+use axum::extract::{Request, State};
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get, post};
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::{self, Deserialize, DeserializeOwned, Deserializer, IgnoredAny, SeqAccess, Visitor};
+use serde_json::Value;
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use utoipa_axum::router::OpenApiRouter;
+
+mod anthropic;
+mod cohere;
+mod counting;
+mod litellm;
+mod llamacpp;
+mod openai;
+pub(super) mod root;
+mod sglang;
+mod tei;
+mod vllm;
+
+/// Whose requests and answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dialect {
+    Vllm,
+    Sglang,
+    Tei,
+    LlamaCpp,
+    Cohere,
+    Anthropic,
+    OpenAi,
+    LiteLlm,
+}
+
+impl Dialect {
+    /// An error as the server of the dialect tells it: its status and its body.
+    pub(super) fn error(self, problem: &Problem, request_id: &str) -> (u16, Value) {
+        match self {
+            Self::Vllm => vllm::error(problem),
+            Self::Sglang => sglang::error(problem),
+            Self::Tei => tei::error(problem),
+            Self::LlamaCpp => llamacpp::error(problem),
+            Self::Cohere => cohere::error(problem, request_id),
+            Self::Anthropic => anthropic::error(problem, request_id),
+            Self::OpenAi => openai::error(problem),
+            Self::LiteLlm => litellm::error(problem),
+        }
+    }
+}
+
+/// Every route under `/compat`. The document describes them where they stand on their usual paths.
+pub(super) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .route("/compat/vllm/tokenize", asked(Dialect::Vllm, vllm::tokenize))
+        .route("/compat/vllm/detokenize", asked(Dialect::Vllm, vllm::detokenize))
+        .route("/compat/vllm/tokenizer_info", looked(Dialect::Vllm, vllm::tokenizer_info))
+        .route("/compat/vllm/v1/models", looked(Dialect::OpenAi, openai::models))
+        .route("/compat/sglang/tokenize", asked(Dialect::Sglang, sglang::tokenize))
+        .route("/compat/sglang/detokenize", asked(Dialect::Sglang, sglang::detokenize))
+        .route("/compat/sglang/v1/tokenize", asked(Dialect::Sglang, sglang::tokenize))
+        .route("/compat/sglang/v1/detokenize", asked(Dialect::Sglang, sglang::detokenize))
+        .route("/compat/sglang/v1/models", looked(Dialect::OpenAi, openai::models))
+        .route("/compat/tei/tokenize", asked(Dialect::Tei, tei::tokenize))
+        .route("/compat/tei/decode", asked(Dialect::Tei, tei::decode))
+        .route("/compat/tei/info", looked(Dialect::Tei, tei::info))
+        .route("/compat/llamacpp/tokenize", asked(Dialect::LlamaCpp, llamacpp::tokenize))
+        .route("/compat/llamacpp/detokenize", asked(Dialect::LlamaCpp, llamacpp::detokenize))
+        .route("/compat/llamacpp/apply-template", asked(Dialect::LlamaCpp, llamacpp::apply_template))
+        .route("/compat/llamacpp/v1/models", looked(Dialect::OpenAi, openai::models))
+        .route("/compat/cohere/v1/tokenize", asked(Dialect::Cohere, cohere::tokenize))
+        .route("/compat/cohere/v1/detokenize", asked(Dialect::Cohere, cohere::detokenize))
+        .route(
+            "/compat/anthropic/v1/messages/count_tokens",
+            asked(Dialect::Anthropic, anthropic::count_tokens),
+        )
+        .route("/compat/openai/v1/responses/input_tokens", asked(Dialect::OpenAi, openai::input_tokens))
+        .route("/compat/openai/v1/models", looked(Dialect::OpenAi, openai::models))
+        .route("/compat/openai/v1/models/{*model}", looked(Dialect::OpenAi, openai::model))
+        .route("/compat/litellm/utils/token_counter", asked(Dialect::LiteLlm, litellm::token_counter))
+}
+
+/// A route whose body says what is asked.
+fn asked<F, Fut>(dialect: Dialect, answer: F) -> MethodRouter<AppState>
+where
+    F: Fn(Call) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = Result<Made, Problem>> + Send,
+{
+    post(async move |State(app): State<AppState>, request: Request| {
+        let made = async { answer(Call::of(app, request).await?).await };
+        speak(dialect, made.await)
+    })
+}
+
+/// A route that is only looked at.
+fn looked<F, Fut>(dialect: Dialect, answer: F) -> MethodRouter<AppState>
+where
+    F: Fn(AppState, String) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = Result<Response, Problem>> + Send,
+{
+    get(async move |State(app): State<AppState>, request: Request| {
+        speak(dialect, answer(app, target(&request)).await)
+    })
+}
+
+/// Path and query of a request as they came.
+fn target(request: &Request) -> String {
+    request.uri().path_and_query().map_or_else(String::new, ToString::to_string)
+}
+
+/// An answer, or an error in the dialect's shape.
+fn speak(dialect: Dialect, answer: Result<impl IntoResponse, Problem>) -> Response {
+    match answer {
+        Ok(answer) => answer.into_response(),
+        Err(problem) => refuse(dialect, problem),
+    }
+}
+
+fn refuse(dialect: Dialect, problem: Problem) -> Response {
+    let mut response = problem.into_response();
+    response.extensions_mut().insert(dialect);
+    response
+}
+
+/// A request of a dialect.
+#[derive(Debug)]
+struct Call {
+    app: AppState,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Call {
+    async fn of(app: AppState, request: Request) -> Result<Self, Problem> {
+        let headers = request.headers().clone();
+        let body = whole(request, &app).await?;
+        Ok(Self { app, headers, body })
+    }
+
+    /// The body as an object that may have more members than these.
+    async fn read<T: DeserializeOwned + Send + 'static>(&self) -> Result<T, Problem> {
+        let body = self.body.clone();
+        self.app.cpu.run(body.len(), move || json::parse(&body)).await?
+    }
+
+    /// The vocabulary of a model.
+    async fn vocabulary(&self, model: Option<&str>) -> Result<Arc<Loaded>, Problem> {
+        let loaded = vocabulary(&self.app, model).await?;
+        check_if_match(&self.headers, &loaded.facts)?;
+        Ok(loaded)
+    }
+
+    /// Encodes texts and answers with what `reply` makes of them, all off the async threads where that is long work.
+    async fn encoded<T: Serialize>(
+        &self,
+        loaded: Arc<Loaded>,
+        texts: Vec<String>,
+        how: How,
+        reply: impl FnOnce(&Loaded, &[String], &[Encoding]) -> T + Send + 'static,
+    ) -> Result<Made, Problem> {
+        let limit = self.app.config.max_batch_texts;
+        if texts.len() > limit {
+            return Err(Problem::too_many(how.pointer, limit));
+        }
+        let bytes: usize = texts.iter().map(String::len).sum();
+        let vocab = self.app.metrics.vocab(loaded.facts.name.as_str());
+        let work = move || {
+            let encodings = encode(&loaded.tokenizer, &texts, how)?;
+            let tokens: usize = encodings.iter().map(|e| e.ids.len()).sum();
+            Ok::<_, Problem>((Made::by(&loaded.facts, &reply(&loaded, &texts, &encodings)), tokens))
+        };
+        let (made, tokens) = self.app.cpu.run(bytes + 64, work).await??;
+        vocab.encoded(bytes as u64, tokens as u64);
+        Ok(made)
+    }
+
+    /// Decodes sequences of ids and answers with what `reply` makes of their texts.
+    async fn decoded<T: Serialize>(
+        &self,
+        loaded: Arc<Loaded>,
+        sequences: Vec<Vec<TokenId>>,
+        skip_special: bool,
+        reply: impl FnOnce(Vec<String>) -> T + Send + 'static,
+    ) -> Result<Made, Problem> {
+        let limit = self.app.config.max_batch_texts;
+        if sequences.len() > limit {
+            return Err(Problem::too_many("/tokens", limit));
+        }
+        let tokens: usize = sequences.iter().map(Vec::len).sum();
+        let vocab = self.app.metrics.vocab(loaded.facts.name.as_str());
+        let mut left = self.app.config.max_decoded_bytes;
+        let work = move || {
+            let texts =
+                sequences.iter().map(|ids| lossy(&loaded.tokenizer, ids, skip_special, "/tokens", &mut left));
+            Ok::<_, Problem>(Made::by(&loaded.facts, &reply(texts.collect::<Result<_, _>>()?)))
+        };
+        let made = self.app.cpu.run(tokens * 8, work).await??;
+        vocab.decoded(tokens as u64);
+        Ok(made)
+    }
+}
+
+/// How a dialect encodes texts.
+#[derive(Debug, Clone, Copy)]
+struct How {
+    add_special: bool,
+    /// Whether the names of special tokens in texts are those tokens.
+    parse_special: bool,
+    offsets: bool,
+    /// The field that the texts are in.
+    pointer: &'static str,
+}
+
+fn encode(tokenizer: &Tokenizer, texts: &[String], how: How) -> Result<Vec<Encoding>, Problem> {
+    let others = if how.parse_special { OnSpecial::Parse } else { OnSpecial::Text };
+    let options = EncodeOptions {
+        special: SpecialPolicy { others, ..SpecialPolicy::default() },
+        add_special: how.add_special,
+        offsets: how.offsets.then_some(OffsetUnit::Byte),
+        ..EncodeOptions::default()
+    };
+    let failed = |e| Problem::encode(how.pointer, &e);
+    let matcher = tokenizer.matcher(&options.special).map_err(|e| failed(e.into()))?;
+    with_scratch(|scratch| {
+        let all = texts.iter().map(|text| tokenizer.encode_matched(text, &matcher, &options, scratch));
+        all.collect::<Result<_, _>>().map_err(failed)
+    })
+}
+
+/// The vocabulary of a model: by the setting `models`, else by its own name; the default one where no model is named.
+async fn vocabulary(app: &AppState, model: Option<&str>) -> Result<Arc<Loaded>, Problem> {
+    let Some(model) = model.filter(|model| !model.is_empty()) else {
+        return Ok(app.registry.resolve(None).await?);
+    };
+    let name = app.config.vocab_of_model(model).unwrap_or(model);
+    let wanted: VocabRef = name.parse().map_err(|_| Problem::unknown_model())?;
+    app.registry.resolve(Some(&wanted)).await.map_err(|error| match Problem::from(error) {
+        problem if problem.status() == axum::http::StatusCode::NOT_FOUND => Problem::unknown_model(),
+        problem => problem,
+    })
+}
+
+/// A token as the vocabulary's file spells it (`Ġworld`, `▁world`, `<0x0A>`): what transformers calls a token.
+fn spelt(tokenizer: &Tokenizer, id: TokenId) -> String {
+    let bytes = tokenizer.vocab().bytes(id).unwrap_or_default();
+    if tokenizer.model().is_byte_level() && tokenizer.vocab().is_ordinary(id) {
+        spell(bytes)
+    } else {
+        String::from_utf8_lossy(bytes).into_owned()
+    }
+}
+
+/// The name of the field that a problem is about, for shapes with a place for it.
+fn param(problem: &Problem) -> Option<String> {
+    let pointer = problem.pointer()?.trim_start_matches('/');
+    (!pointer.is_empty()).then(|| pointer.replace('/', "."))
+}
+
+/// What is wrong, in one sentence with the field.
+fn message(problem: &Problem) -> String {
+    match param(problem) {
+        Some(field) => format!("{field}: {}", problem.detail()),
+        None => problem.detail().to_owned(),
+    }
+}
+
+/// The status that servers have which know no 422.
+fn status(problem: &Problem) -> u16 {
+    match problem.status().as_u16() {
+        406 | 412 | 415 | 422 => 400,
+        status => status,
+    }
+}
+
+/// A value, or an array of such.
+#[derive(Debug, Clone, PartialEq)]
+enum OneOrMany<T> {
+    One(T),
+    Many(Vec<T>),
+}
+
+impl<T> OneOrMany<T> {
+    /// All of them, and whether they came as an array.
+    fn into_all(self) -> (Vec<T>, bool) {
+        match self {
+            Self::One(one) => (vec![one], false),
+            Self::Many(many) => (many, true),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for OneOrMany<String> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Texts;
+        impl<'de> Visitor<'de> for Texts {
+            type Value = OneOrMany<String>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or an array of strings")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(OneOrMany::One(text.to_owned()))
+            }
+
+            fn visit_string<E: de::Error>(self, text: String) -> Result<Self::Value, E> {
+                Ok(OneOrMany::One(text))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Self::Value, A::Error> {
+                Vec::deserialize(de::value::SeqAccessDeserializer::new(seq)).map(OneOrMany::Many)
+            }
+        }
+        deserializer.deserialize_any(Texts)
+    }
+}
+
+/// A sequence of ids, or an array of such: told apart by the first entry.
+#[derive(Debug, Clone, PartialEq)]
+struct IdLists(OneOrMany<Vec<TokenId>>);
+
+impl<'de> Deserialize<'de> for IdLists {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        /// An entry: an id, or a sequence of them.
+        struct Entry(Result<TokenId, Vec<TokenId>>);
+        struct EntryOf<T>(PhantomData<T>);
+        impl<'de> Visitor<'de> for EntryOf<Entry> {
+            type Value = Entry;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a whole number from 0 to 4294967295 or an array of such")
+            }
+
+            fn visit_u64<E: de::Error>(self, id: u64) -> Result<Entry, E> {
+                let id = u32::try_from(id);
+                id.map(|id| Entry(Ok(id)))
+                    .map_err(|_| E::invalid_value(de::Unexpected::Other("number"), &self))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Entry, A::Error> {
+                Vec::deserialize(de::value::SeqAccessDeserializer::new(seq)).map(|ids| Entry(Err(ids)))
+            }
+        }
+        impl<'de> Deserialize<'de> for Entry {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                deserializer.deserialize_any(EntryOf::<Entry>(PhantomData))
+            }
+        }
+        let entries = Vec::<Entry>::deserialize(deserializer)?;
+        let mixed = || de::Error::custom("an array of ids, or of arrays of ids, not of both");
+        if entries.first().is_some_and(|entry| entry.0.is_err()) {
+            let lists = entries.into_iter().map(|entry| entry.0.err().ok_or_else(mixed));
+            return lists.collect::<Result<_, _>>().map(|lists| Self(OneOrMany::Many(lists)));
+        }
+        let ids = entries.into_iter().map(|entry| entry.0.map_err(|_| mixed()));
+        ids.collect::<Result<_, _>>().map(|ids| Self(OneOrMany::One(ids)))
+    }
+}
+
+/// Whether a key is there and not null.
+type Key = Option<IgnoredAny>;
