@@ -2,9 +2,12 @@
 //! answers; what is not about HTTP is not here.
 
 mod chat;
+mod chunk;
+mod compare;
 mod cpu;
 mod decode;
 mod encode;
+mod explain;
 mod extract;
 mod health;
 mod layers;
@@ -38,6 +41,9 @@ fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(encode::count))
         .routes(routes!(decode::decode))
         .routes(routes!(decode::decode_batch))
+        .routes(routes!(chunk::chunk))
+        .routes(routes!(compare::compare))
+        .routes(routes!(explain::explain))
         .routes(routes!(chat::chat_render))
         .routes(routes!(chat::chat_encode))
         .routes(routes!(train::create, train::list))
@@ -48,6 +54,9 @@ fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(vocabs::list, vocabs::import::create))
         .routes(routes!(vocabs::facts))
         .routes(routes!(vocabs::download))
+        .routes(routes!(vocabs::browse::tokens))
+        .routes(routes!(vocabs::browse::stats))
+        .routes(routes!(vocabs::diff::diff))
         .routes(routes!(vocabs::remove_version))
         .routes(routes!(vocabs::put_alias, vocabs::remove_alias))
         .routes(routes!(vocabs::reload))

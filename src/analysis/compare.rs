@@ -64,6 +64,8 @@ pub struct Measure<'t> {
     whole_words: u64,
     words: u64,
     fragments: [Fragmentation; Script::ALL.len()],
+    /// A bit for each id that was seen.
+    seen: Vec<u64>,
 }
 
 /// Tokens that are not their bytes: they stand for single bytes of a character, or for what is unknown.
@@ -117,6 +119,7 @@ impl<'t> Measure<'t> {
             whole_words: 0,
             words: 0,
             fragments: [Fragmentation::default(); Script::ALL.len()],
+            seen: vec![0; tokenizer.vocab_size().div_ceil(64)],
         }
     }
 
@@ -130,6 +133,9 @@ impl<'t> Measure<'t> {
         let tokens = encoding.ids.len() as u64;
         self.tokens += tokens;
         *self.by_tokens.entry(tokens).or_default() += 1;
+        for &id in &encoding.ids {
+            self.seen[id as usize / 64] |= 1 << (id % 64);
+        }
         self.add_characters(text, &encoding);
         self.add_words(text, &encoding);
         Ok(encoding)
@@ -178,6 +184,11 @@ impl<'t> Measure<'t> {
             };
             self.whole_words += u64::from(whole);
         }
+    }
+
+    /// How many tokens of the vocabulary were used.
+    pub fn distinct_tokens(&self) -> u64 {
+        self.seen.iter().map(|bits| u64::from(bits.count_ones())).sum()
     }
 
     /// Tokens that a word is in, on average; none where there is no word.

@@ -471,7 +471,7 @@ fn check_texts(app: &AppState, texts: &[String]) -> Result<(), Problem> {
     if texts.len() > limit { Err(Problem::too_many("/texts", limit)) } else { Ok(()) }
 }
 
-fn policy(special: SpecialName, allowed: &[String]) -> SpecialPolicy<'_> {
+pub(super) fn policy(special: SpecialName, allowed: &[String]) -> SpecialPolicy<'_> {
     let others = match special {
         SpecialName::Text => OnSpecial::Text,
         SpecialName::Parse => OnSpecial::Parse,

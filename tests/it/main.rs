@@ -7,6 +7,7 @@ mod data;
 mod gguf;
 mod hostile;
 mod house;
+mod http_analysis;
 mod http_bad_input;
 mod http_chat;
 mod http_encode;

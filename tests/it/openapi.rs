@@ -47,7 +47,9 @@ async fn every_documented_operation_exists() {
             .replace("{name}", "default")
             .replace("{version}", "9")
             .replace("{alias}", "none")
-            .replace("{id}", "none");
+            .replace("{id}", "none")
+            .replace("{a}", "default")
+            .replace("{b}", "default");
         assert!(!filled.contains('{'), "{path}");
         let answer = server.send(request(method.clone(), &filled)).await;
         assert_ne!(answer.status, 405, "{method} {path}");

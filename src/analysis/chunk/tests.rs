@@ -91,9 +91,11 @@ fn chunks_are_as_long_as_they_may_be() {
 #[test]
 fn wider_boundaries_are_kept_where_they_fit_and_give_way_where_they_do_not() {
     let text = "hello hello. hello\nhello help";
-    check(text, 4, 0, Boundary::Line, &["hello hello. ", "hello\n", "hello help"]);
+    // The line is over the size and has no sentences: a small letter follows the full stop.
+    check(text, 4, 0, Boundary::Line, &["hello hello. hello", "\nhello help"]);
     check(text, 6, 0, Boundary::Line, &["hello hello. hello\n", "hello help"]);
-    check("hello hello. hello help.", 4, 0, Boundary::Sentence, &["hello hello. ", "hello help."]);
+    check("世界。世界 hello. 世 help.", 6, 0, Boundary::Line, &["世界。", "世界 hello. ", "世 help."]);
+    check("世界。世界 hello. 世 help.", 6, 0, Boundary::Sentence, &["世界。", "世界 hello. ", "世 help."]);
     // `xhello` is one word of two tokens and more.
     check("hello xhello", 3, 0, Boundary::Token, &["hello x", "hello"]);
     check("hello xhello", 3, 0, Boundary::Word, &["hello ", "xhello"]);
