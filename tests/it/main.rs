@@ -9,6 +9,7 @@ mod hostile;
 mod house;
 mod http_analysis;
 mod http_bad_input;
+mod http_browse;
 mod http_chat;
 mod http_encode;
 mod http_train;

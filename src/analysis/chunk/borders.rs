@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn runs_without_letters_take_linear_time() {
         for run in [" ", ")", "\u{301}", "1", ".", ". ", "\u{200d}", "a.'"] {
-            let text = format!("Ends here. {} x. Next", run.repeat(1 << 20));
+            let text = format!("Ends here. {} x. Next", run.repeat(1 << 17));
             let begin = std::time::Instant::now();
             for boundary in [Boundary::Line, Boundary::Sentence, Boundary::Word] {
                 let ends = Borders::of(&text, boundary)[0].between(0, 0, text.len());
