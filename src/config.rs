@@ -57,6 +57,10 @@ pub struct Config {
     pub max_batch_texts: usize,
     /// Most bytes that the ids of one decode request may stand for.
     pub max_decoded_bytes: u64,
+    /// Most chunks of one request.
+    pub max_chunks: usize,
+    /// Largest upload that is compared, decompressed, in bytes.
+    pub max_compare_bytes: u64,
     /// Memory for loaded vocabularies, in bytes.
     pub max_resident_bytes: u64,
     /// Versions of a vocabulary to keep, 0 for all; see [`Config::keep_versions`].

@@ -37,7 +37,7 @@ pub use alphabet::{byte_char, char_byte, spell, spelt_bytes};
 pub use charsmap::{Charsmap, CharsmapError};
 pub use decode::{DecodeError, DecodeStep, DecodeStream, Decoded, Decoder};
 pub use encode::{Scratch, merge_by};
-pub use encoding::{Count, EncodeError, EncodeOptions, Encoding, Keep};
+pub use encoding::{Count, EncodeError, EncodeOptions, Encoding, Keep, Shown};
 pub use find::Find;
 pub use merges::{DuplicatePair, Merge, MergeTable, Rank};
 pub use model::{ByteTokens, Chars, Missing, Model, Rules, Unknown};

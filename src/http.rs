@@ -2,11 +2,14 @@
 //! answers; what is not about HTTP is not here.
 
 mod chat;
+mod chunk;
 mod coding;
+mod compare;
 mod compat;
 mod cpu;
 mod decode;
 mod encode;
+mod explain;
 mod extract;
 mod health;
 mod layers;
@@ -43,6 +46,9 @@ fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(encode::count))
         .routes(routes!(decode::decode))
         .routes(routes!(decode::decode_batch))
+        .routes(routes!(chunk::chunk))
+        .routes(routes!(compare::compare))
+        .routes(routes!(explain::explain))
         .routes(routes!(chat::chat_render))
         .routes(routes!(chat::chat_encode))
         .routes(routes!(compat::root::tokenize))
@@ -65,6 +71,9 @@ fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(vocabs::list, vocabs::import::create))
         .routes(routes!(vocabs::facts))
         .routes(routes!(vocabs::download))
+        .routes(routes!(vocabs::browse::tokens))
+        .routes(routes!(vocabs::browse::stats))
+        .routes(routes!(vocabs::diff::diff))
         .routes(routes!(vocabs::remove_version))
         .routes(routes!(vocabs::put_alias, vocabs::remove_alias))
         .routes(routes!(vocabs::reload))

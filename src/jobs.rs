@@ -5,6 +5,7 @@
 //! stored. A panic in a job fails that job only.
 
 mod corpus;
+mod documents;
 mod files;
 mod progress;
 mod queue;
@@ -14,6 +15,7 @@ mod uploads;
 mod worker;
 
 pub use corpus::CorpusError;
+pub use documents::{Documents, DocumentsError, DocumentsFormat, StopReading};
 pub use progress::{JobStage, LastMerge, ProgressView};
 pub use queue::{JobQueue, JobsSettings, Submitted};
 pub use record::{JobFailure, JobId, JobResult, JobState, JobView, VocabTriple};

@@ -3,6 +3,7 @@
 //! The crate is one binary with its parts as modules; the arrows between them are fixed (see
 //! ARCHITECTURE.md) and checked by a test. Start reading at [`engine`].
 
+pub mod analysis;
 pub mod chat;
 pub mod cli;
 pub mod config;

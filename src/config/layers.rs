@@ -23,6 +23,8 @@ pub(super) const LIMITS: &[(&str, i64, i64)] = &[
     ("max_vocab_bytes", KIB, 4 * GIB),
     ("max_batch_texts", 1, 10_000_000),
     ("max_decoded_bytes", 1, 1 << 40),
+    ("max_chunks", 1, 100_000_000),
+    ("max_compare_bytes", 1, 1024 * TIB),
     ("max_resident_bytes", MIB, 1024 * TIB),
     ("keep_versions", 0, u32::MAX as i64),
     ("min_free_bytes", 0, 1024 * TIB),

@@ -1,5 +1,9 @@
 //! A text to ids: special tokens, normalizer, pre-tokenizer, model, template, in this order.
 
+mod show;
+
+pub use show::Shown;
+
 use super::model::{Missing, Model};
 use super::pretokenize::Pretoken;
 use super::quick::Quickly;

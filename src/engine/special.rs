@@ -272,7 +272,7 @@ impl<'t> Matcher<'t> {
     }
 
     /// Whether a name may be an error.
-    pub(super) fn denies(&self) -> bool {
+    pub fn denies(&self) -> bool {
         self.roles.as_ref().is_some_and(|roles| roles.contains(&Role::Deny))
     }
 

@@ -285,6 +285,17 @@ impl Unigram {
         }
     }
 
+    /// What a piece adds to the sum of a way that it is on: its score, and for user-defined pieces of SentencePiece their
+    /// bonus.
+    pub fn weight(&self, id: TokenId) -> Option<f64> {
+        self.scores.get(id as usize).copied()
+    }
+
+    /// What an unknown character adds to the sum.
+    pub fn unknown_weight(&self) -> f64 {
+        self.unk_score
+    }
+
     /// What a piece is for; for the flavour Hugging Face always [`PieceKind::Normal`].
     pub fn kind(&self, id: TokenId) -> Option<PieceKind> {
         self.scores.get(id as usize)?;

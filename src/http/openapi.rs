@@ -18,6 +18,7 @@ use utoipa::{OpenApi, ToSchema};
     tags(
         (name = "encode", description = "Texts to ids and back"),
         (name = "chat", description = "Messages to the text that a model reads, and to ids"),
+        (name = "analysis", description = "What vocabularies make of texts: chunks, figures, steps"),
         (name = "vocabs", description = "Vocabularies, their versions and aliases"),
         (name = "train", description = "Training jobs and their corpora"),
         (name = "compat", description = "Routes of other servers, in the shapes of their own code: vLLM, SGLang, TEI, llama.cpp, \

@@ -74,7 +74,8 @@ impl Problem {
         self
     }
 
-    fn at(mut self, pointer: impl Into<String>) -> Self {
+    /// The same about the field at `pointer`.
+    pub(super) fn at(mut self, pointer: impl Into<String>) -> Self {
         self.0.pointer = Some(pointer.into());
         self
     }
@@ -231,6 +232,12 @@ impl Problem {
     /// 422: a list is over its limit.
     pub fn too_many(pointer: impl Into<String>, limit: usize) -> Self {
         Self::invalid(pointer, format!("has over {limit} entries")).with("limit", limit)
+    }
+
+    /// 422: a text is over the limit that this route has for it.
+    pub fn text_too_long(pointer: impl Into<String>, limit: usize) -> Self {
+        let detail = format!("has over {limit} bytes");
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "text_too_long", detail).at(pointer).with("limit", limit)
     }
 
     /// 422: an id that the vocabulary does not have.

@@ -8,6 +8,7 @@ use crate::store::StoreError;
 use crate::telemetry::Metrics;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 /// The parts of a running server.
@@ -21,6 +22,8 @@ pub struct App {
     pub jobs: JobQueue,
     /// Where texts too long for the async threads are encoded.
     pub cpu: Cpu,
+    /// Whose turn it is to read a whole corpus for an answer: one request at a time.
+    pub corpora: Arc<Semaphore>,
     /// Figures.
     pub metrics: Metrics,
     /// Connections open now.
@@ -57,6 +60,7 @@ impl App {
         let jobs = JobQueue::open(registry.clone(), uploads, settings).await?;
         Ok(Arc::new(Self {
             cpu: Cpu::new(config.inline_bytes, config.encode_threads(), config.max_waiting_encodes),
+            corpora: Arc::new(Semaphore::new(1)),
             metrics: Metrics::new(env!("CARGO_PKG_VERSION")),
             connections: Arc::new(AtomicU64::new(0)),
             config,

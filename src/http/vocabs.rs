@@ -1,5 +1,7 @@
 //! `/vocabs` and `/reload`: list, import, export, aliases, removal.
 
+pub(super) mod browse;
+pub(super) mod diff;
 pub(super) mod import;
 mod parts;
 

@@ -48,6 +48,8 @@ async fn every_documented_operation_exists() {
             .replace("{version}", "9")
             .replace("{alias}", "none")
             .replace("{id}", "none")
+            .replace("{a}", "default")
+            .replace("{b}", "default")
             .replace("{model}", "default");
         assert!(!filled.contains('{'), "{path}");
         let answer = server.send(request(method.clone(), &filled)).await;

@@ -1,12 +1,14 @@
 //! What each error of the domain means over HTTP. The matches name every variant, so that a new one must be decided.
 
 use super::{Problem, StatusCode, json};
+use crate::analysis::chunk::ChunkError;
+use crate::analysis::explain::{ExplainError, MAX_BYTES};
 use crate::chat::{ChatError, MAX_OUTPUT_BYTES};
 use crate::engine::{EncodeError, SpecialError};
 use crate::fetch::FetchError;
 use crate::fetch::hub::{HubError, HubRefError};
 use crate::formats::FormatError;
-use crate::jobs::{JobError, UploadError};
+use crate::jobs::{CorpusError, DocumentsError, JobError, UploadError};
 use crate::registry::{ChangeError, NameError, PublishError, ResolveError};
 use crate::store::StoreError;
 
@@ -87,6 +89,59 @@ impl Problem {
             EncodeError::Special(_) => unprocessable("unknown_special").at("/allowed_special"),
             EncodeError::Split(_) => unprocessable("split_too_costly"),
             EncodeError::TooLong { limit } => unprocessable("text_too_long").with("limit", *limit),
+        }
+    }
+
+    /// A text that cannot be cut into chunks: 422.
+    pub fn chunk(error: &ChunkError) -> Self {
+        let unprocessable = |code| Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, error.to_string());
+        match error {
+            ChunkError::Overlap => Self::invalid("/overlap", error.to_string()),
+            ChunkError::SizeTooSmall { offset } => {
+                unprocessable("size_too_small").at("/size").with("offset", *offset)
+            }
+            ChunkError::TooMany { limit } => {
+                unprocessable("too_many_chunks").at("/size").with("limit", *limit)
+            }
+            ChunkError::TooLong { limit } => {
+                unprocessable("overlap_too_costly").at("/overlap").with("limit", *limit)
+            }
+            ChunkError::Encode(error) => Self::encode("/text", error),
+        }
+    }
+
+    /// A text that is not explained: 422.
+    pub fn explain(error: &ExplainError) -> Self {
+        match error {
+            ExplainError::TooLong => Self::text_too_long("/text", MAX_BYTES),
+            ExplainError::NormalizedTooLong => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "text_too_long", error.to_string()).at("/text")
+            }
+            ExplainError::Encode(error) => Self::encode("/text", error),
+        }
+    }
+
+    /// An upload that cannot be read as documents: 422, or 404 where there is none.
+    pub fn documents(error: DocumentsError) -> Self {
+        let detail = error.to_string();
+        let refused = |code| Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, detail.clone()).at("/upload");
+        match error {
+            DocumentsError::Upload(error) => Self::from(error).at("/upload"),
+            DocumentsError::TooLong { limit } | DocumentsError::DocumentTooLong { limit, .. } => {
+                refused("corpus_too_long").with("limit", limit)
+            }
+            DocumentsError::Corpus(error) => match error {
+                CorpusError::NotUtf8 { offset, .. } => refused("corpus_not_utf8").with("offset", offset),
+                CorpusError::Jsonl { line, .. } => refused("corpus_bad_jsonl").with("line", line),
+                CorpusError::Compression { .. } => refused("corpus_bad_compression"),
+                CorpusError::RecordTooLong { limit, .. } => {
+                    refused("corpus_record_too_long").with("limit", limit)
+                }
+                CorpusError::Io { .. } | CorpusError::Stopped => {
+                    tracing::error!(error = detail, "an upload cannot be read");
+                    Self::internal()
+                }
+            },
         }
     }
 

@@ -1,0 +1,333 @@
+//! `/compare`: how vocabularies cut texts, side by side.
+
+use super::encode::with_scratch;
+use super::extract::Payload;
+use super::problem::{Problem, ProblemBody};
+use super::reply::Json;
+use super::state::AppState;
+use crate::analysis::compare::{Fragmentation, Measure, Texts, ratio};
+use crate::engine::{EncodeError, TokenId};
+use crate::jobs::{
+    CorpusFormat, Documents, DocumentsError, DocumentsFormat, InvalidUtf8, Records, UploadId, VocabTriple,
+};
+use crate::registry::{Loaded, VocabRef};
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use utoipa::ToSchema;
+
+/// Vocabularies, and what they are to cut: exactly one of `text`, `texts` and `upload`.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CompareRequest {
+    /// The vocabularies: `name`, `name@3` or `name@alias`; 1 to 16 of them.
+    #[schema(example = json!(["default"]), min_items = 1, max_items = 16)]
+    vocabs: Vec<String>,
+    /// One text.
+    #[schema(example = "Hello, 世界! 😀")]
+    text: Option<String>,
+    /// Several texts, each of which is a document.
+    texts: Option<Vec<String>>,
+    /// The id of an upload. It is read as it goes, and never held in memory.
+    upload: Option<String>,
+    /// What the upload holds. gzip and zstd are told by their first bytes.
+    #[schema(default = json!("text"))]
+    format: Option<CorpusFormat>,
+    /// The JSONL field that holds the text.
+    #[schema(default = "text")]
+    field: Option<String>,
+    /// What of a text upload is a document: `lines` (with their line feeds) or `paragraphs`.
+    #[schema(default = json!("lines"))]
+    records: Option<Records>,
+    /// What happens to bytes of the upload that are not UTF-8: an error that names their place, or they become U+FFFD.
+    #[schema(default = json!("error"))]
+    invalid_utf8: Option<InvalidUtf8>,
+}
+
+/// Figures of the texts, and of each vocabulary.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct CompareReply {
+    /// Number of texts.
+    documents: u64,
+    /// UTF-8 bytes of all texts.
+    bytes: u64,
+    /// Characters (Unicode scalar values) of all texts.
+    characters: u64,
+    /// Words of all texts (Unicode Standard Annex 29); each Chinese character is one.
+    words: u64,
+    /// Parts of an upload that were not UTF-8 and became U+FFFD.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    replaced: Option<u64>,
+    /// One for each of `vocabs`, in their order.
+    results: Vec<CompareResult>,
+}
+
+/// What one vocabulary makes of the texts. Names of special tokens are plain text, and none are added.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct CompareResult {
+    /// The version that made this.
+    vocab: VocabTriple,
+    /// Tokens of all texts.
+    count: u64,
+    /// Bytes that a token stands for, on average; null where there is no token.
+    bytes_per_token: Option<f64>,
+    /// Characters that a token stands for, on average; null where there is no token.
+    characters_per_token: Option<f64>,
+    /// Tokens that a word is in, on average; null where there is no word.
+    tokens_per_word: Option<f64>,
+    /// The share of the words that are in one token as a whole; null where there is no word.
+    one_token_words: Option<f64>,
+    /// How many different tokens were used.
+    distinct_tokens: u64,
+    /// Tokens of the documents.
+    per_document: PerDocument,
+    /// By script how its characters were cut: han, kana, hangul, latin, cyrillic, arabic, devanagari, thai, digit, punctuation
+    /// (with symbols), emoji, space and other; those that occur.
+    fragmentation: BTreeMap<&'static str, FragmentationBody>,
+    /// The ids of `text`, where that has at most 16,384 bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Vec<u32>, required = false)]
+    ids: Option<Vec<TokenId>>,
+    /// Start and end in bytes of each token of `text`, where that has at most 16,384 bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    spans: Option<Vec<[usize; 2]>>,
+}
+
+/// Numbers of tokens of the documents; null where there is no document.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct PerDocument {
+    /// Half of the documents have no more.
+    p50: Option<u64>,
+    /// 95 of a hundred have no more.
+    p95: Option<u64>,
+    /// None has more.
+    max: Option<u64>,
+}
+
+/// How the characters of a script were cut.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Fragmentation)]
+pub(super) struct FragmentationBody {
+    /// Characters of the script.
+    characters: u64,
+    /// Those that are in one token as a whole.
+    whole: u64,
+    /// Those that are split into bytes, which several tokens share.
+    split: u64,
+    /// Those in place of which the unknown token stands. What is none of the three was left out by a normalizer.
+    unknown: u64,
+    /// Tokens whose last character is of the script.
+    tokens: u64,
+}
+
+impl From<Fragmentation> for FragmentationBody {
+    fn from(from: Fragmentation) -> Self {
+        let Fragmentation { characters, whole, split, unknown, tokens } = from;
+        Self { characters, whole, split, unknown, tokens }
+    }
+}
+
+/// The most vocabularies of one request.
+pub(super) const MAX_VOCABS: usize = 16;
+
+/// The longest text whose spans are answered, in bytes.
+pub(super) const MAX_SPAN_BYTES: usize = 16 << 10;
+
+/// What is to be cut.
+enum What {
+    Texts(Vec<String>),
+    Upload(Documents),
+}
+
+/// Compare how vocabularies cut texts.
+#[utoipa::path(post, path = "/compare", tag = "analysis", request_body = CompareRequest, responses(
+    (status = 200, description = "The figures", body = CompareReply),
+    (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
+    (status = "5XX", description = "Overloaded", body = ProblemBody, content_type = "application/problem+json")))]
+pub(super) async fn compare(
+    State(app): State<AppState>,
+    Payload(mut request): Payload<CompareRequest>,
+) -> Result<Json<CompareReply>, Problem> {
+    let loaded = resolve(&app, &request.vocabs).await?;
+    let with_spans = request.text.as_ref().is_some_and(|text| text.len() <= MAX_SPAN_BYTES);
+    let reply = match what(&app, &mut request)? {
+        What::Texts(texts) => {
+            let bytes: usize = texts.iter().map(String::len).sum();
+            let work = move || on_texts(&loaded, &texts, with_spans);
+            app.cpu.run_elsewhere(bytes, work).await??
+        }
+        What::Upload(documents) => {
+            // Not among the encode threads: others would wait for minutes.
+            let turn = Arc::clone(&app.corpora).try_acquire_owned().map_err(|_| Problem::overloaded())?;
+            // Ends the work when the client goes away and this is dropped.
+            let _stop = documents.stop_on_drop();
+            let work = move || {
+                let _turn = turn;
+                on_documents(&loaded, documents)
+            };
+            tokio::task::spawn_blocking(work).await.map_err(|error| {
+                tracing::error!(panicked = error.is_panic(), "reading an upload failed");
+                Problem::internal()
+            })??
+        }
+    };
+    Ok(Json(StatusCode::OK, reply))
+}
+
+async fn resolve(app: &AppState, vocabs: &[String]) -> Result<Vec<Arc<Loaded>>, Problem> {
+    if vocabs.is_empty() {
+        return Err(Problem::invalid("/vocabs", "must name at least one vocabulary"));
+    }
+    if vocabs.len() > MAX_VOCABS {
+        return Err(Problem::too_many("/vocabs", MAX_VOCABS));
+    }
+    let mut loaded = Vec::with_capacity(vocabs.len());
+    for (index, text) in vocabs.iter().enumerate() {
+        let pointer = format!("/vocabs/{index}");
+        let wanted: VocabRef = text.parse().map_err(|e| Problem::name(&pointer, &e))?;
+        let found = app.registry.resolve(Some(&wanted)).await;
+        loaded.push(found.map_err(|e| Problem::from(e).at(pointer))?);
+    }
+    Ok(loaded)
+}
+
+fn what(app: &AppState, request: &mut CompareRequest) -> Result<What, Problem> {
+    let texts = match (request.text.take(), request.texts.take(), &request.upload) {
+        (Some(text), None, None) => vec![text],
+        (None, Some(texts), None) => texts,
+        (None, None, Some(upload)) => return Ok(What::Upload(open(app, request, upload)?)),
+        _ => return Err(Problem::invalid("", "needs exactly one of text, texts and upload")),
+    };
+    let given = [
+        ("/format", request.format.is_some()),
+        ("/field", request.field.is_some()),
+        ("/records", request.records.is_some()),
+        ("/invalid_utf8", request.invalid_utf8.is_some()),
+    ];
+    if let Some((pointer, _)) = given.into_iter().find(|(_, given)| *given) {
+        return Err(Problem::invalid(pointer, "is for uploads"));
+    }
+    if texts.len() > app.config.max_batch_texts {
+        return Err(Problem::too_many("/texts", app.config.max_batch_texts));
+    }
+    Ok(What::Texts(texts))
+}
+
+fn open(app: &AppState, request: &CompareRequest, upload: &str) -> Result<Documents, Problem> {
+    let rule =
+        "must be 1 to 64 letters, digits, dots, hyphens and underscores, beginning with a letter or digit";
+    let id = UploadId::parse(upload).ok_or_else(|| Problem::invalid("/upload", rule))?;
+    let format = request.format.unwrap_or_default();
+    match (format, request.records) {
+        (_, Some(Records::Whole)) => {
+            return Err(Problem::invalid("/records", "must be `lines` or `paragraphs`"));
+        }
+        (CorpusFormat::Jsonl, Some(_)) => {
+            return Err(Problem::invalid("/records", "is for text; each line of JSONL is one document"));
+        }
+        _ => {}
+    }
+    if request.field.is_some() && format != CorpusFormat::Jsonl {
+        return Err(Problem::invalid("/field", "needs format jsonl"));
+    }
+    let how = DocumentsFormat {
+        format,
+        field: request.field.clone().unwrap_or_else(|| "text".to_owned()),
+        records: if format == CorpusFormat::Jsonl {
+            Records::Whole
+        } else {
+            request.records.unwrap_or(Records::Lines)
+        },
+        invalid_utf8: request.invalid_utf8.unwrap_or_default(),
+        max_bytes: app.config.max_compare_bytes,
+        max_document_bytes: app.config.max_body_bytes as u64,
+    };
+    Documents::open(app.jobs.uploads(), &id, how).map_err(|e| Problem::documents(e.into()))
+}
+
+fn on_texts(loaded: &[Arc<Loaded>], texts: &[String], with_spans: bool) -> Result<CompareReply, Problem> {
+    let mut all = Texts::default();
+    texts.iter().for_each(|text| all.add(text));
+    let mut results = Vec::with_capacity(loaded.len());
+    for version in loaded {
+        let mut measure = Measure::new(&version.tokenizer);
+        let mut last = None;
+        for (index, text) in texts.iter().enumerate() {
+            let failed = |e: EncodeError| {
+                let pointer = if with_spans { "/text".to_owned() } else { format!("/texts/{index}") };
+                Problem::encode(&pointer, &e)
+            };
+            last = Some(with_scratch(|scratch| measure.add(text, scratch)).map_err(failed)?);
+        }
+        let mut result = result(version, &measure, &all);
+        if let Some(encoding) = last.filter(|_| with_spans) {
+            result.spans = Some(encoding.spans.iter().map(|span| [span.start, span.end]).collect());
+            result.ids = Some(encoding.ids);
+        }
+        results.push(result);
+    }
+    Ok(reply(all, None, results))
+}
+
+fn on_documents(loaded: &[Arc<Loaded>], documents: Documents) -> Result<CompareReply, Problem> {
+    enum Failed {
+        Documents(DocumentsError),
+        Encode(EncodeError),
+    }
+    impl From<DocumentsError> for Failed {
+        fn from(error: DocumentsError) -> Self {
+            Self::Documents(error)
+        }
+    }
+    let mut all = Texts::default();
+    let mut measures: Vec<Measure<'_>> =
+        loaded.iter().map(|version| Measure::new(&version.tokenizer)).collect();
+    let replaced = documents.read(|document| {
+        all.add(document);
+        for measure in &mut measures {
+            with_scratch(|scratch| measure.add(document, scratch)).map_err(Failed::Encode)?;
+        }
+        Ok(())
+    });
+    let replaced = replaced.map_err(|failed| match failed {
+        Failed::Documents(error) => Problem::documents(error),
+        Failed::Encode(error) => Problem::encode("/upload", &error),
+    })?;
+    let results = loaded.iter().zip(&measures).map(|(version, measure)| result(version, measure, &all));
+    let results = results.collect();
+    Ok(reply(all, Some(replaced), results))
+}
+
+fn reply(all: Texts, replaced: Option<u64>, results: Vec<CompareResult>) -> CompareReply {
+    let Texts { documents, bytes, characters, words } = all;
+    CompareReply { documents, bytes, characters, words, replaced, results }
+}
+
+fn result(version: &Loaded, measure: &Measure<'_>, all: &Texts) -> CompareResult {
+    CompareResult {
+        vocab: VocabTriple::from(&*version.facts),
+        count: measure.tokens,
+        bytes_per_token: round(ratio(all.bytes, measure.tokens)),
+        characters_per_token: round(ratio(all.characters, measure.tokens)),
+        tokens_per_word: round(measure.tokens_per_word()),
+        one_token_words: round(measure.one_token_words()),
+        distinct_tokens: measure.distinct_tokens(),
+        per_document: PerDocument {
+            p50: measure.percentile(50),
+            p95: measure.percentile(95),
+            max: measure.most(),
+        },
+        fragmentation: measure.fragmentation().map(|(script, f)| (script.name(), f.into())).collect(),
+        ids: None,
+        spans: None,
+    }
+}
+
+/// Six digits behind the point are more than anybody compares.
+fn round(number: Option<f64>) -> Option<f64> {
+    number.map(|number| (number * 1e6).round() / 1e6)
+}
