@@ -7,6 +7,7 @@
 
 mod count;
 mod merge;
+mod table;
 #[cfg(test)]
 mod tests;
 mod words;
