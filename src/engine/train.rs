@@ -6,17 +6,23 @@
 //! threads, nor on the order of the texts. Everything that takes long asks an [`Observer`] whether to go on.
 
 mod count;
+mod extend;
 mod merge;
+mod scripts;
 mod table;
 #[cfg(test)]
 mod tests;
 mod words;
 
 pub use count::{Counter, SafeCuts};
+pub use extend::{BaseError, Extended, Extension, LeftOut};
+pub use scripts::{Scripts, script_of};
 pub use words::WordCounts;
 
 use super::alphabet::bytes_by_letter;
-use super::{Form, Pattern, SplitError, TokenId};
+use super::encode::merge as merge_pairs;
+use super::{Form, Merge, MergeTable, Pattern, Scratch, SplitError, TokenId};
+use merge::{ById, Merger};
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 
@@ -288,6 +294,14 @@ pub enum TrainError {
         /// The tokens that are there before any merge.
         bytes_and_specials: u64,
     },
+    /// There is no place for a merge beside the base.
+    #[error("vocab_size is {vocab_size}; it must be over {base} (the base's ids and the new special tokens)")]
+    VocabSizeBelowBase {
+        /// As given.
+        vocab_size: u32,
+        /// The ids that are there before any merge.
+        base: u64,
+    },
     /// More tokens than are supported.
     #[error("vocab_size is {vocab_size}; it must be at most {limit}")]
     VocabSizeTooLarge {
@@ -354,6 +368,12 @@ pub enum TrainError {
         /// The most bytes that distinct pretokens may have.
         limit: u64,
     },
+    /// Merges to go on from that are not those of such a run.
+    #[error("merge {index} to go on from does not follow from those before it")]
+    BadResume {
+        /// Its place in the list.
+        index: usize,
+    },
     /// The observer said so.
     #[error("training was cancelled")]
     Cancelled,
@@ -366,9 +386,10 @@ impl TrainError {
     /// The field of [`TrainConfig`] at fault, if it is one.
     pub fn field(&self) -> Option<&'static str> {
         match self {
-            Self::NoStopRule | Self::VocabSizeTooSmall { .. } | Self::VocabSizeTooLarge { .. } => {
-                Some("vocab_size")
-            }
+            Self::NoStopRule
+            | Self::VocabSizeTooSmall { .. }
+            | Self::VocabSizeBelowBase { .. }
+            | Self::VocabSizeTooLarge { .. } => Some("vocab_size"),
             Self::NoMerges | Self::NumMergesTooLarge { .. } => Some("num_merges"),
             Self::MaxTokenBytesTooSmall { .. } => Some("max_token_bytes"),
             Self::Threads { .. } => Some("threads"),
@@ -380,6 +401,7 @@ impl TrainError {
             | Self::EmptyPretoken
             | Self::Overflow { .. }
             | Self::TooManyPretokens { .. }
+            | Self::BadResume { .. }
             | Self::Cancelled => None,
         }
     }
@@ -389,6 +411,17 @@ impl TrainError {
 pub fn train(
     counts: &WordCounts,
     config: &TrainConfig,
+    observer: &mut impl Observer,
+) -> Result<Trained, TrainError> {
+    resume(counts, config, &[], observer)
+}
+
+/// The same where the first merges are known already, from a run with the same counts and config that was not
+/// brought to its end. Much quicker than making them: the pretokens are encoded with them.
+pub fn resume(
+    counts: &WordCounts,
+    config: &TrainConfig,
+    done: &[LearnedMerge],
     observer: &mut impl Observer,
 ) -> Result<Trained, TrainError> {
     config.validate()?;
@@ -412,7 +445,19 @@ pub fn train(
         least_count: config.least_count(),
         max_token_bytes: config.max_token_bytes.unwrap_or(u32::MAX),
     };
-    let merges = merge::learn(counts, &byte_ids, &mut tokens, &limits, observer)?;
+    let merges = if done.is_empty() {
+        let merger = Merger::new(counts, &byte_ids, &tokens, &limits, observer)?;
+        merge::learn(merger, &mut tokens, 0, |_| true, observer)?
+    } else {
+        let table = replay(&mut tokens, done, wanted)?;
+        let mut scratch = Scratch::default();
+        let start = |word: &[u8], ids: &mut Vec<TokenId>| {
+            merge_pairs(&table, word.iter().map(|&byte| byte_ids[usize::from(byte)]), &mut scratch, ids);
+        };
+        let merger = Merger::of_encoded(counts, start, &tokens, &limits, ById, observer)?;
+        let more = merge::learn(merger, &mut tokens, done.len() as u32, |_| true, observer)?;
+        [done, &more].concat()
+    };
 
     let first_special = match config.tie_break {
         TieBreak::Hf => 0,
@@ -436,4 +481,29 @@ pub fn train(
         total_pretokens: counts.total_pretokens(),
         total_bytes: counts.total_bytes(),
     })
+}
+
+/// The merges made before, by pair; appends their tokens.
+fn replay(tokens: &mut Vec<Vec<u8>>, done: &[LearnedMerge], wanted: u32) -> Result<MergeTable, TrainError> {
+    add_tokens(tokens, done, wanted)?;
+    let merges: Vec<Merge> = done.iter().map(Merge::from).collect();
+    MergeTable::new(&merges).map_err(|_| TrainError::BadResume { index: 0 })
+}
+
+/// Appends the tokens of merges made before, which are checked.
+fn add_tokens(tokens: &mut Vec<Vec<u8>>, done: &[LearnedMerge], wanted: u32) -> Result<(), TrainError> {
+    if done.len() as u64 > u64::from(wanted) {
+        return Err(TrainError::BadResume { index: wanted as usize });
+    }
+    for (index, merge) in done.iter().enumerate() {
+        let part = |id: TokenId| tokens.get(id as usize).filter(|token| !token.is_empty());
+        match (part(merge.left), part(merge.right)) {
+            (Some(left), Some(right)) if merge.id as usize == tokens.len() => {
+                let token = [left.as_slice(), right].concat();
+                tokens.push(token);
+            }
+            _ => return Err(TrainError::BadResume { index }),
+        }
+    }
+    Ok(())
 }
