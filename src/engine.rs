@@ -56,8 +56,8 @@ pub use templates::ChatTemplates;
 pub use tokenizer::{Tokenizer, TokenizerError, TokenizerParts};
 pub use train::{
     BaseError, Counter, Extended, Extension, LearnedMerge, LeftOut, MAX_TRAIN_THREADS, MAX_VOCAB_SIZE,
-    Observer, SafeCuts, Scripts, Stage, StopReason, TieBreak, TrainConfig, TrainError, Trained, WordCounts,
-    resume, script_of, train,
+    Observer, SafeCuts, ScriptTokens, Scripts, Stage, StopReason, TieBreak, TrainConfig, TrainError, Trained,
+    WordCounts, WordSums, resume, script_of, tokens_by_script, train,
 };
 pub use unigram::{
     PieceKind, Unigram, UnigramError, UnigramFlavour, UnigramParts, UnigramPiece, UnigramScratch, byte_of,

@@ -4,25 +4,33 @@
 //! A job found queued or running when the store is opened is run again from its stored request. Progress is not
 //! stored. A panic in a job fails that job only.
 
+mod checkpoint;
 mod corpus;
+mod counting;
 mod files;
 mod progress;
 mod queue;
 mod record;
+mod report;
 mod request;
+mod shard;
 mod uploads;
+mod wordfile;
 mod worker;
 
 pub use corpus::CorpusError;
 pub use progress::{JobStage, LastMerge, ProgressView};
 pub use queue::{JobQueue, JobsSettings, Submitted};
 pub use record::{JobFailure, JobId, JobResult, JobState, JobView, VocabTriple};
+pub use report::{CurvePoint, Gain, LongToken, Pruned, ScriptGain, TrainReport, WordsLeftOut};
 pub use request::{
-    CorpusFormat, CorpusRequest, DigitsName, InvalidUtf8, NormalizerName, Records, TieBreakName, TrainRequest,
+    CorpusFormat, CorpusRequest, CountsRequest, DigitsName, InvalidUtf8, NormalizerName, Records,
+    TieBreakName, TrainRequest,
 };
+pub use shard::ShardFormat;
 pub use uploads::{UploadError, UploadFacts, UploadId, UploadWriter, Uploads};
 
-pub use worker::{FilesRun, Learned, train_files};
+pub use worker::{FilesRun, Learned, count_files, train_files};
 
 use crate::store::StoreError;
 

@@ -15,13 +15,13 @@ mod tests;
 mod words;
 
 pub use count::{Counter, SafeCuts};
-pub use extend::{BaseError, Extended, Extension, LeftOut};
+pub use extend::{BaseError, Extended, Extension, LeftOut, ScriptTokens, tokens_by_script};
 pub use scripts::{Scripts, script_of};
-pub use words::WordCounts;
+pub use words::{WordCounts, WordSums};
 
 use super::alphabet::bytes_by_letter;
 use super::encode::merge as merge_pairs;
-use super::{Form, Merge, MergeTable, Pattern, Scratch, SplitError, TokenId};
+use super::{Form, Merge, MergeTable, Pattern, Scratch, SplitError, Tables, TokenId};
 use merge::{ById, Merger};
 use std::collections::HashSet;
 use std::ops::ControlFlow;
@@ -65,6 +65,8 @@ pub struct TrainConfig {
     pub pattern: Pattern,
     /// Applied before the cut, to each stretch between special tokens.
     pub normalizer: Option<Form>,
+    /// By which tables.
+    pub tables: Tables,
     /// Names that get an id and end the record where they occur in a text. They are never counted.
     pub special_tokens: Vec<String>,
     /// Stop at this many tokens: special tokens, 256 bytes and merges together.
@@ -87,6 +89,7 @@ impl TrainConfig {
         Self {
             pattern,
             normalizer: None,
+            tables: Tables::Reference,
             special_tokens: Vec::new(),
             vocab_size: None,
             num_merges: None,
@@ -233,6 +236,8 @@ pub struct LearnedMerge {
     pub id: TokenId,
     /// How often the two were neighbours in the corpus when they were merged, overlaps included.
     pub count: u64,
+    /// How many tokens were made of them: by so many the corpus has fewer tokens since.
+    pub made: u64,
 }
 
 /// Why training ended.
@@ -276,6 +281,8 @@ pub struct Trained {
     pub total_pretokens: u64,
     /// How many bytes these have together.
     pub total_bytes: u64,
+    /// By id, how often the corpus as merged has each token.
+    pub frequencies: Vec<u64>,
 }
 
 /// Why training was refused, or ended without a result.
@@ -445,7 +452,7 @@ pub fn resume(
         least_count: config.least_count(),
         max_token_bytes: config.max_token_bytes.unwrap_or(u32::MAX),
     };
-    let merges = if done.is_empty() {
+    let (merges, mut frequencies) = if done.is_empty() {
         let merger = Merger::new(counts, &byte_ids, &tokens, &limits, observer)?;
         merge::learn(merger, &mut tokens, 0, |_| true, observer)?
     } else {
@@ -455,8 +462,8 @@ pub fn resume(
             merge_pairs(&table, word.iter().map(|&byte| byte_ids[usize::from(byte)]), &mut scratch, ids);
         };
         let merger = Merger::of_encoded(counts, start, &tokens, &limits, ById, observer)?;
-        let more = merge::learn(merger, &mut tokens, done.len() as u32, |_| true, observer)?;
-        [done, &more].concat()
+        let (more, frequencies) = merge::learn(merger, &mut tokens, done.len() as u32, |_| true, observer)?;
+        ([done, &more].concat(), frequencies)
     };
 
     let first_special = match config.tie_break {
@@ -467,7 +474,9 @@ pub fn resume(
             first
         }
     };
+    frequencies.resize(tokens.len(), 0);
     Ok(Trained {
+        frequencies,
         stop_reason: if merges.len() as u32 == wanted {
             reason_when_done
         } else {

@@ -7,7 +7,6 @@
 use super::table::{Table, Tally, WordHasher};
 use super::words::WordCounts;
 use super::{Observer, Stage, TrainConfig, TrainError};
-use crate::engine::Tables;
 use crate::engine::split::Ends;
 use crate::engine::tracked::Tracked;
 use aho_corasick::{AhoCorasick, MatchKind};
@@ -154,11 +153,22 @@ impl<'c> Counter<'c> {
     }
 
     /// The counts. Adding up the threads' tables goes on several threads again; the observer is polled.
-    pub fn finish_watched(self, observer: &mut impl Observer) -> Result<WordCounts, TrainError> {
+    pub fn finish_watched(mut self, observer: &mut impl Observer) -> Result<WordCounts, TrainError> {
+        self.take(observer)
+    }
+
+    /// Bytes of heap that the counts take.
+    pub fn memory_bytes(&self) -> usize {
+        self.hands.iter().map(|hand| hand.tally.memory_bytes()).sum()
+    }
+
+    /// What was counted since the last call; the counter goes on with empty tables. The sums over several of these are
+    /// the counts of the whole.
+    pub fn take(&mut self, observer: &mut impl Observer) -> Result<WordCounts, TrainError> {
         let hasher = &self.texts.hasher;
         let mut by_part: Vec<Vec<Table>> = self.hands.iter().map(|_| Vec::new()).collect();
-        for hand in self.hands {
-            let tables = hand.tally.into_tables(hasher)?;
+        for hand in &mut self.hands {
+            let tables = hand.tally.take_tables(hasher)?;
             by_part.iter_mut().zip(tables).for_each(|(part, table)| part.push(table));
         }
         let stopped = AtomicBool::new(false);
@@ -305,7 +315,7 @@ impl<'c> Texts<'c> {
     fn safe_cut_of_stretch(&self, stretch: &str) -> Option<usize> {
         let mut normalized = Tracked::new(stretch, 0, true);
         if let Some(form) = self.config.normalizer {
-            form.run(Tables::Reference, &mut normalized);
+            form.run(self.config.tables, &mut normalized);
         }
         let text = normalized.text();
         let mut window = text;
@@ -376,7 +386,7 @@ impl<'c> Texts<'c> {
     fn normalized<'t>(&self, stretch: &'t str, report: &mut Report<'_>) -> Option<Cow<'t, str>> {
         let Some(form) = self.config.normalizer else { return Some(Cow::Borrowed(stretch)) };
         if stretch.len() <= UNIT_BYTES {
-            return Some(form.apply(Tables::Reference, stretch));
+            return Some(form.apply(self.config.tables, stretch));
         }
         let mut whole = String::with_capacity(stretch.len());
         let mut rest = stretch;
@@ -386,7 +396,7 @@ impl<'c> Texts<'c> {
             }
             let after = rest.as_bytes().iter().skip(UNIT_BYTES).position(u8::is_ascii);
             let (part, others) = rest.split_at(after.map_or(rest.len(), |n| n + UNIT_BYTES));
-            whole.push_str(&form.apply(Tables::Reference, part));
+            whole.push_str(&form.apply(self.config.tables, part));
             rest = others;
         }
         Some(Cow::Owned(whole))

@@ -8,7 +8,7 @@
 //! token.
 
 use super::merge::{self, ById, Limits, Merger, Order};
-use super::scripts::Scripts;
+use super::scripts::{Scripts, script_of};
 use super::words::WordCounts;
 use super::{LearnedMerge, MAX_VOCAB_SIZE, Observer, StopReason, TrainConfig, TrainError};
 use crate::engine::{
@@ -42,6 +42,10 @@ pub struct Extended {
     pub total_pretokens: u64,
     /// How many bytes these have together.
     pub total_bytes: u64,
+    /// By id, how often the corpus as merged has each token, those of the base included.
+    pub frequencies: Vec<u64>,
+    /// How many tokens the corpus has with the base alone.
+    pub tokens_before: u64,
 }
 
 /// Why a vocabulary cannot be a base.
@@ -173,8 +177,12 @@ impl<'b> Extension<'b> {
                 && vocab.id(token).is_none()
                 && made.insert(token.to_vec())
         };
-        let more = merge::learn(merger, &mut tokens, done.len() as u32, allowed, observer)?;
+        let (more, mut frequencies) =
+            merge::learn(merger, &mut tokens, done.len() as u32, allowed, observer)?;
         let merges = [done, &more].concat();
+        let new_specials = self.new_specials(config).count();
+        frequencies.resize(tokens.len() + new_specials, 0);
+        let tokens_after: u64 = frequencies.iter().sum();
         let new = tokens.split_off(first);
         let ids = (first + new.len()) as TokenId..;
         Ok(Extended {
@@ -184,8 +192,10 @@ impl<'b> Extension<'b> {
                 StopReason::NothingFrequent
             },
             special_tokens: self.new_specials(config).cloned().zip(ids).collect(),
+            tokens_before: tokens_after + merges.iter().map(|merge| merge.made).sum::<u64>(),
             tokens: new,
             merges,
+            frequencies,
             distinct_pretokens: counts.len() as u64,
             total_pretokens: counts.total_pretokens(),
             total_bytes: counts.total_bytes(),
@@ -220,6 +230,38 @@ impl<'b> Extension<'b> {
             chat: base.chat().clone(),
         }
     }
+}
+
+/// What pretokens of one script come to, in several vocabularies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScriptTokens {
+    /// The script, as [`script_of`] names it.
+    pub script: &'static str,
+    /// Bytes of its pretokens, each as often as it occurs.
+    pub bytes: u64,
+    /// Their tokens, by vocabulary.
+    pub tokens: Vec<u64>,
+}
+
+/// What counted pretokens come to in vocabularies of bytes, by script, those with the most bytes first.
+pub fn tokens_by_script(words: &WordCounts, vocabularies: &[&Tokenizer]) -> Vec<ScriptTokens> {
+    let mut all: Vec<ScriptTokens> = Vec::new();
+    let (mut scratch, mut ids) = (Scratch::default(), Vec::new());
+    for (word, count) in words.iter() {
+        let script = script_of(word);
+        let at = all.iter().position(|known| known.script == script).unwrap_or_else(|| {
+            all.push(ScriptTokens { script, bytes: 0, tokens: vec![0; vocabularies.len()] });
+            all.len() - 1
+        });
+        all[at].bytes += count * word.len() as u64;
+        for (tokens, vocabulary) in all[at].tokens.iter_mut().zip(vocabularies) {
+            ids.clear();
+            vocabulary.running().bytes(word, &mut scratch, &mut ids);
+            *tokens += count * ids.len() as u64;
+        }
+    }
+    all.sort_by_key(|script| (std::cmp::Reverse(script.bytes), script.script));
+    all
 }
 
 impl From<&LearnedMerge> for Merge {

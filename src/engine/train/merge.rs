@@ -68,14 +68,15 @@ impl Order for ById {
 }
 
 /// Makes merges until a limit is met, and appends the bytes of the new tokens to `tokens`. `done` merges were made
-/// before. A pair that makes a token which is not `allowed` stays as it is for good.
+/// before. A pair that makes a token which is not `allowed` stays as it is for good. With the merges comes, by id, how
+/// often the pretokens as merged have each token.
 pub(super) fn learn<O: Order>(
     mut merger: Merger<'_, O>,
     tokens: &mut Vec<Vec<u8>>,
     done: u32,
     mut allowed: impl FnMut(&[u8]) -> bool,
     observer: &mut impl Observer,
-) -> Result<Vec<LearnedMerge>, TrainError> {
+) -> Result<(Vec<LearnedMerge>, Vec<u64>), TrainError> {
     let mut merges = Vec::new();
     let wanted = merger.limits.wanted;
     while done + (merges.len() as u32) < wanted {
@@ -86,15 +87,15 @@ pub(super) fn learn<O: Order>(
         }
         let id = tokens.len() as TokenId;
         tokens.push(token);
-        merger.merge(left, right, id, &pair.places, tokens, observer)?;
-        let merge = LearnedMerge { left, right, id, count: pair.count };
+        let made = merger.merge(left, right, id, &pair.places, tokens, observer)?;
+        let merge = LearnedMerge { left, right, id, count: pair.count, made };
         merges.push(merge);
         let token = &tokens[id as usize];
         if observer.merged(&merge, token, done + merges.len() as u32, wanted).is_break() {
             return Err(TrainError::Cancelled);
         }
     }
-    Ok(merges)
+    Ok((merges, merger.frequencies(observer)?))
 }
 
 /// The whole state between two merges.
@@ -103,6 +104,8 @@ pub(super) struct Merger<'l, O: Order> {
     order: O,
     cells: Vec<u32>,
     weights: Weights,
+    /// By id: pretokens that are one token from the start, which have no cells.
+    alone: Vec<u64>,
     /// By token id, in bytes.
     lengths: Vec<u32>,
     pairs: Pairs<O::Key>,
@@ -129,6 +132,12 @@ impl<'l> Merger<'l, ById> {
 
         cells.push(BORDER);
         // A pretoken of one byte has no pair and never will.
+        let mut alone = vec![0; tokens.len()];
+        for (word, count) in counts.iter() {
+            if let [byte] = word {
+                alone[byte_ids[usize::from(*byte)] as usize] += count;
+            }
+        }
         let words = || counts.iter().filter(|(word, _)| word.len() > 1);
         for (word, count) in words() {
             for part in word.chunks(POLL_PLACES) {
@@ -175,7 +184,7 @@ impl<'l> Merger<'l, ById> {
         steps.done = total;
         steps.ask()?;
 
-        Ok(Self::of(limits, ById, cells, weights, tokens, pairs))
+        Ok(Self::of(limits, ById, cells, (weights, alone), tokens, pairs))
     }
 }
 
@@ -184,7 +193,7 @@ impl<'l, O: Order> Merger<'l, O> {
         limits: &'l Limits,
         order: O,
         cells: Vec<u32>,
-        weights: Weights,
+        (weights, alone): (Weights, Vec<u64>),
         tokens: &[Vec<u8>],
         pairs: Pairs<O::Key>,
     ) -> Self {
@@ -192,10 +201,35 @@ impl<'l, O: Order> Merger<'l, O> {
         let neighbours =
             || Neighbours { by_id: vec![Neighbour::default(); lengths.len()], ..Default::default() };
         let (left_of, right_of) = (neighbours(), neighbours());
-        Self { limits, order, cells, weights, lengths, pairs, left_of, right_of }
+        Self { limits, order, cells, weights, alone, lengths, pairs, left_of, right_of }
     }
 
-    /// Replaces (a, b) by `new` from left to right, and keeps the counts of all pairs right.
+    /// By id, how often the pretokens have each token now.
+    fn frequencies(self, observer: &mut impl Observer) -> Result<Vec<u64>, TrainError> {
+        let Self { cells, weights, alone, lengths, pairs, .. } = self;
+        // The memory that it frees is what the answer needs, where there is little left.
+        drop(pairs);
+        let mut frequencies = alone;
+        frequencies.resize(lengths.len(), 0);
+        let mut weights = weights.cursor();
+        let (mut at, mut polled) = (0, 0);
+        while let Some(&id) = cells.get(at) {
+            if id == BORDER {
+                at += 1;
+                continue;
+            }
+            frequencies[id as usize] += weights.at(at as u32);
+            at += lengths[id as usize] as usize;
+            if at - polled >= POLL_PLACES {
+                polled = at;
+                poll(observer)?;
+            }
+        }
+        Ok(frequencies)
+    }
+
+    /// Replaces (a, b) by `new` from left to right, and keeps the counts of all pairs right. Gives how often it was
+    /// replaced.
     ///
     /// Where x a b y becomes x new y, the pairs that change are (x, a), (x, new), (b, y) and (new, y): each is told
     /// by one neighbour, so the changes are gathered in arrays by x and by y, and the table of pairs is asked once
@@ -208,15 +242,15 @@ impl<'l, O: Order> Merger<'l, O> {
         places: &Places,
         tokens: &[Vec<u8>],
         observer: &mut impl Observer,
-    ) -> Result<(), TrainError> {
-        let Self { limits, order, cells, weights, lengths, pairs, left_of, right_of } = self;
+    ) -> Result<u64, TrainError> {
+        let Self { limits, order, cells, weights, alone: _, lengths, pairs, left_of, right_of } = self;
         let (a_len, b_len) = (lengths[a as usize], lengths[b as usize]);
         let new_len = a_len + b_len;
         lengths.push(new_len);
         left_of.by_id.push(Neighbour::default());
         right_of.by_id.push(Neighbour::default());
         // Of new followed by new, which were b followed by a.
-        let (mut between, mut between_places) = (0u64, Vec::new());
+        let (mut between, mut between_places, mut made) = (0u64, Vec::new(), 0u64);
 
         let mut weights = weights.cursor();
         for part in pairs.places(places).chunks(POLL_PLACES) {
@@ -228,6 +262,7 @@ impl<'l, O: Order> Merger<'l, O> {
                         continue;
                     }
                     let weight = weights.at(place);
+                    made += weight;
                     let after = middle + b_len as usize;
                     let (x, y) = (cells[at - 1], cells[after]);
                     if x == new {
@@ -275,7 +310,7 @@ impl<'l, O: Order> Merger<'l, O> {
         for neighbours in [left_of, right_of] {
             neighbours.distribute(block, observer)?;
         }
-        Ok(())
+        Ok(made)
     }
 }
 

@@ -117,12 +117,19 @@ impl Tally {
         self.tables[part].add_short(hasher, hash, key, recent.count)
     }
 
-    /// The tables, by part.
-    pub(super) fn into_tables(mut self, hasher: &WordHasher) -> Result<Vec<Table>, TrainError> {
+    /// The tables, by part; they are empty afterwards.
+    pub(super) fn take_tables(&mut self, hasher: &WordHasher) -> Result<Vec<Table>, TrainError> {
         for at in 0..self.recent.len() {
-            self.keep(hasher, self.recent[at])?;
+            let free = Recent { word: Word::NONE, count: 0 };
+            let recent = std::mem::replace(&mut self.recent[at], free);
+            self.keep(hasher, recent)?;
         }
-        Ok(self.tables)
+        Ok(self.tables.iter_mut().map(std::mem::take).collect())
+    }
+
+    /// Bytes of heap.
+    pub(super) fn memory_bytes(&self) -> usize {
+        size_of_val(&*self.recent) + self.tables.iter().map(Table::memory_bytes).sum::<usize>()
     }
 }
 
@@ -163,6 +170,14 @@ impl Long {
 impl Table {
     pub(super) fn len(&self) -> usize {
         self.short.len() + self.long.len()
+    }
+
+    /// Bytes of heap.
+    pub(super) fn memory_bytes(&self) -> usize {
+        // A byte of each place beside it is the table's own.
+        self.short.capacity() * 8 / 7 * (size_of::<Short>() + 1)
+            + self.long.capacity() * 8 / 7 * (size_of::<Long>() + 1)
+            + self.bytes.capacity()
     }
 
     /// Every pretoken with its count, in no order.

@@ -50,6 +50,85 @@ impl WordCounts {
         Self::from_tables(&[table], &mut || ControlFlow::Continue(()))
     }
 
+    /// From distinct pretokens that come one by one in any order, none of them empty or of count 0. Needs no table, so
+    /// it takes half the memory of [`WordCounts::from_pairs`].
+    pub fn from_distinct<B: AsRef<[u8]>, E: From<TrainError>>(
+        pairs: impl IntoIterator<Item = Result<(B, u64), E>>,
+    ) -> Result<Self, E> {
+        let mut bytes = Vec::new();
+        let mut entries: Vec<(u32, u64)> = Vec::new();
+        let (mut total_pretokens, mut total_bytes) = (0u128, 0u128);
+        for pair in pairs {
+            let (word, count) = pair?;
+            let word = word.as_ref();
+            if word.is_empty() {
+                return Err(TrainError::EmptyPretoken.into());
+            }
+            total_pretokens += u128::from(count);
+            total_bytes += u128::from(count) * word.len() as u128;
+            if (bytes.len() + word.len() + entries.len() + 1) as u64 > MAX_DISTINCT_BYTES {
+                return Err(TrainError::TooManyPretokens { limit: MAX_DISTINCT_BYTES }.into());
+            }
+            bytes.extend_from_slice(word);
+            entries.push((bytes.len() as u32, count));
+        }
+        if total_bytes > u128::from(MAX_TOTAL_BYTES) {
+            return Err(TrainError::Overflow { limit: MAX_TOTAL_BYTES }.into());
+        }
+        let word = |at: u32| {
+            let start = if at == 0 { 0 } else { entries[at as usize - 1].0 };
+            &bytes[start as usize..entries[at as usize].0 as usize]
+        };
+        let mut order: Vec<u32> = (0..entries.len() as u32).collect();
+        order.sort_unstable_by(|&a, &b| {
+            let by_count = entries[b as usize].1.cmp(&entries[a as usize].1);
+            by_count.then_with(|| word(a).cmp(word(b)))
+        });
+        let mut counts = Self {
+            bytes: Vec::with_capacity(bytes.len()),
+            entries: Vec::with_capacity(entries.len()),
+            total_pretokens: total_pretokens as u64,
+            total_bytes: total_bytes as u64,
+        };
+        for at in order {
+            counts.bytes.extend_from_slice(word(at));
+            counts.entries.push((counts.bytes.len() as u32, entries[at as usize].1));
+        }
+        Ok(counts)
+    }
+
+    /// The same with every count multiplied and rounded to the nearest whole number (half of one up); pretokens whose
+    /// count becomes 0 are left out.
+    pub fn scaled(&self, weight: f64) -> Result<Self, TrainError> {
+        Self::from_distinct(self.iter().filter_map(|(word, count)| {
+            // Exact up to 2^53; a weight is no exact figure either.
+            let scaled = (count as f64 * weight).round();
+            match scaled {
+                ..1.0 => None,
+                _ if scaled > MAX_TOTAL_BYTES as f64 => {
+                    Some(Err(TrainError::Overflow { limit: MAX_TOTAL_BYTES }))
+                }
+                _ => Some(Ok((word, scaled as u64))),
+            }
+        }))
+    }
+
+    /// Without the pretokens that occur less often than `least`; and how many pretokens these were, distinct and all.
+    pub fn pruned(mut self, least: u64) -> (Self, u64, u64) {
+        let keep = self.entries.partition_point(|&(_, count)| count >= least);
+        let dropped = self.entries.split_off(keep);
+        let mut start = self.entries.last().map_or(0, |&(end, _)| end);
+        self.bytes.truncate(start as usize);
+        let mut pretokens = 0;
+        for &(end, count) in &dropped {
+            pretokens += count;
+            self.total_bytes -= count * u64::from(end - start);
+            start = end;
+        }
+        self.total_pretokens -= pretokens;
+        (self, dropped.len() as u64, pretokens)
+    }
+
     /// From tables that have no pretoken in common. Asks now and then whether to go on.
     pub(super) fn from_tables(
         tables: &[Table],
@@ -135,6 +214,40 @@ impl WordCounts {
             start = end as usize;
             (word, count)
         })
+    }
+}
+
+/// Sums of counts by pretoken, for counts that were made elsewhere.
+#[derive(Default)]
+pub struct WordSums {
+    hasher: WordHasher,
+    table: Table,
+}
+
+impl WordSums {
+    /// Adds to the count of a pretoken, which is not empty; a count of 0 adds nothing.
+    pub fn add(&mut self, pretoken: &[u8], count: u64) -> Result<(), TrainError> {
+        match pretoken {
+            [] => Err(TrainError::EmptyPretoken),
+            _ if count == 0 => Ok(()),
+            _ => self.table.add(&self.hasher, pretoken, count),
+        }
+    }
+
+    /// Bytes of heap.
+    pub fn memory_bytes(&self) -> usize {
+        self.table.memory_bytes()
+    }
+
+    /// The sums so far; none is left.
+    pub fn take(&mut self) -> Result<WordCounts, TrainError> {
+        WordCounts::from_tables(&[std::mem::take(&mut self.table)], &mut || ControlFlow::Continue(()))
+    }
+}
+
+impl std::fmt::Debug for WordSums {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WordSums").field("len", &self.table.len()).finish_non_exhaustive()
     }
 }
 

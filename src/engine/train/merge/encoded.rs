@@ -36,13 +36,14 @@ impl<'l, O: Order> Merger<'l, O> {
         let mut steps = Steps { done: 0, asked: 0, total, observer };
         steps.ask()?;
 
-        let mut ids = Vec::new();
+        let (mut ids, mut alone) = (Vec::new(), vec![0; tokens.len()]);
         for (word, count) in counts.iter() {
             ids.clear();
             encode(word, &mut ids);
             steps.make(word.len())?;
             // One token has no pair and never will.
-            if ids.len() < 2 {
+            if let [id] = ids[..] {
+                alone[id as usize] += count;
                 continue;
             }
             for &id in &ids {
@@ -97,6 +98,6 @@ impl<'l, O: Order> Merger<'l, O> {
         steps.done = total;
         steps.ask()?;
         drop(tally);
-        Ok(Self::of(limits, order, cells, weights, tokens, pairs))
+        Ok(Self::of(limits, order, cells, (weights, alone), tokens, pairs))
     }
 }
