@@ -11,6 +11,7 @@ mod http_bad_input;
 mod http_chat;
 mod http_encode;
 mod http_train;
+mod http_train_inputs;
 mod http_vocabs;
 mod hub;
 mod openapi;
