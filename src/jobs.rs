@@ -4,6 +4,7 @@
 //! A job found queued or running when the store is opened is run again from its stored request. Progress is not
 //! stored. A panic in a job fails that job only.
 
+mod alone;
 mod checkpoint;
 mod corpus;
 mod counting;
@@ -30,7 +31,8 @@ pub use request::{
 pub use shard::ShardFormat;
 pub use uploads::{UploadError, UploadFacts, UploadId, UploadWriter, Uploads};
 
-pub use worker::{FilesRun, Learned, count_files, train_files};
+pub use alone::{FilesRun, count_files, train_files};
+pub use worker::Learned;
 
 use crate::store::StoreError;
 

@@ -434,29 +434,15 @@ impl Shared {
                 Err(problem) => tracing::warn!(job = segment.as_str(), problem, "job record cannot be read"),
             }
         }
-        self.tidy();
+        let runs = |id: &JobId| lock(&self.state).jobs.get(id).is_some_and(|job| !job.record.state.ended());
+        worker::tidy(&self.settings.scratch, runs);
         // Requests may hold texts; one whose job has ended, or never came to be, must not stay.
         for (listed, segment) in listed.iter().filter_map(|l| Some((l, l.key.as_job_request()?))) {
-            let needed = JobId::parse(segment.as_str()).is_some_and(|id| {
-                lock(&self.state).jobs.get(&id).is_some_and(|job| !job.record.state.ended())
-            });
-            if !needed {
+            if !JobId::parse(segment.as_str()).is_some_and(|id| runs(&id)) {
                 let _ = self.store.delete(&listed.key).await;
             }
         }
         Ok(())
-    }
-
-    /// Removes what jobs that have ended, or never came to be, left in their folders.
-    fn tidy(&self) {
-        for folder in [self.settings.scratch.to_path_buf(), self.settings.scratch.join("fetched")] {
-            for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-                let Some(id) = entry.file_name().to_str().and_then(JobId::parse) else { continue };
-                if lock(&self.state).jobs.get(&id).is_none_or(|job| job.record.state.ended()) {
-                    worker::forget(&self.settings.scratch, id.as_str());
-                }
-            }
-        }
     }
 
     async fn restore_job(&self, mut record: JobRecord) {
