@@ -88,7 +88,7 @@ def ffbpe(texts, vocab_size, pattern):
         trainer.train(vocab_size)
 
     def merged():
-        tokens = sorted(trainer.vocab().items(), key=lambda pair: pair[1])
+        tokens = sorted(trainer.vocab.items(), key=lambda pair: pair[1])
         return (token if isinstance(token, bytes) else token.encode() for token, _ in tokens[256:])
 
     return train, merged

@@ -13,14 +13,14 @@ export PYSPARK_PYTHON=$python
 spark() { "$python" "$@" 2>"$work/log" || { tail -20 "$work/log" >&2; exit 1; }; }
 
 train() { "$vocabd" --data-dir "$work/data" train proof "$@" --vocab-size 8000 -o "$work/$out"; }
-out=text train "$text" --records lines
+out=from-text train "$text" --records lines
 spark "$here/count.py" "$text" "$work/shards" --format text --vocabd "$vocabd" --partitions 5
 spark "$here/reduce.py" "$work/shards" "$work/ndjson"
 spark "$here/reduce.py" "$work/shards" "$work/parquet" --to parquet
-out=shards train "$work"/shards/part-* --counts
-out=ndjson-sum train "$work"/ndjson/part-* --counts
-out=parquet-sum train "$work"/parquet/*.parquet --counts
-for made in shards ndjson-sum parquet-sum; do
-    cmp "$work/text" "$work/$made"
+out=from-shards train "$work"/shards/part-* --counts
+out=from-ndjson train "$work"/ndjson/part-* --counts
+out=from-parquet train "$work"/parquet/*.parquet --counts
+for made in from-shards from-ndjson from-parquet; do
+    cmp "$work/from-text" "$work/$made"
     echo "$made: the same vocabulary as from the text"
 done

@@ -185,7 +185,7 @@ mod tests {
         first.keep_position(2, &position).unwrap();
         assert_eq!(open(&folder, b"a").counted(2), position);
         assert_eq!(open(&folder, b"a").counted(1), Counted::default());
-        std::fs::remove_file(&first.part(2, "part", 3)).unwrap();
+        std::fs::remove_file(first.part(2, "part", 3)).unwrap();
         assert_eq!(first.counted(2), Counted::default(), "a part is gone");
 
         let facts = Facts { replaced: 1, pruned_distinct: 2, pruned_pretokens: 3 };

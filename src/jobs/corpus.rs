@@ -8,8 +8,9 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
-/// Text is handed on in batches of about this size, and a file that is one record is cut after as much.
-const BATCH_BYTES: usize = 8 << 20;
+/// Text is handed on in batches of about this size, and a file that is one record is cut after as much. Several are in memory
+/// at once, so this is most of what reading takes.
+const BATCH_BYTES: usize = 2 << 20;
 
 /// Longest record that is held in memory as a whole.
 const MAX_RECORD_BYTES: usize = 1 << 30;
@@ -256,6 +257,8 @@ impl Utf8<'_, '_> {
     /// Appends about `want` bytes of text to `out`; `false` at the end.
     fn fill(&mut self, out: &mut String, want: usize) -> Result<bool, CorpusError> {
         let start = self.pending.len();
+        self.pending.reserve_exact(want.max(4));
+        out.reserve(want.max(4));
         let limit = want.max(4) as u64;
         let n = (&mut self.content).take(limit).read_to_end(&mut self.pending).map_err(|e| self.io(&e))?;
         debug_assert_eq!(n, self.pending.len() - start);
@@ -351,7 +354,7 @@ fn read_lines(
     loop {
         let more = text.fill(&mut held, BATCH_BYTES)?;
         let whole = if more { held.rfind('\n').map_or(0, |at| at + 1) } else { held.len() };
-        let mut batch = Batch::default();
+        let mut batch = Batch { text: String::with_capacity(whole + paragraph.len()), ..Batch::default() };
         for line in held[..whole].split_inclusive('\n') {
             if records == Records::Lines {
                 batch.push(line);

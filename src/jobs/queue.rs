@@ -545,7 +545,7 @@ impl Shared {
                 state.end(id, self.settings.max_records, |record| match outcome {
                     Outcome::Succeeded(result, stop_reason) => {
                         record.state = JobState::Succeeded;
-                        record.result = Some(result);
+                        record.result = Some(*result);
                         record.stop_reason = Some(stop_reason.to_owned());
                     }
                     Outcome::Failed(failure) => {

@@ -131,7 +131,9 @@ pub struct CorpusRequest {
     pub sample: Option<f64>,
 }
 
-/// Where counts are: exactly one of `files` and `upload`. Parquet with the columns `pretoken` and `count`, NDJSON, or lines of
+/// Where counts are: exactly one of `files` and `upload`.
+///
+/// Parquet with the columns `pretoken` and `count`, NDJSON, or lines of
 /// pretoken, tab, count; told by the content. Counts of the same pretoken are added.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 /// How a run ended.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    Succeeded(JobResult, &'static str),
+    Succeeded(Box<JobResult>, &'static str),
     Failed(JobFailure),
     /// The progress was told to stop.
     Stopped,
@@ -130,7 +130,7 @@ pub(super) async fn run(
     // awaits this has other jobs to run.
     let run = tokio::spawn(learn_and_publish(setting, request, job.to_owned(), progress, Instant::now()));
     match run.await.unwrap_or(Err(RunError::Panicked)) {
-        Ok((result, stop_reason)) => Outcome::Succeeded(result, stop_reason),
+        Ok((result, stop_reason)) => Outcome::Succeeded(Box::new(result), stop_reason),
         Err(error) if error.is_stop() => Outcome::Stopped,
         Err(error) => Outcome::Failed(error.failure()),
     }

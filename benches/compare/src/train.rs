@@ -304,6 +304,8 @@ fn learn(args: &OnceArgs) -> Result<Learned, Failure> {
         vocab_size: Some(args.vocab_size),
         split: Some(args.split.clone()),
         tie_break,
+        // rustbpe and ffbpe have no least frequency; tokenizers is asked for 2.
+        min_frequency: if tie_break == TieBreakName::Bytes { 1 } else { 2 },
         ..TrainRequest::new("compared".parse()?, CorpusRequest { records, ..CorpusRequest::default() })
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;

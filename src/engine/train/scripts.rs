@@ -37,23 +37,15 @@ impl Scripts {
     pub(super) fn allow(&self, token: &[u8]) -> bool {
         // The end of a character whose beginning is elsewhere says nothing of it.
         let begin = token.iter().take(3).take_while(|&&b| b & 0xc0 == 0x80).count();
-        let mut rest = &token[begin..];
-        loop {
-            match std::str::from_utf8(rest) {
-                Ok(text) => return text.chars().all(|c| self.contains(c)),
-                Err(error) => {
-                    let (good, bad) = rest.split_at(error.valid_up_to());
-                    let whole = String::from_utf8_lossy(good).chars().all(|c| self.contains(c));
-                    match error.error_len() {
-                        // No character at all: it stays what it is.
-                        Some(_) => return false,
-                        None if !whole => return false,
-                        None => {
-                            rest = bad;
-                            return self.may_begin(rest);
-                        }
-                    }
-                }
+        let rest = &token[begin..];
+        let whole = |text: &[u8]| String::from_utf8_lossy(text).chars().all(|c| self.contains(c));
+        match std::str::from_utf8(rest) {
+            Ok(_) => whole(rest),
+            // No character at all: it stays what it is.
+            Err(error) if error.error_len().is_some() => false,
+            Err(error) => {
+                let (good, open) = rest.split_at(error.valid_up_to());
+                whole(good) && self.may_begin(open)
             }
         }
     }
