@@ -5,6 +5,7 @@ mod local;
 pub mod open;
 mod serve;
 mod train;
+mod wordcount;
 
 use crate::config::{self, Config};
 use crate::shutdown;
@@ -45,6 +46,8 @@ enum Command {
     Export(local::ExportArgs),
     /// Train a vocabulary on files.
     Train(train::TrainArgs),
+    /// Count the pretokens of files, for training elsewhere.
+    Wordcount(wordcount::WordcountArgs),
     /// Encode a text (or standard input) to ids, as JSON.
     Encode(local::EncodeArgs),
     /// Decode ids (or standard input) to text.
@@ -132,6 +135,7 @@ fn run(cli: Cli) -> Outcome {
             Command::Import(args) => import::import(&config, args).await,
             Command::Export(args) => local::export(&config, args).await,
             Command::Train(args) => train::train(&config, args).await,
+            Command::Wordcount(args) => wordcount::wordcount(&config, args).await,
             Command::Encode(args) => local::encode(&config, args).await,
             Command::Decode(args) => local::decode(&config, args).await,
             Command::Count(args) => local::count(&config, args).await,

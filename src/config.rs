@@ -77,6 +77,12 @@ pub struct Config {
     pub max_queued_jobs: usize,
     /// Threads of one job, 0 for one a core; see [`Config::train_threads`].
     pub train_threads: usize,
+    /// Memory for the counts of one job, in bytes.
+    pub train_max_memory_bytes: u64,
+    /// Seconds of work after which a job keeps what it would go on from.
+    pub train_checkpoint_seconds: u64,
+    /// URLs that training requests may name: none, `*`, or hosts separated by commas.
+    pub corpus_urls: String,
     /// Texts up to this many bytes are encoded on the async threads.
     pub inline_bytes: usize,
     /// Encode threads, 0 for one a core; see [`Config::encode_threads`].

@@ -55,8 +55,9 @@ pub use template::{Template, Trim};
 pub use templates::ChatTemplates;
 pub use tokenizer::{Tokenizer, TokenizerError, TokenizerParts};
 pub use train::{
-    Counter, LearnedMerge, MAX_TRAIN_THREADS, MAX_VOCAB_SIZE, Observer, SafeCuts, Stage, StopReason,
-    TieBreak, TrainConfig, TrainError, Trained, WordCounts, train,
+    BaseError, Counter, Extended, Extension, LearnedMerge, LeftOut, MAX_TRAIN_THREADS, MAX_VOCAB_SIZE,
+    Observer, SafeCuts, ScriptTokens, Scripts, Stage, StopReason, TieBreak, TrainConfig, TrainError, Trained,
+    WordCounts, WordSums, resume, script_of, tokens_by_script, train,
 };
 pub use unigram::{
     PieceKind, Unigram, UnigramError, UnigramFlavour, UnigramParts, UnigramPiece, UnigramScratch, byte_of,

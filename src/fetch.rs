@@ -1,6 +1,9 @@
 //! Outgoing HTTP: files by URL and from a model hub, bounded in size and time.
 
+mod guard;
 pub mod hub;
+
+pub use guard::{UrlPolicy, download_to};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
@@ -12,6 +15,18 @@ pub enum FetchError {
     /// Not an http(s) URL.
     #[error("only http and https URLs can be fetched")]
     Scheme,
+    /// No URL may be fetched.
+    #[error("fetching from URLs is off: the setting corpus_urls allows none")]
+    Off,
+    /// Not a URL, or one with parts that are not taken.
+    #[error("is not a plain URL")]
+    Url,
+    /// The host is not one of those that may be asked.
+    #[error("the host may not be asked")]
+    Host,
+    /// No connection, or one that broke; or an address that may not be asked.
+    #[error("the server cannot be reached")]
+    Unreachable,
     /// The server answered with another status than 200.
     #[error("the server answered {status}")]
     Status {

@@ -4,14 +4,20 @@
 //! A job found queued or running when the store is opened is run again from its stored request. Progress is not
 //! stored. A panic in a job fails that job only.
 
+mod alone;
+mod checkpoint;
 mod corpus;
+mod counting;
 mod documents;
 mod files;
 mod progress;
 mod queue;
 mod record;
+mod report;
 mod request;
+mod shard;
 mod uploads;
+mod wordfile;
 mod worker;
 
 pub use corpus::CorpusError;
@@ -19,12 +25,16 @@ pub use documents::{Documents, DocumentsError, DocumentsFormat, StopReading};
 pub use progress::{JobStage, LastMerge, ProgressView};
 pub use queue::{JobQueue, JobsSettings, Submitted};
 pub use record::{JobFailure, JobId, JobResult, JobState, JobView, VocabTriple};
+pub use report::{CurvePoint, Gain, LongToken, Pruned, ScriptGain, TrainReport, WordsLeftOut};
 pub use request::{
-    CorpusFormat, CorpusRequest, DigitsName, InvalidUtf8, NormalizerName, Records, TieBreakName, TrainRequest,
+    CorpusFormat, CorpusRequest, CountsRequest, DigitsName, InvalidUtf8, NormalizerName, Records,
+    TieBreakName, TrainRequest,
 };
+pub use shard::ShardFormat;
 pub use uploads::{UploadError, UploadFacts, UploadId, UploadWriter, Uploads};
 
-pub use worker::{FilesRun, Learned, train_files};
+pub use alone::{FilesRun, count_files, train_files};
+pub use worker::Learned;
 
 use crate::store::StoreError;
 

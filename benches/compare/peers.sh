@@ -5,4 +5,5 @@ set -eu
 cd "$(dirname "$0")"
 venv=${VOCABD_BENCH_VENV:-target/venv}
 python3 -m venv "$venv"
-"$venv/bin/python" -m pip install --quiet --only-binary :all: gigatoken==0.10.0 sentencepiece==0.2.3
+"$venv/bin/python" -m pip install --quiet --only-binary :all: gigatoken==0.10.0 sentencepiece==0.2.3 \
+    rustbpe==0.1.0 tokenizers==0.23.3 ffbpe==0.1.10

@@ -3,9 +3,10 @@
 use super::{Failure, Outcome, open, print_line};
 use crate::config::Config;
 use crate::jobs::{
-    self, CorpusFormat, CorpusRequest, DigitsName, InvalidUtf8, JobStage, NormalizerName, ProgressView,
-    Records, TieBreakName, TrainRequest,
+    self, CorpusFormat, CorpusRequest, CountsRequest, DigitsName, InvalidUtf8, JobStage, NormalizerName,
+    ProgressView, Records, TieBreakName, TrainRequest,
 };
+use crate::registry::VocabRef;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::path::PathBuf;
@@ -30,25 +31,49 @@ pub(super) struct TrainArgs {
     /// Longest token in bytes, itself included.
     #[arg(long)]
     max_token_bytes: Option<u32>,
-    /// How text is cut: gpt2, cl100k, o200k, qwen2, llama3, deepseek, or a regex.
-    #[arg(long, default_value = "cl100k", value_name = "PATTERN")]
-    split: String,
+    /// Vocabulary in the data directory to extend: all of its ids stay.
+    #[arg(long, value_name = "REF")]
+    base: Option<VocabRef>,
+    /// Of an extension: a Unicode script (Han, ...) of which alone new tokens are made; may be repeated.
+    #[arg(long, value_name = "SCRIPT", requires = "base")]
+    script: Vec<String>,
+    /// The files are pretokens with counts (Parquet, NDJSON or TSV, as `wordcount` writes them), not text.
+    #[arg(long)]
+    counts: bool,
+    /// The files are words with frequencies, each of which becomes one token, as in Qwen's extension.
+    #[arg(long, requires = "base")]
+    words: bool,
+    /// Drop pretokens that occur less often than this; 1 keeps all.
+    #[arg(long, default_value_t = 1)]
+    prune_count: u64,
+    /// Share of the records not to train on, but to measure an extension on.
+    #[arg(long)]
+    hold_back: Option<f64>,
+    /// Share of the records to read.
+    #[arg(long)]
+    sample: Option<f64>,
+    /// Memory for counts in bytes; the disk takes what is more [setting `train_max_memory_bytes`].
+    #[arg(long, value_name = "BYTES")]
+    max_memory: Option<usize>,
+    /// How text is cut: gpt2, cl100k, o200k, qwen2, llama3, deepseek, or a regex [default: as the base, or cl100k].
+    #[arg(long, value_name = "PATTERN")]
+    split: Option<String>,
     /// Replace the split's number rule: single, group3 or run.
     #[arg(long, value_parser = word::<DigitsName>)]
     digits: Option<DigitsName>,
-    /// Normalizer: none, nfc, nfd, nfkc or nfkd.
-    #[arg(long, value_parser = word::<NormalizerName>, default_value = "none")]
-    normalizer: NormalizerName,
+    /// Normalizer: none, nfc, nfd, nfkc or nfkd [default: as the base, or none].
+    #[arg(long, value_parser = word::<NormalizerName>)]
+    normalizer: Option<NormalizerName>,
     /// A special token; may be repeated.
     #[arg(long, value_name = "NAME")]
     special_token: Vec<String>,
     /// How ids are numbered: hf or bytes.
     #[arg(long, value_parser = word::<TieBreakName>, default_value = "hf")]
     tie_break: TieBreakName,
-    /// What the files hold: text or jsonl.
+    /// What the files hold: text, jsonl or parquet.
     #[arg(long, value_parser = word::<CorpusFormat>, default_value = "text")]
     format: CorpusFormat,
-    /// The JSONL field that holds the text [default: text].
+    /// The JSONL field or Parquet column that holds the text [default: text].
     #[arg(long)]
     field: Option<String>,
     /// How text files are parted: whole, lines or paragraphs.
@@ -69,7 +94,7 @@ pub(super) struct TrainArgs {
 }
 
 /// A word as requests spell it.
-fn word<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, String> {
+pub(super) fn word<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, String> {
     serde_json::from_value(serde_json::Value::from(text)).map_err(|e| {
         let message = e.to_string();
         message
@@ -85,6 +110,8 @@ pub(super) async fn train(config: &Config, args: TrainArgs) -> Outcome {
         field: args.field,
         records: args.records,
         invalid_utf8: args.invalid_utf8,
+        sample: args.sample,
+        counts: (args.counts || args.words).then(CountsRequest::default),
         ..CorpusRequest::default()
     };
     let request = TrainRequest {
@@ -92,6 +119,11 @@ pub(super) async fn train(config: &Config, args: TrainArgs) -> Outcome {
         num_merges: args.num_merges,
         min_frequency: args.min_frequency,
         max_token_bytes: args.max_token_bytes,
+        base: args.base,
+        scripts: args.script,
+        words: args.words,
+        prune_count: args.prune_count,
+        hold_back: args.hold_back,
         split: args.split,
         digits: args.digits,
         normalizer: args.normalizer,
@@ -103,7 +135,13 @@ pub(super) async fn train(config: &Config, args: TrainArgs) -> Outcome {
     let threads = args.threads.unwrap_or_else(|| config.train_threads());
     let bar = ProgressBar::new(1000).with_style(style());
     bar.enable_steady_tick(Duration::from_millis(200));
-    let run = jobs::train_files(request, args.files, threads);
+    let base = request.base.clone();
+    let max_memory = args.max_memory.unwrap_or_else(|| super::wordcount::max_memory(config));
+    let mut run = jobs::train_files(request, args.files, threads).within(max_memory);
+    if let Some(base) = base {
+        let registry = open::registry_to_read(config).await?;
+        run = run.extending(registry.resolve(Some(&base)).await?);
+    }
     let watched = bar.clone();
     let learned = run.watch(move |view| show(&watched, view)).await.map_err(Failure)?;
     bar.finish_and_clear();
@@ -132,12 +170,12 @@ pub(super) async fn train(config: &Config, args: TrainArgs) -> Outcome {
     }
 }
 
-fn style() -> ProgressStyle {
+pub(super) fn style() -> ProgressStyle {
     let template = "{prefix:10} [{bar:40}] {percent:>3}% {msg}";
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
-fn show(bar: &ProgressBar, view: &ProgressView) {
+pub(super) fn show(bar: &ProgressBar, view: &ProgressView) {
     bar.set_position((view.fraction * 1000.0) as u64);
     let stage = match view.stage {
         JobStage::Waiting => "waiting",

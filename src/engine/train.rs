@@ -6,16 +6,23 @@
 //! threads, nor on the order of the texts. Everything that takes long asks an [`Observer`] whether to go on.
 
 mod count;
+mod extend;
 mod merge;
+mod scripts;
+mod table;
 #[cfg(test)]
 mod tests;
 mod words;
 
 pub use count::{Counter, SafeCuts};
-pub use words::WordCounts;
+pub use extend::{BaseError, Extended, Extension, LeftOut, ScriptTokens, tokens_by_script};
+pub use scripts::{Scripts, script_of};
+pub use words::{WordCounts, WordSums};
 
 use super::alphabet::bytes_by_letter;
-use super::{Form, Pattern, SplitError, TokenId};
+use super::encode::merge as merge_pairs;
+use super::{Form, Merge, MergeTable, Pattern, Scratch, SplitError, Tables, TokenId};
+use merge::{ById, Merger};
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 
@@ -58,6 +65,8 @@ pub struct TrainConfig {
     pub pattern: Pattern,
     /// Applied before the cut, to each stretch between special tokens.
     pub normalizer: Option<Form>,
+    /// By which tables.
+    pub tables: Tables,
     /// Names that get an id and end the record where they occur in a text. They are never counted.
     pub special_tokens: Vec<String>,
     /// Stop at this many tokens: special tokens, 256 bytes and merges together.
@@ -80,6 +89,7 @@ impl TrainConfig {
         Self {
             pattern,
             normalizer: None,
+            tables: Tables::Reference,
             special_tokens: Vec::new(),
             vocab_size: None,
             num_merges: None,
@@ -226,6 +236,8 @@ pub struct LearnedMerge {
     pub id: TokenId,
     /// How often the two were neighbours in the corpus when they were merged, overlaps included.
     pub count: u64,
+    /// How many tokens were made of them: by so many the corpus has fewer tokens since.
+    pub made: u64,
 }
 
 /// Why training ended.
@@ -269,6 +281,8 @@ pub struct Trained {
     pub total_pretokens: u64,
     /// How many bytes these have together.
     pub total_bytes: u64,
+    /// By id, how often the corpus as merged has each token.
+    pub frequencies: Vec<u64>,
 }
 
 /// Why training was refused, or ended without a result.
@@ -286,6 +300,14 @@ pub enum TrainError {
         vocab_size: u32,
         /// The tokens that are there before any merge.
         bytes_and_specials: u64,
+    },
+    /// There is no place for a merge beside the base.
+    #[error("vocab_size is {vocab_size}; it must be over {base} (the base's ids and the new special tokens)")]
+    VocabSizeBelowBase {
+        /// As given.
+        vocab_size: u32,
+        /// The ids that are there before any merge.
+        base: u64,
     },
     /// More tokens than are supported.
     #[error("vocab_size is {vocab_size}; it must be at most {limit}")]
@@ -353,6 +375,12 @@ pub enum TrainError {
         /// The most bytes that distinct pretokens may have.
         limit: u64,
     },
+    /// Merges to go on from that are not those of such a run.
+    #[error("merge {index} to go on from does not follow from those before it")]
+    BadResume {
+        /// Its place in the list.
+        index: usize,
+    },
     /// The observer said so.
     #[error("training was cancelled")]
     Cancelled,
@@ -365,9 +393,10 @@ impl TrainError {
     /// The field of [`TrainConfig`] at fault, if it is one.
     pub fn field(&self) -> Option<&'static str> {
         match self {
-            Self::NoStopRule | Self::VocabSizeTooSmall { .. } | Self::VocabSizeTooLarge { .. } => {
-                Some("vocab_size")
-            }
+            Self::NoStopRule
+            | Self::VocabSizeTooSmall { .. }
+            | Self::VocabSizeBelowBase { .. }
+            | Self::VocabSizeTooLarge { .. } => Some("vocab_size"),
             Self::NoMerges | Self::NumMergesTooLarge { .. } => Some("num_merges"),
             Self::MaxTokenBytesTooSmall { .. } => Some("max_token_bytes"),
             Self::Threads { .. } => Some("threads"),
@@ -379,6 +408,7 @@ impl TrainError {
             | Self::EmptyPretoken
             | Self::Overflow { .. }
             | Self::TooManyPretokens { .. }
+            | Self::BadResume { .. }
             | Self::Cancelled => None,
         }
     }
@@ -388,6 +418,17 @@ impl TrainError {
 pub fn train(
     counts: &WordCounts,
     config: &TrainConfig,
+    observer: &mut impl Observer,
+) -> Result<Trained, TrainError> {
+    resume(counts, config, &[], observer)
+}
+
+/// The same where the first merges are known already, from a run with the same counts and config that was not
+/// brought to its end. Much quicker than making them: the pretokens are encoded with them.
+pub fn resume(
+    counts: &WordCounts,
+    config: &TrainConfig,
+    done: &[LearnedMerge],
     observer: &mut impl Observer,
 ) -> Result<Trained, TrainError> {
     config.validate()?;
@@ -411,7 +452,19 @@ pub fn train(
         least_count: config.least_count(),
         max_token_bytes: config.max_token_bytes.unwrap_or(u32::MAX),
     };
-    let merges = merge::learn(counts, &byte_ids, &mut tokens, &limits, observer)?;
+    let (merges, mut frequencies) = if done.is_empty() {
+        let merger = Merger::new(counts, &byte_ids, &tokens, &limits, observer)?;
+        merge::learn(merger, &mut tokens, 0, |_| true, observer)?
+    } else {
+        let table = replay(&mut tokens, done, wanted)?;
+        let mut scratch = Scratch::default();
+        let start = |word: &[u8], ids: &mut Vec<TokenId>| {
+            merge_pairs(&table, word.iter().map(|&byte| byte_ids[usize::from(byte)]), &mut scratch, ids);
+        };
+        let merger = Merger::of_encoded(counts, start, &tokens, &limits, ById, observer)?;
+        let (more, frequencies) = merge::learn(merger, &mut tokens, done.len() as u32, |_| true, observer)?;
+        ([done, &more].concat(), frequencies)
+    };
 
     let first_special = match config.tie_break {
         TieBreak::Hf => 0,
@@ -421,7 +474,9 @@ pub fn train(
             first
         }
     };
+    frequencies.resize(tokens.len(), 0);
     Ok(Trained {
+        frequencies,
         stop_reason: if merges.len() as u32 == wanted {
             reason_when_done
         } else {
@@ -435,4 +490,29 @@ pub fn train(
         total_pretokens: counts.total_pretokens(),
         total_bytes: counts.total_bytes(),
     })
+}
+
+/// The merges made before, by pair; appends their tokens.
+fn replay(tokens: &mut Vec<Vec<u8>>, done: &[LearnedMerge], wanted: u32) -> Result<MergeTable, TrainError> {
+    add_tokens(tokens, done, wanted)?;
+    let merges: Vec<Merge> = done.iter().map(Merge::from).collect();
+    MergeTable::new(&merges).map_err(|_| TrainError::BadResume { index: 0 })
+}
+
+/// Appends the tokens of merges made before, which are checked.
+fn add_tokens(tokens: &mut Vec<Vec<u8>>, done: &[LearnedMerge], wanted: u32) -> Result<(), TrainError> {
+    if done.len() as u64 > u64::from(wanted) {
+        return Err(TrainError::BadResume { index: wanted as usize });
+    }
+    for (index, merge) in done.iter().enumerate() {
+        let part = |id: TokenId| tokens.get(id as usize).filter(|token| !token.is_empty());
+        match (part(merge.left), part(merge.right)) {
+            (Some(left), Some(right)) if merge.id as usize == tokens.len() => {
+                let token = [left.as_slice(), right].concat();
+                tokens.push(token);
+            }
+            _ => return Err(TrainError::BadResume { index }),
+        }
+    }
+    Ok(())
 }

@@ -64,6 +64,12 @@ impl Word {
         Self::new(&padded, bytes.len())
     }
 
+    /// Its bytes, zeros, and its length in the last byte.
+    #[inline(always)]
+    pub(super) fn to_le_bytes(self) -> [u8; 16] {
+        (u128::from(self.low) | u128::from(self.high) << 64).to_le_bytes()
+    }
+
     /// Whether this is no word.
     #[inline(always)]
     pub(super) fn is_none(self) -> bool {

@@ -1,15 +1,15 @@
 //! `/chunk`: a text in stretches of at most so many tokens.
 
 use super::encode::{SpecialName, at_least_one, policy, with_scratch};
-use super::extract::Payload;
+use super::extract::{Sent, Text};
+use super::media::OBJECTS;
 use super::problem::{Problem, ProblemBody};
-use super::reply::{Made, check_if_match};
+use super::reply::{Answer, Ask, Made};
 use super::state::AppState;
 use super::wanted::wanted;
 use crate::analysis::chunk::{Boundary, Chunk, ChunkOptions, chunks};
 use crate::jobs::VocabTriple;
 use axum::extract::State;
-use axum::http::HeaderMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -70,6 +70,8 @@ pub(super) struct ChunkReply {
     chunks: Vec<ChunkBody>,
 }
 
+impl Answer for ChunkReply {}
+
 /// A chunk.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Chunk)]
@@ -97,20 +99,27 @@ impl From<&Chunk> for ChunkBody {
 const WORK_PER_BYTE: usize = 4;
 
 /// Cut a text into chunks of at most `size` tokens.
-#[utoipa::path(post, path = "/chunk", tag = "analysis", request_body = ChunkRequest,
+#[utoipa::path(post, path = "/chunk", tag = "analysis", 
+    request_body(description = "The text with options; as text/plain the text alone, with the options as query fields",
+        content((ChunkRequest = "application/json"), (ChunkRequest = "application/msgpack"), (String = "text/plain"))),
     params(("If-Match" = Option<String>, Header,
         description = "Digests, in quotes: refused with 412 unless the vocabulary is at one of them")),
     responses(
-    (status = 200, description = "The chunks", body = ChunkReply,
+    (status = 200, description = "The chunks",
+        content((ChunkReply = "application/json"), (ChunkReply = "application/msgpack")),
         headers(("Vocab" = String, description = "`name@version` of what made this"),
             ("ETag" = String, description = "Its digest, in quotes"))),
     (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
     (status = "5XX", description = "Overloaded", body = ProblemBody, content_type = "application/problem+json")))]
 pub(super) async fn chunk(
     State(app): State<AppState>,
-    headers: HeaderMap,
-    Payload(request): Payload<ChunkRequest>,
+    ask: Ask,
+    sent: Sent<ChunkRequest, Text>,
 ) -> Result<Made, Problem> {
+    chunked(&app, &ask, sent.request).await.map_err(|problem| sent.place.of(problem, "text"))
+}
+
+async fn chunked(app: &AppState, ask: &Ask, request: ChunkRequest) -> Result<Made, Problem> {
     let vocab = wanted(request.vocab.as_deref(), request.model.as_deref())?;
     let size = at_least_one("/size", Some(request.size))?.unwrap_or(usize::MAX);
     let overlap = usize::try_from(request.overlap).unwrap_or(usize::MAX);
@@ -118,7 +127,7 @@ pub(super) async fn chunk(
         return Err(Problem::chunk(&crate::analysis::chunk::ChunkError::Overlap));
     }
     let loaded = app.registry.resolve(vocab.as_ref()).await?;
-    check_if_match(&headers, &loaded.facts)?;
+    let settled = ask.settle(&loaded, OBJECTS)?;
     let (bytes, version) = (request.text.len(), loaded.facts.clone());
     let max_chunks = app.config.max_chunks;
     // With overlap a byte is encoded once for each chunk that it is in.
@@ -149,7 +158,7 @@ pub(super) async fn chunk(
                 vocab: VocabTriple::from(&*loaded.facts),
                 chunks: made.iter().map(ChunkBody::from).collect(),
             };
-            Ok::<_, Problem>((Made::by(&loaded.facts, &reply), tokens))
+            Ok::<_, Problem>((settled.made(&loaded, &reply), tokens))
         })
         .await??;
     app.metrics.vocab(version.name.as_str()).encoded(bytes as u64, tokens as u64);

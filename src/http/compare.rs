@@ -35,7 +35,7 @@ pub(super) struct CompareRequest {
     /// What the upload holds. gzip and zstd are told by their first bytes.
     #[schema(default = json!("text"))]
     format: Option<CorpusFormat>,
-    /// The JSONL field that holds the text.
+    /// The JSONL field or Parquet column that holds the text.
     #[schema(default = "text")]
     field: Option<String>,
     /// What of a text upload is a document: `lines` (with their line feeds) or `paragraphs`.
@@ -226,21 +226,21 @@ fn open(app: &AppState, request: &CompareRequest, upload: &str) -> Result<Docume
         (_, Some(Records::Whole)) => {
             return Err(Problem::invalid("/records", "must be `lines` or `paragraphs`"));
         }
-        (CorpusFormat::Jsonl, Some(_)) => {
-            return Err(Problem::invalid("/records", "is for text; each line of JSONL is one document"));
+        (CorpusFormat::Jsonl | CorpusFormat::Parquet, Some(_)) => {
+            let rule = "is for text; each line of JSONL, or row of Parquet, is one document";
+            return Err(Problem::invalid("/records", rule));
         }
         _ => {}
     }
-    if request.field.is_some() && format != CorpusFormat::Jsonl {
-        return Err(Problem::invalid("/field", "needs format jsonl"));
+    if request.field.is_some() && format == CorpusFormat::Text {
+        return Err(Problem::invalid("/field", "needs format jsonl or parquet"));
     }
     let how = DocumentsFormat {
         format,
         field: request.field.clone().unwrap_or_else(|| "text".to_owned()),
-        records: if format == CorpusFormat::Jsonl {
-            Records::Whole
-        } else {
-            request.records.unwrap_or(Records::Lines)
+        records: match format {
+            CorpusFormat::Text => request.records.unwrap_or(Records::Lines),
+            CorpusFormat::Jsonl | CorpusFormat::Parquet => Records::Whole,
         },
         invalid_utf8: request.invalid_utf8.unwrap_or_default(),
         max_bytes: app.config.max_compare_bytes,

@@ -1,16 +1,16 @@
 //! `/explain`: how a text becomes its tokens, step by step.
 
 use super::encode::{SpecialName, policy, with_scratch};
-use super::extract::Payload;
+use super::extract::{Sent, Text};
+use super::media::OBJECTS;
 use super::problem::{Problem, ProblemBody};
-use super::reply::{Made, check_if_match};
+use super::reply::{Answer, Ask, Made};
 use super::state::AppState;
 use super::wanted::wanted;
 use crate::analysis::explain::{Explanation, MAX_BYTES, Part, Pretoken, Way, explain as explained};
 use crate::engine::{TokenId, Tokenizer};
 use crate::jobs::VocabTriple;
 use axum::extract::State;
-use axum::http::HeaderMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
@@ -52,6 +52,8 @@ pub(super) struct ExplainReply {
     /// Every token that is named above, by id.
     tokens: Vec<NamedToken>,
 }
+
+impl Answer for ExplainReply {}
 
 /// A stretch of the text that the normalizer changed.
 #[derive(Debug, Serialize, ToSchema)]
@@ -181,26 +183,33 @@ pub(super) struct NamedToken {
 }
 
 /// Explain how a text becomes its tokens.
-#[utoipa::path(post, path = "/explain", tag = "analysis", request_body = ExplainRequest,
+#[utoipa::path(post, path = "/explain", tag = "analysis", 
+    request_body(description = "The text with options; as text/plain the text alone, with the options as query fields",
+        content((ExplainRequest = "application/json"), (ExplainRequest = "application/msgpack"), (String = "text/plain"))),
     params(("If-Match" = Option<String>, Header,
         description = "Digests, in quotes: refused with 412 unless the vocabulary is at one of them")),
     responses(
-    (status = 200, description = "The steps", body = ExplainReply,
+    (status = 200, description = "The steps",
+        content((ExplainReply = "application/json"), (ExplainReply = "application/msgpack")),
         headers(("Vocab" = String, description = "`name@version` of what made this"),
             ("ETag" = String, description = "Its digest, in quotes"))),
     (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
     (status = "5XX", description = "Overloaded", body = ProblemBody, content_type = "application/problem+json")))]
 pub(super) async fn explain(
     State(app): State<AppState>,
-    headers: HeaderMap,
-    Payload(request): Payload<ExplainRequest>,
+    ask: Ask,
+    sent: Sent<ExplainRequest, Text>,
 ) -> Result<Made, Problem> {
+    answered(&app, &ask, sent.request).await.map_err(|problem| sent.place.of(problem, "text"))
+}
+
+async fn answered(app: &AppState, ask: &Ask, request: ExplainRequest) -> Result<Made, Problem> {
     let vocab = wanted(request.vocab.as_deref(), request.model.as_deref())?;
     if request.text.len() > MAX_BYTES {
         return Err(Problem::text_too_long("/text", MAX_BYTES));
     }
     let loaded = app.registry.resolve(vocab.as_ref()).await?;
-    check_if_match(&headers, &loaded.facts)?;
+    let settled = ask.settle(&loaded, OBJECTS)?;
     app.cpu
         .run_elsewhere(request.text.len(), move || {
             let tokenizer = &loaded.tokenizer;
@@ -209,7 +218,7 @@ pub(super) async fn explain(
             let made = with_scratch(|scratch| explained(tokenizer, &request.text, &matcher, scratch));
             let made = made.map_err(|e| Problem::explain(&e))?;
             let reply = reply(tokenizer, VocabTriple::from(&*loaded.facts), &request.text, made);
-            Ok(Made::by(&loaded.facts, &reply))
+            Ok(settled.made(&loaded, &reply))
         })
         .await?
 }

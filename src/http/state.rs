@@ -2,12 +2,14 @@
 
 use super::cpu::Cpu;
 use crate::config::Config;
+use crate::fetch::UrlPolicy;
 use crate::jobs::{JobQueue, JobsSettings, Uploads};
 use crate::registry::Registry;
 use crate::store::StoreError;
 use crate::telemetry::Metrics;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -56,6 +58,11 @@ impl App {
             max_records: config.max_job_records,
             min_free_bytes: config.min_free_bytes,
             corpus_root: config.corpus_root().map(Arc::from),
+            scratch: config.data_dir.join("scratch").into(),
+            max_memory: usize::try_from(config.train_max_memory_bytes).unwrap_or(usize::MAX),
+            checkpoint_every: Duration::from_secs(config.train_checkpoint_seconds),
+            urls: UrlPolicy::parse(&config.corpus_urls),
+            max_url_bytes: config.max_upload_bytes,
         };
         let jobs = JobQueue::open(registry.clone(), uploads, settings).await?;
         Ok(Arc::new(Self {

@@ -191,7 +191,18 @@ fn vocab_reply(listing: &VocabListing) -> VocabReply {
         name: listing.name.to_string(),
         latest: listing.latest,
         aliases: listing.aliases.iter().map(|(alias, version)| (alias.to_string(), *version)).collect(),
-        versions: listing.versions.iter().map(|facts| version_reply(facts, &listing.aliases)).collect(),
+        versions: listing
+            .versions
+            .iter()
+            .map(|facts| {
+                let mut reply = version_reply(facts, &listing.aliases);
+                // A number for each token is too much for a list; it is told of one version.
+                if let Some(serde_json::Value::Object(training)) = &mut reply.training {
+                    training.remove("frequencies");
+                }
+                reply
+            })
+            .collect(),
     }
 }
 

@@ -2,12 +2,15 @@
 
 use super::progress::Progress;
 use super::request::{CorpusFormat, InvalidUtf8, Records};
+use super::shard;
 use crate::engine::SafeCuts;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
 
-/// Text is handed on in batches of about this size, and a file that is one record is cut after as much.
-const BATCH_BYTES: usize = 8 << 20;
+/// Text is handed on in batches of about this size, and a file that is one record is cut after as much. Several are in memory
+/// at once, so this is most of what reading takes.
+const BATCH_BYTES: usize = 2 << 20;
 
 /// Longest record that is held in memory as a whole.
 const MAX_RECORD_BYTES: usize = 1 << 30;
@@ -57,6 +60,38 @@ pub enum CorpusError {
         /// The limit.
         limit: usize,
     },
+    /// Not a Parquet file, or one that is cut off or damaged.
+    #[error("{file} is not a valid Parquet file")]
+    Parquet {
+        /// As the request names it.
+        file: String,
+    },
+    /// A Parquet file without the column that is needed.
+    #[error("{file} {reason}")]
+    Column {
+        /// As the request names it.
+        file: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A line or row of counts that is none.
+    #[error("{file}, {place}: {reason}")]
+    Counts {
+        /// As the request names it.
+        file: String,
+        /// The line or row, counted from one.
+        place: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Counts that were made by other rules than the job's.
+    #[error("{file} was counted with another {what} than that of the job")]
+    Mismatch {
+        /// As the request names it.
+        file: String,
+        /// Which rule.
+        what: &'static str,
+    },
     /// The reader was told to stop.
     #[error("stopped")]
     Stopped,
@@ -76,6 +111,8 @@ pub(super) struct Reading<'p> {
     pub(super) field: String,
     pub(super) records: Records,
     pub(super) invalid_utf8: InvalidUtf8,
+    /// Where what has to be read from its end is unpacked.
+    pub(super) scratch: &'p Path,
     /// Where a file that is one record may be cut.
     pub(super) cuts: &'p SafeCuts<'p>,
 }
@@ -111,14 +148,18 @@ pub(super) fn read(
 ) -> Result<u64, CorpusError> {
     let mut replaced = 0;
     for source in sources {
+        if how.format == CorpusFormat::Parquet {
+            replaced += read_parquet(source, how, progress, &mut take)?;
+            continue;
+        }
         let name = source.name;
         let content = open(&name, source.file, progress)?;
         let mut text =
             Utf8 { content, name: &name, pending: Vec::new(), offset: 0, how: how.invalid_utf8, replaced: 0 };
         match (how.format, how.records) {
             (CorpusFormat::Jsonl, _) => read_jsonl(&mut text, how, &mut take)?,
-            (CorpusFormat::Text, Records::Whole) => read_whole(&mut text, how, &mut take)?,
-            (CorpusFormat::Text, records) => read_lines(&mut text, records, &mut take)?,
+            (_, Records::Whole) => read_whole(&mut text, how, &mut take)?,
+            (_, records) => read_lines(&mut text, records, &mut take)?,
         }
         replaced += text.replaced;
     }
@@ -126,7 +167,11 @@ pub(super) fn read(
 }
 
 /// The content, decompressed if its first bytes say that it is compressed.
-fn open<'p>(name: &str, file: File, progress: &'p Progress) -> Result<Box<dyn Read + 'p>, CorpusError> {
+pub(super) fn open<'p>(
+    name: &str,
+    file: File,
+    progress: &'p Progress,
+) -> Result<Box<dyn Read + 'p>, CorpusError> {
     let io = |e: std::io::Error| read_error(name, &e);
     let mut raw = BufReader::with_capacity(1 << 17, Counted { file, progress });
     let head = raw.fill_buf().map_err(io)?;
@@ -184,7 +229,7 @@ impl<R: Read> Read for Packed<R> {
 }
 
 /// What an error of reading means: the job is to stop, the data is damaged, or the disk says so.
-fn read_error(name: &str, error: &std::io::Error) -> CorpusError {
+pub(super) fn read_error(name: &str, error: &std::io::Error) -> CorpusError {
     let file = name.to_owned();
     match error.get_ref() {
         Some(e) if e.is::<Stop>() => CorpusError::Stopped,
@@ -212,6 +257,8 @@ impl Utf8<'_, '_> {
     /// Appends about `want` bytes of text to `out`; `false` at the end.
     fn fill(&mut self, out: &mut String, want: usize) -> Result<bool, CorpusError> {
         let start = self.pending.len();
+        self.pending.reserve_exact(want.max(4));
+        out.reserve(want.max(4));
         let limit = want.max(4) as u64;
         let n = (&mut self.content).take(limit).read_to_end(&mut self.pending).map_err(|e| self.io(&e))?;
         debug_assert_eq!(n, self.pending.len() - start);
@@ -307,7 +354,7 @@ fn read_lines(
     loop {
         let more = text.fill(&mut held, BATCH_BYTES)?;
         let whole = if more { held.rfind('\n').map_or(0, |at| at + 1) } else { held.len() };
-        let mut batch = Batch::default();
+        let mut batch = Batch { text: String::with_capacity(whole + paragraph.len()), ..Batch::default() };
         for line in held[..whole].split_inclusive('\n') {
             if records == Records::Lines {
                 batch.push(line);
@@ -368,6 +415,40 @@ fn read_jsonl(
             return Err(text.too_long());
         }
     }
+}
+
+/// A column of a Parquet file, one record a row.
+fn read_parquet(
+    source: Source,
+    how: &Reading<'_>,
+    progress: &Progress,
+    take: &mut impl FnMut(Batch) -> Result<(), CorpusError>,
+) -> Result<u64, CorpusError> {
+    let name = source.name.clone();
+    let source = if shard::is_parquet(&source)? {
+        source
+    } else {
+        // Compressed as a whole: it is read from its end, so it has to be unpacked first.
+        let mut content = open(&name, source.file, progress)?;
+        let file = shard::unpack(&mut content, how.scratch).map_err(|e| read_error(&name, &e))?;
+        Source { name: name.clone(), file }
+    };
+    let (mut batch, mut replaced, mut row) = (Batch::default(), 0, 0u64);
+    shard::read_column(source, &how.field, progress, |bytes| {
+        row += 1;
+        for chunk in bytes.utf8_chunks() {
+            if !chunk.invalid().is_empty() && how.invalid_utf8 == InvalidUtf8::Error {
+                let place = format!("value {row}");
+                let reason = "is not UTF-8".to_owned();
+                return Err(CorpusError::Counts { file: name.clone(), place, reason });
+            }
+            replaced += u64::from(!chunk.invalid().is_empty());
+        }
+        batch.push(&String::from_utf8_lossy(bytes));
+        if batch.text.len() >= BATCH_BYTES { take(std::mem::take(&mut batch)) } else { Ok(()) }
+    })?;
+    take(batch)?;
+    Ok(replaced)
 }
 
 fn field(line: &str, name: &str) -> Result<String, String> {

@@ -8,14 +8,15 @@ use super::request::{CorpusFormat, InvalidUtf8, Records};
 use super::uploads::{UploadError, UploadId, Uploads};
 use crate::engine::{Family, Pattern, SafeCuts, TrainConfig, TrainError};
 use std::fs::File;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// What the upload holds.
 #[derive(Debug, Clone)]
 pub struct DocumentsFormat {
-    /// Text, or JSONL.
+    /// Text, JSONL or Parquet.
     pub format: CorpusFormat,
-    /// The JSONL field that holds the text.
+    /// The JSONL field or Parquet column that holds the text.
     pub field: String,
     /// What of a text file is a document: its lines, or its paragraphs. A whole file is no document, as it may be of any size.
     pub records: Records,
@@ -56,6 +57,8 @@ pub enum DocumentsError {
 #[derive(Debug)]
 pub struct Documents {
     file: File,
+    /// Where a compressed Parquet file is unpacked.
+    scratch: PathBuf,
     how: DocumentsFormat,
     progress: Arc<Progress>,
 }
@@ -76,7 +79,12 @@ impl Documents {
     /// # Errors
     /// [`UploadError::Unknown`], or the disk refuses.
     pub fn open(uploads: &Uploads, id: &UploadId, how: DocumentsFormat) -> Result<Self, UploadError> {
-        Ok(Self { file: uploads.open(id)?, how, progress: Arc::new(Progress::new()) })
+        Ok(Self {
+            file: uploads.open(id)?,
+            scratch: uploads.folder().to_owned(),
+            how,
+            progress: Arc::new(Progress::new()),
+        })
     }
 
     /// What ends the reading when it is dropped.
@@ -93,7 +101,7 @@ impl Documents {
         self,
         mut take: impl FnMut(&str) -> Result<(), E>,
     ) -> Result<u64, E> {
-        let Self { file, how, progress } = self;
+        let Self { file, scratch, how, progress } = self;
         // No document is a whole file, which alone would be cut.
         let config = TrainConfig::new(Pattern::of(Family::Cl100k));
         let cuts =
@@ -103,6 +111,7 @@ impl Documents {
             field: how.field,
             records: how.records,
             invalid_utf8: how.invalid_utf8,
+            scratch: &scratch,
             cuts: &cuts,
         };
         let (mut left, mut number, mut failed) = (how.max_bytes, 0, None);

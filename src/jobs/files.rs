@@ -8,19 +8,18 @@ use std::path::{Component, Path};
 /// The most files that one job may name.
 const MAX_FILES: usize = 100_000;
 
-/// Checks that every file can be opened, without keeping them open.
-pub(super) fn check(root: Option<&Path>, files: &[String]) -> Result<(), JobError> {
+/// Checks that every file can be opened, without keeping them open. `at` is where the list is in the request.
+pub(super) fn check(root: Option<&Path>, at: &str, files: &[String]) -> Result<(), JobError> {
     if files.len() > MAX_FILES {
-        return Err(JobError::invalid("/corpus/files", format!("has over {MAX_FILES} entries")));
+        return Err(JobError::invalid(at, format!("has over {MAX_FILES} entries")));
     }
-    files.iter().enumerate().try_for_each(|(index, file)| open(root, index, file).map(drop))
+    files.iter().enumerate().try_for_each(|(index, file)| open(root, at, index, file).map(drop))
 }
 
 /// Opens one file of a request.
-pub(super) fn open(root: Option<&Path>, index: usize, name: &str) -> Result<Source, JobError> {
-    let invalid = |reason: &str| JobError::invalid(format!("/corpus/files/{index}"), reason);
-    let root =
-        root.ok_or_else(|| JobError::invalid("/corpus/files", "is off: the setting corpus_root is not set"))?;
+pub(super) fn open(root: Option<&Path>, at: &str, index: usize, name: &str) -> Result<Source, JobError> {
+    let invalid = |reason: &str| JobError::invalid(format!("{at}/{index}"), reason);
+    let root = root.ok_or_else(|| JobError::invalid(at, "is off: the setting corpus_root is not set"))?;
     let path = Path::new(name);
     let plain = !name.is_empty() && !name.contains('\0');
     if !plain || !path.components().all(|c| matches!(c, Component::Normal(_))) {
@@ -63,10 +62,12 @@ fn open_beneath(root: &Path, path: &Path) -> std::io::Result<File> {
 mod tests {
     use super::*;
 
+    const AT: &str = "/corpus/files";
+
     #[track_caller]
     fn refused(root: &Path, name: &str) {
         assert!(
-            matches!(open(Some(root), 3, name), Err(JobError::Invalid { pointer, .. }) if pointer == "/corpus/files/3")
+            matches!(open(Some(root), AT, 3, name), Err(JobError::Invalid { pointer, .. }) if pointer == "/corpus/files/3")
         );
     }
 
@@ -81,15 +82,15 @@ mod tests {
         std::os::unix::fs::symlink(outside.path(), root.join("out")).unwrap();
         std::os::unix::fs::symlink("a.txt", root.join("sub/inside")).unwrap();
 
-        assert!(open(Some(root), 0, "sub/a.txt").is_ok());
-        assert!(open(Some(root), 0, "sub/inside").is_ok(), "a link that stays inside");
+        assert!(open(Some(root), AT, 0, "sub/a.txt").is_ok());
+        assert!(open(Some(root), AT, 0, "sub/inside").is_ok(), "a link that stays inside");
         for name in
             ["", "../x", "sub/../../x", "/etc/passwd", "sub", "none.txt", "out/secret", "a\0b", "./sub/a.txt"]
         {
             refused(root, name);
         }
         assert!(
-            matches!(open(None, 0, "a"), Err(JobError::Invalid { pointer, .. }) if pointer == "/corpus/files")
+            matches!(open(None, AT, 0, "a"), Err(JobError::Invalid { pointer, .. }) if pointer == "/corpus/files")
         );
     }
 

@@ -207,7 +207,7 @@ impl Observer for Watch<'_> {
     }
 
     fn merged(&mut self, merge: &LearnedMerge, token: &[u8], done: u32, wanted: u32) -> ControlFlow<()> {
-        let LearnedMerge { left, right, id, count } = *merge;
+        let LearnedMerge { left, right, id, count, .. } = *merge;
         let token = String::from_utf8_lossy(token).into_owned();
         *lock(&self.0.last_merge) = Some(LastMerge { id, left, right, count, token });
         self.0.merges_total.store(wanted, Relaxed);
@@ -238,7 +238,7 @@ mod tests {
         step(&|| progress.start(100));
         step(&|| progress.read(50));
         step(&|| progress.read(50));
-        let merge = LearnedMerge { left: 1, right: 2, id: 300, count: 7 };
+        let merge = LearnedMerge { left: 1, right: 2, id: 300, count: 7, made: 7 };
         step(&|| assert!(Watch(&progress).counting(0, 9).is_continue()));
         step(&|| assert!(Watch(&progress).preparing(1, 2).is_continue()));
         step(&|| assert!(Watch(&progress).merged(&merge, b"ab", 5, 10).is_continue()));
@@ -255,7 +255,7 @@ mod tests {
     fn a_stop_reaches_the_trainer_at_every_stage() {
         let progress = Progress::new();
         progress.stop();
-        let merge = LearnedMerge { left: 1, right: 2, id: 300, count: 7 };
+        let merge = LearnedMerge { left: 1, right: 2, id: 300, count: 7, made: 7 };
         assert!(Watch(&progress).counting(1, 1).is_break());
         assert!(Watch(&progress).preparing(1, 1).is_break());
         assert!(Watch(&progress).merged(&merge, b"ab", 1, 1).is_break());

@@ -8,7 +8,8 @@ use super::request::TrainRequest;
 use super::uploads::{HeldUpload, UploadId, Uploads};
 use super::worker::{self, Outcome, Setting};
 use super::{JobError, files};
-use crate::registry::Registry;
+use crate::fetch::UrlPolicy;
+use crate::registry::{Pick, Registry, VocabRef};
 use crate::store::{Digest, Key, Store, StoreError};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
@@ -32,6 +33,16 @@ pub struct JobsSettings {
     pub min_free_bytes: u64,
     /// Where `corpus.files` are; `None` turns them off.
     pub corpus_root: Option<Arc<Path>>,
+    /// Where a running job keeps what it goes on from after a crash, and counts that do not fit in memory.
+    pub scratch: Arc<Path>,
+    /// Memory for the counts of one job, in bytes.
+    pub max_memory: usize,
+    /// Most work that a crash costs, about.
+    pub checkpoint_every: Duration,
+    /// Which URLs `corpus.urls` may name.
+    pub urls: UrlPolicy,
+    /// The most bytes of one of them.
+    pub max_url_bytes: u64,
 }
 
 /// How often a worker looks for work even if nothing woke it: a lost wake-up costs no more than this.
@@ -39,7 +50,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// A job that was running so often when the process ended without having been told to is not run again: it may be what
 /// ends it. Higher than any row of unlucky restarts, low enough that a crash loop comes to its end.
-const MAX_STARTS: u32 = 16;
+const MAX_STARTS: u32 = 100;
 
 /// When a record that could not be written is tried again.
 const SAVE_AGAIN_AFTER: Duration = Duration::from_secs(5);
@@ -92,8 +103,8 @@ struct Job {
     record: JobRecord,
     /// Gone once the job has ended: it may hold all texts.
     request: Option<Arc<TrainRequest>>,
-    /// The upload that it reads, kept until it has ended.
-    upload: Option<HeldUpload>,
+    /// The uploads that it reads, kept until it has ended.
+    uploads: Vec<HeldUpload>,
     progress: Arc<Progress>,
     cancelled: bool,
 }
@@ -134,6 +145,11 @@ impl JobQueue {
             uploads,
             corpus_root: settings.corpus_root.clone(),
             threads: settings.threads,
+            scratch: Arc::clone(&settings.scratch),
+            max_memory: settings.max_memory,
+            checkpoint_every: settings.checkpoint_every,
+            urls: settings.urls.clone(),
+            max_url_bytes: settings.max_url_bytes,
         };
         let queue = Self {
             shared: Arc::new(Shared {
@@ -185,7 +201,9 @@ impl JobQueue {
             if lock(&shared.state).waiting.len() >= limit {
                 return Err(JobError::QueueFull { limit });
             }
-            let (request, upload) = shared.check(request).await?;
+            let (request, uploads) = shared.check(request).await?;
+            // With the base fixed to a version.
+            let stored = serde_json::to_vec(&request).expect("a request has string keys only");
             let record = JobRecord {
                 id: JobId::new(),
                 name: request.name.clone(),
@@ -196,7 +214,8 @@ impl JobQueue {
                 result: None,
                 stop_reason: None,
                 error: None,
-                upload: upload.as_ref().map(|u| u.id().as_str().to_owned()),
+                uploads: uploads.iter().map(|u| u.id().as_str().to_owned()).collect(),
+                upload: None,
                 idempotency,
                 starts: 0,
             };
@@ -204,7 +223,7 @@ impl JobQueue {
             let job = Job {
                 record,
                 request: Some(Arc::new(request)),
-                upload,
+                uploads,
                 progress: Arc::new(Progress::new()),
                 cancelled: false,
             };
@@ -307,7 +326,7 @@ impl State {
         change(&mut job.record);
         job.record.finished_at = Some(now());
         job.request = None;
-        job.upload = None;
+        job.uploads = Vec::new();
         job.progress.end(job.record.state == JobState::Succeeded);
         let record = job.record.clone();
         self.merges_of_ended += u64::from(job.progress.view().merges_done);
@@ -334,33 +353,48 @@ struct Ended {
 }
 
 impl Shared {
-    /// Everything that can be said of a request before it runs.
+    /// Everything that can be said of a request before it runs. The base is fixed to its version.
     async fn check(
         self: &Arc<Self>,
-        request: TrainRequest,
-    ) -> Result<(TrainRequest, Option<HeldUpload>), JobError> {
+        mut request: TrainRequest,
+    ) -> Result<(TrainRequest, Vec<HeldUpload>), JobError> {
+        let base = match &request.base {
+            Some(base) => {
+                let found = self.setting.registry.resolve(Some(base)).await;
+                Some(found.map_err(|e| JobError::invalid("/base", e.to_string()))?)
+            }
+            None => None,
+        };
+        if let Some(base) = &base {
+            let pick = Pick::Version(base.facts.version);
+            request.base = Some(VocabRef { name: base.facts.name.clone(), pick });
+        }
         let shared = Arc::clone(self);
         tokio::task::spawn_blocking(move || {
             request.corpus.check()?;
-            request.config(shared.settings.threads.max(1))?;
+            request.config(shared.settings.threads.max(1), base.as_ref().map(|base| &base.tokenizer))?;
             let min_free_bytes = shared.settings.min_free_bytes;
             if shared.store.free_bytes()?.is_some_and(|free| free < min_free_bytes) {
                 return Err(JobError::DiskFull { min_free_bytes });
             }
-            if let Some(names) = &request.corpus.files {
-                files::check(shared.settings.corpus_root.as_deref(), names)?;
+            for (at, names) in request.corpus.files() {
+                files::check(shared.settings.corpus_root.as_deref(), &at, names)?;
             }
-            let upload = match &request.corpus.upload {
-                None => None,
-                Some(id) => {
-                    let unknown = || JobError::invalid("/corpus/upload", "there is no such upload");
-                    // Held first: one that is there then, stays.
-                    let held = shared.setting.uploads.hold(UploadId::parse(id).ok_or_else(unknown)?);
-                    shared.setting.uploads.facts(held.id()).map_err(|_| unknown())?;
-                    Some(held)
+            for (at, urls) in request.corpus.urls() {
+                for (index, url) in urls.iter().enumerate() {
+                    let checked = shared.settings.urls.check(url);
+                    checked.map_err(|e| JobError::invalid(format!("{at}/{index}"), e.to_string()))?;
                 }
-            };
-            Ok((request, upload))
+            }
+            let mut held = Vec::new();
+            for (at, id) in request.corpus.uploads() {
+                let unknown = || JobError::invalid(at.clone(), "there is no such upload");
+                // Held first: one that is there then, stays.
+                let one = shared.setting.uploads.hold(UploadId::parse(id).ok_or_else(unknown)?);
+                shared.setting.uploads.facts(one.id()).map_err(|_| unknown())?;
+                held.push(one);
+            }
+            Ok((request, held))
         })
         .await
         .map_err(|e| JobError::Store(StoreError::Other(Box::new(e))))?
@@ -400,12 +434,11 @@ impl Shared {
                 Err(problem) => tracing::warn!(job = segment.as_str(), problem, "job record cannot be read"),
             }
         }
+        let runs = |id: &JobId| lock(&self.state).jobs.get(id).is_some_and(|job| !job.record.state.ended());
+        worker::tidy(&self.settings.scratch, runs);
         // Requests may hold texts; one whose job has ended, or never came to be, must not stay.
         for (listed, segment) in listed.iter().filter_map(|l| Some((l, l.key.as_job_request()?))) {
-            let needed = JobId::parse(segment.as_str()).is_some_and(|id| {
-                lock(&self.state).jobs.get(&id).is_some_and(|job| !job.record.state.ended())
-            });
-            if !needed {
+            if !JobId::parse(segment.as_str()).is_some_and(|id| runs(&id)) {
                 let _ = self.store.delete(&listed.key).await;
             }
         }
@@ -413,7 +446,7 @@ impl Shared {
     }
 
     async fn restore_job(&self, mut record: JobRecord) {
-        let (progress, mut request, mut upload) = (Progress::new(), None, None);
+        let (progress, mut request, mut uploads) = (Progress::new(), None, Vec::new());
         if record.state.ended() {
             progress.end(record.state == JobState::Succeeded);
         } else {
@@ -431,7 +464,8 @@ impl Shared {
                 Ok(stored) => {
                     record.state = JobState::Queued;
                     record.started_at = None;
-                    upload = record.upload.as_deref().and_then(UploadId::parse);
+                    let named = record.uploads.iter().chain(&record.upload);
+                    uploads = named.filter_map(|id| UploadId::parse(id)).collect();
                     request = Some(Arc::new(stored));
                 }
                 Err((code, detail)) => {
@@ -446,12 +480,12 @@ impl Shared {
                 tracing::warn!(job = record.id.as_str(), ?error, "restart of the job is not recorded");
             }
         }
-        let upload = upload.map(|id| self.setting.uploads.hold(id));
+        let uploads = uploads.into_iter().map(|id| self.setting.uploads.hold(id)).collect();
         let mut state = lock(&self.state);
         if record.state == JobState::Queued {
             state.waiting.push_back(record.id.clone());
         }
-        let job = Job { record, request, upload, progress: Arc::new(progress), cancelled: false };
+        let job = Job { record, request, uploads, progress: Arc::new(progress), cancelled: false };
         state.jobs.insert(job.record.id.clone(), job);
     }
 
@@ -511,7 +545,7 @@ impl Shared {
                 state.end(id, self.settings.max_records, |record| match outcome {
                     Outcome::Succeeded(result, stop_reason) => {
                         record.state = JobState::Succeeded;
-                        record.result = Some(result);
+                        record.result = Some(*result);
                         record.stop_reason = Some(stop_reason.to_owned());
                     }
                     Outcome::Failed(failure) => {
@@ -534,6 +568,7 @@ impl Shared {
     async fn record_end(&self, ended: Option<Ended>) {
         let Some(Ended { record, forgotten }) = ended else { return };
         let id = record.id.as_str();
+        worker::forget(&self.settings.scratch, id);
         match &record.error {
             Some(failure) => tracing::warn!(job = id, code = failure.code, "job failed"),
             None => tracing::info!(job = id, state = record.state.name(), "job ended"),

@@ -1,6 +1,7 @@
 //! What is kept of a job, and what is told of it.
 
 use super::progress::ProgressView;
+use super::report::TrainReport;
 use crate::registry::{VersionFacts, VocabName};
 use crate::store::Segment;
 use serde::{Deserialize, Serialize};
@@ -124,6 +125,9 @@ pub struct JobResult {
     pub replaced: u64,
     /// Seconds from start to the published version.
     pub seconds: f64,
+    /// What the corpus says of the new tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub report: Option<TrainReport>,
 }
 
 /// Why a job failed.
@@ -148,7 +152,10 @@ pub(super) struct JobRecord {
     pub(super) result: Option<JobResult>,
     pub(super) stop_reason: Option<String>,
     pub(super) error: Option<JobFailure>,
-    /// The upload that it reads.
+    /// The uploads that it reads.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) uploads: Vec<String>,
+    /// The same of a record of an earlier version of the program, which had one at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) upload: Option<String>,
     /// Digest of the client's idempotency key, and of the request it came with.

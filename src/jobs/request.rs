@@ -1,8 +1,11 @@
 //! What a training job is asked to do, checked before it is accepted.
 
 use super::JobError;
-use crate::engine::{Digits, Form, Pattern, TieBreak, TrainConfig, TrainError};
-use crate::registry::{AliasName, VocabName};
+use crate::engine::{
+    Digits, Extension, Form, Normalizer, Pattern, Scripts, Tables, TieBreak, Tokenizer, TrainConfig,
+    TrainError,
+};
+use crate::registry::{AliasName, VocabName, VocabRef};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -10,8 +13,8 @@ use std::fmt;
 use std::marker::PhantomData;
 use utoipa::ToSchema;
 
-/// A training request. One of `vocab_size` and `num_merges` is required; with both the first reached stops.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+/// A training request. One of `vocab_size` and `num_merges` is required (not with `words`); with both the first reached stops.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrainRequest {
     /// The vocabulary that gets a new version.
@@ -34,17 +37,38 @@ pub struct TrainRequest {
     /// The longest token that a merge may make, in bytes, itself included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_token_bytes: Option<u32>,
-    /// How text is cut before counting: `gpt2`, `cl100k`, `o200k`, `qwen2`, `llama3`, `deepseek`, or a regex.
-    #[serde(default = "default_split")]
+    /// The vocabulary (`name`, `name@3`, `name@alias`) to extend: all of its ids stay, new ones follow its highest. Byte-level
+    /// BPE only. Fixed to its version when the job is accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "cl100k@1")]
+    pub base: Option<VocabRef>,
+    /// Unicode scripts (`Han`, ...) of which alone new tokens are made; needs `base`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scripts: Vec<String>,
+    /// `corpus.counts` is a list of words with frequencies, each of which becomes one token, as in Qwen's published
+    /// extension; needs `base`. `min_frequency` and `tie_break` have no say then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub words: bool,
+    /// Pretokens that occur less often than this are dropped before merging; the result tells how many these were. 1 keeps all.
+    #[serde(default = "one")]
+    #[schema(default = 1)]
+    pub prune_count: u64,
+    /// Share of the records, 0 to 0.5, that is not trained on; with `base` the result's bytes per token are measured there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(default = 0.0)]
+    pub hold_back: Option<f64>,
+    /// How text is cut before counting: `gpt2`, `cl100k`, `o200k`, `qwen2`, `llama3`, `deepseek`, or a regex; as the base where
+    /// there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(default = "cl100k")]
-    pub split: String,
+    pub split: Option<String>,
     /// Replaces the number rule of a split family.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digits: Option<DigitsName>,
-    /// Unicode normalization before the cut.
-    #[serde(default)]
+    /// Unicode normalization before the cut; as the base where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(default = json!("none"))]
-    pub normalizer: NormalizerName,
+    pub normalizer: Option<NormalizerName>,
     /// Names that get an id, end the record where they occur in a text, and are never counted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub special_tokens: Vec<String>,
@@ -58,8 +82,8 @@ pub struct TrainRequest {
     pub aliases: Vec<AliasName>,
 }
 
-/// What to train on: exactly one of `texts`, `files` and `upload`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+/// What to train on: exactly one of `texts`, `files`, `upload`, `urls`, `counts` and `sources`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CorpusRequest {
     /// Texts in the request itself; each is one record.
@@ -71,11 +95,25 @@ pub struct CorpusRequest {
     /// The id of an upload made before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upload: Option<String>,
-    /// What files and uploads hold. gzip and zstd are told by their first bytes.
+    /// Files by http(s) URL; off until the setting `corpus_urls` allows them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub urls: Option<Vec<String>>,
+    /// Pretokens with counts that were made elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counts: Option<CountsRequest>,
+    /// Several corpora, each as if it were alone but with a `weight` of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(no_recursion)]
+    pub sources: Option<Vec<CorpusRequest>>,
+    /// One of `sources`: what its counts are multiplied by (rounded to whole numbers), over 0 and at most 1000000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(default = 1.0)]
+    pub weight: Option<f64>,
+    /// What files, uploads and URLs hold. gzip and zstd are told by their first bytes.
     #[serde(default)]
     #[schema(default = json!("text"))]
     pub format: CorpusFormat,
-    /// The JSONL field that holds the text.
+    /// The JSONL field or Parquet column that holds the text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(default = "text")]
     pub field: Option<String>,
@@ -87,6 +125,25 @@ pub struct CorpusRequest {
     #[serde(default)]
     #[schema(default = json!("error"))]
     pub invalid_utf8: InvalidUtf8,
+    /// Share of the records that is read, over 0 and at most 1. Which ones depends on their content alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(default = 1.0)]
+    pub sample: Option<f64>,
+}
+
+/// Where counts are: exactly one of `files` and `upload`.
+///
+/// Parquet with the columns `pretoken` and `count`, NDJSON, or lines of
+/// pretoken, tab, count; told by the content. Counts of the same pretoken are added.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CountsRequest {
+    /// Files under the configured corpus root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<Vec<String>>,
+    /// The id of an upload made before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upload: Option<String>,
 }
 
 /// What corpus files hold.
@@ -98,6 +155,8 @@ pub enum CorpusFormat {
     Text,
     /// One JSON object a line, one record each.
     Jsonl,
+    /// A column of a Parquet file, one record a row.
+    Parquet,
 }
 
 /// How a text file is parted into records.
@@ -186,9 +245,20 @@ fn default_min_frequency() -> u64 {
     2
 }
 
-fn default_split() -> String {
-    "cl100k".to_owned()
+fn one() -> u64 {
+    1
 }
+
+/// How texts are cut where neither the request nor a base says it.
+const DEFAULT_SPLIT: &str = "cl100k";
+
+/// The largest weight of a source.
+const MAX_WEIGHT: f64 = 1e6;
+
+/// The most sources of one corpus, URLs of one source, and scripts.
+const MAX_SOURCES: usize = 1000;
+const MAX_URLS: usize = 10_000;
+const MAX_SCRIPTS: usize = 64;
 
 /// The most aliases that one job may move.
 const MAX_ALIASES: usize = 16;
@@ -207,22 +277,36 @@ impl TrainRequest {
             num_merges: None,
             min_frequency: default_min_frequency(),
             max_token_bytes: None,
-            split: default_split(),
+            base: None,
+            scripts: Vec::new(),
+            words: false,
+            prune_count: 1,
+            hold_back: None,
+            split: None,
             digits: None,
-            normalizer: NormalizerName::None,
+            normalizer: None,
             special_tokens: Vec::new(),
             tie_break: TieBreakName::Hf,
             aliases: Vec::new(),
         }
     }
 
-    /// The trainer's settings, checked.
+    /// The trainer's settings, checked; `base` is the vocabulary that the request extends.
     ///
     /// # Errors
     /// [`JobError::Invalid`] with a JSON pointer to the field at fault.
-    pub fn config(&self, threads: usize) -> Result<TrainConfig, JobError> {
-        let mut pattern =
-            Pattern::parse(&self.split).map_err(|e| JobError::invalid("/split", e.to_string()))?;
+    pub fn config(&self, threads: usize, base: Option<&Tokenizer>) -> Result<TrainConfig, JobError> {
+        self.check_extension()?;
+        let extension = base.map(|base| self.extension(base)).transpose()?;
+        let mut pattern = match (&self.split, &extension) {
+            (Some(split), _) => {
+                Pattern::parse(split).map_err(|e| JobError::invalid("/split", e.to_string()))?
+            }
+            (None, Some(extension)) => {
+                extension.pattern().map_err(|e| JobError::invalid("/base", e.to_string()))?
+            }
+            (None, None) => Pattern::parse(DEFAULT_SPLIT).unwrap_or_default(),
+        };
         if let Some(digits) = self.digits {
             let digits = match digits {
                 DigitsName::Single => Digits::Single,
@@ -241,15 +325,36 @@ impl TrainRequest {
         if self.aliases.len() > MAX_ALIASES {
             return Err(JobError::invalid("/aliases", format!("has over {MAX_ALIASES} entries")));
         }
+        let mut special_tokens: Vec<String> = match base {
+            // Of a base all names end a record: none of them is ever part of a pretoken.
+            Some(base) => base.specials().list().iter().map(|token| token.name.clone()).collect(),
+            None => Vec::new(),
+        };
+        match base {
+            Some(base) => {
+                let new = self.special_tokens.iter().filter(|name| base.specials().by_name(name).is_none());
+                special_tokens.extend(new.cloned());
+            }
+            None => special_tokens.clone_from(&self.special_tokens),
+        }
         let config = TrainConfig {
-            normalizer: match self.normalizer {
-                NormalizerName::None => None,
-                NormalizerName::Nfc => Some(Form::Nfc),
-                NormalizerName::Nfd => Some(Form::Nfd),
-                NormalizerName::Nfkc => Some(Form::Nfkc),
-                NormalizerName::Nfkd => Some(Form::Nfkd),
+            normalizer: match (self.normalizer, base.map(Tokenizer::normalizer)) {
+                (Some(NormalizerName::None), _) | (None, None | Some(Normalizer::None)) => None,
+                (Some(NormalizerName::Nfc), _) => Some(Form::Nfc),
+                (Some(NormalizerName::Nfd), _) => Some(Form::Nfd),
+                (Some(NormalizerName::Nfkc), _) => Some(Form::Nfkc),
+                (Some(NormalizerName::Nfkd), _) => Some(Form::Nfkd),
+                (None, Some(Normalizer::Unicode(form, _))) => Some(*form),
+                (None, Some(_)) => {
+                    let reason = "normalizes texts by more than a Unicode form; name one with normalizer";
+                    return Err(JobError::invalid("/base", reason));
+                }
             },
-            special_tokens: self.special_tokens.clone(),
+            tables: match base.map(Tokenizer::normalizer) {
+                Some(Normalizer::Unicode(_, tables)) => *tables,
+                _ => Tables::Reference,
+            },
+            special_tokens,
             vocab_size: self.vocab_size,
             num_merges: self.num_merges,
             min_frequency: self.min_frequency,
@@ -261,7 +366,13 @@ impl TrainRequest {
             threads,
             ..TrainConfig::new(pattern)
         };
-        config.validate().map_err(|e: TrainError| {
+        let checked = match &extension {
+            // Lists of words stop by themselves.
+            Some(_) if self.words && config.vocab_size.is_none() && config.num_merges.is_none() => Ok(()),
+            Some(extension) => extension.validate(&config),
+            None => config.validate(),
+        };
+        checked.map_err(|e: TrainError| {
             let pointer = match &e {
                 TrainError::EmptySpecialToken { index } | TrainError::DuplicateSpecialToken { index } => {
                     format!("/special_tokens/{index}")
@@ -272,33 +383,179 @@ impl TrainRequest {
         })?;
         Ok(config)
     }
+
+    /// How the base is extended.
+    pub(super) fn extension<'b>(&self, base: &'b Tokenizer) -> Result<Extension<'b>, JobError> {
+        let scripts = match self.scripts.as_slice() {
+            [] => None,
+            names => Some(Scripts::parse(names).map_err(|index| {
+                JobError::invalid(format!("/scripts/{index}"), "is not the name of a Unicode script")
+            })?),
+        };
+        Extension::new(base, scripts).map_err(|e| JobError::invalid("/base", e.to_string()))
+    }
+
+    fn check_extension(&self) -> Result<(), JobError> {
+        let needs_base = |pointer: &str| Err(JobError::invalid(pointer, "needs base"));
+        if self.base.is_none() && self.words {
+            return needs_base("/words");
+        }
+        if self.base.is_none() && !self.scripts.is_empty() {
+            return needs_base("/scripts");
+        }
+        if self.scripts.len() > MAX_SCRIPTS {
+            return Err(JobError::invalid("/scripts", format!("has over {MAX_SCRIPTS} entries")));
+        }
+        if self.words && self.corpus.counts.is_none() {
+            return Err(JobError::invalid("/words", "needs corpus.counts: the words with their frequencies"));
+        }
+        if self.prune_count == 0 {
+            return Err(JobError::invalid("/prune_count", "must be at least 1"));
+        }
+        match self.hold_back {
+            Some(share) if !(0.0..=0.5).contains(&share) => {
+                Err(JobError::invalid("/hold_back", "must be from 0 to 0.5"))
+            }
+            Some(share) if share > 0.0 => self.corpus.has_records("/corpus", "hold_back"),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl CorpusRequest {
+    /// Itself, or its sources, each with where it is in the request.
+    pub(super) fn groups(&self) -> Vec<(String, &Self)> {
+        match &self.sources {
+            None => vec![("/corpus".to_owned(), self)],
+            Some(sources) => {
+                sources.iter().enumerate().map(|(at, one)| (format!("/corpus/sources/{at}"), one)).collect()
+            }
+        }
+    }
+
+    /// The uploads that it reads.
+    pub(super) fn uploads(&self) -> Vec<(String, &str)> {
+        let groups = self.groups().into_iter().flat_map(|(at, one)| {
+            let counts = one.counts.as_ref().and_then(|counts| counts.upload.as_deref());
+            let upload = one.upload.as_deref().map(|id| (format!("{at}/upload"), id));
+            upload.into_iter().chain(counts.map(|id| (format!("{at}/counts/upload"), id)))
+        });
+        groups.collect()
+    }
+
+    /// The files that it reads.
+    pub(super) fn files(&self) -> Vec<(String, &[String])> {
+        let groups = self.groups().into_iter().flat_map(|(at, one)| {
+            let counts = one.counts.as_ref().and_then(|counts| counts.files.as_deref());
+            let files = one.files.as_deref().map(|files| (format!("{at}/files"), files));
+            files.into_iter().chain(counts.map(|files| (format!("{at}/counts/files"), files)))
+        });
+        groups.collect()
+    }
+
+    /// The URLs that it reads.
+    pub(super) fn urls(&self) -> Vec<(String, &[String])> {
+        let groups = self.groups().into_iter();
+        groups.filter_map(|(at, one)| Some((format!("{at}/urls"), one.urls.as_deref()?))).collect()
+    }
+
+    /// Whether records can be left out of it.
+    fn has_records(&self, at: &str, what: &str) -> Result<(), JobError> {
+        for (at, one) in
+            self.groups().into_iter().map(|(below, one)| (at.to_owned() + &below["/corpus".len()..], one))
+        {
+            let whole =
+                one.texts.is_none() && one.format == CorpusFormat::Text && one.records == Records::Whole;
+            if whole || one.counts.is_some() {
+                let reason =
+                    format!("{what} leaves out records: part the text with records = lines or paragraphs");
+                return Err(JobError::invalid(format!("{at}/records"), reason));
+            }
+        }
+        Ok(())
+    }
+
     /// Checks what can be said without looking at a file.
     pub(super) fn check(&self) -> Result<(), JobError> {
-        let invalid = |pointer: &str, reason: &str| Err(JobError::invalid(pointer, reason.to_owned()));
-        let sources = usize::from(self.texts.is_some())
-            + usize::from(self.files.is_some())
-            + usize::from(self.upload.is_some());
-        if sources != 1 {
-            return invalid("/corpus", "needs exactly one of texts, files and upload");
+        if let Some(sources) = &self.sources {
+            let alone = Self { sources: Some(sources.clone()), ..Self::default() };
+            if *self != alone {
+                return Err(JobError::invalid("/corpus", "has sources, and so no other field"));
+            }
+            if sources.is_empty() || sources.len() > MAX_SOURCES {
+                return Err(JobError::invalid(
+                    "/corpus/sources",
+                    format!("needs 1 to {MAX_SOURCES} entries"),
+                ));
+            }
+            for (at, source) in self.groups() {
+                if source.sources.is_some() {
+                    return Err(JobError::invalid(format!("{at}/sources"), "a source has no sources"));
+                }
+                source.check_one(&at)?;
+            }
+            return Ok(());
+        }
+        if self.weight.is_some() {
+            return Err(JobError::invalid("/corpus/weight", "is for one of sources"));
+        }
+        self.check_one("/corpus")
+    }
+
+    fn check_one(&self, at: &str) -> Result<(), JobError> {
+        let invalid =
+            |pointer: &str, reason: &str| Err(JobError::invalid(format!("{at}{pointer}"), reason.to_owned()));
+        let sources = [
+            self.texts.is_some(),
+            self.files.is_some(),
+            self.upload.is_some(),
+            self.urls.is_some(),
+            self.counts.is_some(),
+        ];
+        if sources.into_iter().filter(|there| *there).count() != 1 {
+            return invalid("", "needs exactly one of texts, files, upload, urls and counts");
+        }
+        if self.weight.is_some_and(|weight| !(weight > 0.0 && weight <= MAX_WEIGHT)) {
+            return invalid("/weight", "must be over 0 and at most 1000000");
+        }
+        if self.sample.is_some_and(|share| !(share > 0.0 && share <= 1.0)) {
+            return invalid("/sample", "must be over 0 and at most 1");
+        }
+        if self.sample.is_some_and(|share| share < 1.0) {
+            self.has_records(at, "sample")?;
         }
         if self.texts.as_ref().is_some_and(|t| t.iter().all(String::is_empty)) {
-            return invalid("/corpus/texts", "holds no text");
+            return invalid("/texts", "holds no text");
         }
         if self.files.as_ref().is_some_and(Vec::is_empty) {
-            return invalid("/corpus/files", "names no file");
+            return invalid("/files", "names no file");
         }
-        if self.texts.is_some() && (self.format != CorpusFormat::Text || self.records != Records::Whole) {
-            let pointer = if self.records == Records::Whole { "/corpus/format" } else { "/corpus/records" };
-            return invalid(pointer, "is for files and uploads; each of texts is one record");
+        if self.urls.as_ref().is_some_and(|urls| urls.is_empty() || urls.len() > MAX_URLS) {
+            return invalid("/urls", "needs 1 to 10000 URLs");
         }
-        if self.format == CorpusFormat::Jsonl && self.records != Records::Whole {
-            return invalid("/corpus/records", "is for text files; each line of JSONL is one record");
+        if let Some(counts) = &self.counts {
+            if counts.files.is_some() == counts.upload.is_some() {
+                return invalid("/counts", "needs exactly one of files and upload");
+            }
+            if counts.files.as_ref().is_some_and(Vec::is_empty) {
+                return invalid("/counts/files", "names no file");
+            }
         }
-        if self.field.is_some() && self.format != CorpusFormat::Jsonl {
-            return invalid("/corpus/field", "needs format jsonl");
+        let is_text = self.format == CorpusFormat::Text;
+        if (self.texts.is_some() || self.counts.is_some()) && (!is_text || self.records != Records::Whole) {
+            let pointer = if self.records == Records::Whole { "/format" } else { "/records" };
+            let of_texts = "is for files and uploads; each of texts is one record";
+            let of_counts = "is for files and uploads of text; what counts are is told by their content";
+            return invalid(pointer, if self.texts.is_some() { of_texts } else { of_counts });
+        }
+        if !is_text && self.records != Records::Whole {
+            return invalid(
+                "/records",
+                "is for text files; each line of JSONL, or row of Parquet, is one record",
+            );
+        }
+        if self.field.is_some() && is_text {
+            return invalid("/field", "needs format jsonl or parquet");
         }
         Ok(())
     }

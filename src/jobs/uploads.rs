@@ -6,7 +6,7 @@ use serde::Serialize;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 use tokio::io::AsyncWriteExt;
@@ -167,6 +167,11 @@ impl Uploads {
                 let _ = std::fs::remove_file(self.path(&id));
             }
         }
+    }
+
+    /// The folder of all uploads.
+    pub(super) fn folder(&self) -> &Path {
+        &self.shared.dir
     }
 
     /// Opens an upload for reading; that counts as a use.

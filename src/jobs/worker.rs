@@ -1,25 +1,32 @@
 //! One run of a job: corpus to counts, counts to merges, merges to a published version.
 
-use super::corpus::{self, CorpusError, Reading, Source};
-use super::progress::{JobStage, Progress, ProgressView, Watch};
-use super::record::{JobFailure, JobResult, VocabTriple};
-use super::request::TrainRequest;
+use super::checkpoint::{self, Checkpoint};
+use super::corpus::{CorpusError, Source};
+use super::counting::{self, Counts, Input, Room};
+use super::progress::{JobStage, Progress, Watch};
+use super::record::{JobFailure, JobId, JobResult, VocabTriple};
+use super::report::{Gain, Pruned, ScriptGain, TrainReport, WordsLeftOut};
+use super::request::{CorpusRequest, TrainRequest};
 use super::uploads::{UploadId, Uploads};
 use super::{JobError, files};
 use crate::engine::{
-    Counter, Merge, Normalizer, SafeCuts, Special, Tables, Tokenizer, TokenizerError, TokenizerParts,
-    TrainConfig, TrainError, Trained, WordCounts, train,
+    LearnedMerge, Merge, Normalizer, Observer, Pretokenizer, Special, Stage, Tokenizer, TokenizerError,
+    TokenizerParts, TrainConfig, TrainError, Trained, WordCounts, resume, tokens_by_script, train,
 };
-use crate::registry::{Provenance, PublishError, Published, Registry};
+use crate::fetch::{self, FetchError, UrlPolicy};
+use crate::registry::{Provenance, PublishError, Published, Registry, ResolveError};
+use crate::store::Digest;
+use std::collections::HashMap;
+use std::fs::File;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// How a run ended.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    Succeeded(JobResult, &'static str),
+    Succeeded(Box<JobResult>, &'static str),
     Failed(JobFailure),
     /// The progress was told to stop.
     Stopped,
@@ -32,6 +39,12 @@ pub(super) struct Setting {
     pub(super) uploads: Uploads,
     pub(super) corpus_root: Option<Arc<Path>>,
     pub(super) threads: usize,
+    /// Where each job has a folder.
+    pub(super) scratch: Arc<Path>,
+    pub(super) max_memory: usize,
+    pub(super) checkpoint_every: Duration,
+    pub(super) urls: UrlPolicy,
+    pub(super) max_url_bytes: u64,
 }
 
 /// What came out of training, before it is published.
@@ -39,6 +52,10 @@ pub(super) struct Setting {
 pub struct Learned {
     request: Arc<TrainRequest>,
     tokenizer: Tokenizer,
+    merges: u64,
+    /// By id.
+    frequencies: Vec<u64>,
+    report: TrainReport,
     stop_reason: &'static str,
     distinct_pretokens: u64,
     pretokens: u64,
@@ -59,6 +76,13 @@ pub(super) enum RunError {
     Tokenizer(#[from] TokenizerError),
     #[error(transparent)]
     Publish(#[from] PublishError),
+    #[error("base: {0}")]
+    Base(#[from] ResolveError),
+    #[error("url {index}: {error}")]
+    Fetch { index: usize, error: FetchError },
+    /// Of the folder that the run works in.
+    #[error("what a run keeps on the disk cannot be written or read: {}", .0.kind())]
+    Scratch(#[from] std::io::Error),
     /// Where, is in the log; what the panic said may quote a text.
     #[error("the job ended by a fault of the program; its log has more")]
     Panicked,
@@ -73,6 +97,12 @@ impl RunError {
             Self::Corpus(CorpusError::Compression { .. }) => "corpus_bad_compression",
             Self::Corpus(CorpusError::RecordTooLong { .. }) => "corpus_record_too_long",
             Self::Corpus(CorpusError::Io { .. } | CorpusError::Stopped) => "corpus_unreadable",
+            Self::Corpus(CorpusError::Parquet { .. } | CorpusError::Column { .. }) => "corpus_bad_parquet",
+            Self::Corpus(CorpusError::Counts { .. }) => "corpus_bad_counts",
+            Self::Corpus(CorpusError::Mismatch { .. }) => "corpus_counts_mismatch",
+            Self::Base(_) => "base_unusable",
+            Self::Fetch { .. } => "corpus_not_fetched",
+            Self::Scratch(_) => "storage_failed",
             Self::Train(TrainError::EmptyCorpus) => "corpus_empty",
             Self::Train(TrainError::Split(_)) => "split_too_costly",
             Self::Train(_) => "training_failed",
@@ -100,7 +130,7 @@ pub(super) async fn run(
     // awaits this has other jobs to run.
     let run = tokio::spawn(learn_and_publish(setting, request, job.to_owned(), progress, Instant::now()));
     match run.await.unwrap_or(Err(RunError::Panicked)) {
-        Ok((result, stop_reason)) => Outcome::Succeeded(result, stop_reason),
+        Ok((result, stop_reason)) => Outcome::Succeeded(Box::new(result), stop_reason),
         Err(error) if error.is_stop() => Outcome::Stopped,
         Err(error) => Outcome::Failed(error.failure()),
     }
@@ -114,9 +144,16 @@ async fn learn_and_publish(
     started: Instant,
 ) -> Result<(JobResult, &'static str), RunError> {
     let registry = setting.registry.clone();
+    let base = match &request.base {
+        Some(base) => Some(registry.resolve(Some(base)).await?),
+        None => None,
+    };
+    let fetched = fetch_urls(&setting, &request, &job, &progress).await?;
     let (blocking_request, blocking_progress) = (Arc::clone(&request), Arc::clone(&progress));
+    let blocking_job = job.clone();
     let learned = tokio::task::spawn_blocking(move || {
-        let learn = || learn(&setting, &blocking_request, &blocking_progress);
+        let base = base.as_ref().map(|loaded| &loaded.tokenizer);
+        let learn = || learn(&setting, &blocking_request, base, &blocking_job, &fetched, &blocking_progress);
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(learn)).unwrap_or(Err(RunError::Panicked))
     });
     let learned = learned.await.map_err(|_| RunError::Panicked)??;
@@ -128,6 +165,62 @@ async fn learn_and_publish(
     result.created = published.created;
     result.seconds = (started.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
     Ok((result, stop_reason))
+}
+
+/// Fetches the files of URLs into the folder of the job, those that an earlier run has not fetched.
+async fn fetch_urls(
+    setting: &Setting,
+    request: &TrainRequest,
+    job: &str,
+    progress: &Progress,
+) -> Result<Fetched, RunError> {
+    let mut fetched = Fetched::new();
+    let folder = setting.scratch.join("fetched").join(job);
+    let urls = request.corpus.urls().into_iter().flat_map(|(_, urls)| urls);
+    for (index, url) in urls.enumerate() {
+        tokio::fs::create_dir_all(&folder).await?;
+        let path = folder.join(Digest::of(url.as_bytes()).to_string().replace(':', "-"));
+        if !path.exists() {
+            let part = path.with_extension("part");
+            let stopped = || progress.stopped();
+            let done = fetch::download_to(url, &setting.urls, setting.max_url_bytes, &part, stopped).await;
+            match done {
+                Ok(()) => tokio::fs::rename(&part, &path).await?,
+                Err(error) => {
+                    let _ = tokio::fs::remove_file(&part).await;
+                    let is_stop = progress.stopped();
+                    return Err(match is_stop {
+                        true => RunError::Corpus(CorpusError::Stopped),
+                        false => RunError::Fetch { index, error },
+                    });
+                }
+            }
+        }
+        fetched.insert(url.clone(), path);
+    }
+    Ok(fetched)
+}
+
+/// Removes what jobs that are not `needed` left in their folders.
+pub(super) fn tidy(scratch: &Path, needed: impl Fn(&JobId) -> bool) {
+    for folder in [scratch.to_owned(), scratch.join("fetched")] {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            if let Some(id) = entry.file_name().to_str().and_then(JobId::parse)
+                && !needed(&id)
+            {
+                forget(scratch, id.as_str());
+            }
+        }
+    }
+}
+
+/// Removes what a job has on the disk, when it has ended.
+pub(super) fn forget(scratch: &Path, job: &str) {
+    for folder in [scratch.join(job), scratch.join("fetched").join(job)] {
+        if let Err(error) = checkpoint::remove(&folder) {
+            tracing::warn!(job, ?error, "the folder of the job is not removed");
+        }
+    }
 }
 
 impl Learned {
@@ -151,7 +244,8 @@ impl Learned {
             "stop_reason": self.stop_reason, "merges": merges, "distinct_pretokens": distinct_pretokens,
             "pretokens": pretokens, "text_bytes": text_bytes, "replaced": replaced,
             "tie_break": self.request.tie_break, "min_frequency": self.request.min_frequency,
-            "max_token_bytes": self.request.max_token_bytes,
+            "max_token_bytes": self.request.max_token_bytes, "base": self.request.base,
+            "report": self.report, "frequencies": self.frequencies,
         });
         let from = Provenance {
             format: "trained".to_owned(),
@@ -168,157 +262,191 @@ impl Learned {
             vocab: VocabTriple { name: self.request.name.to_string(), version: 0, digest: String::new() },
             created: false,
             vocab_size: self.tokenizer.vocab_size() as u64,
-            merges: self.tokenizer.merges().len() as u64,
+            merges: self.merges,
             distinct_pretokens: self.distinct_pretokens,
             pretokens: self.pretokens,
             text_bytes: self.text_bytes,
             replaced: self.replaced,
             seconds: 0.0,
+            report: Some(self.report.clone()),
         }
     }
 }
 
-/// A run outside the queue, on files that the caller may read: what the command line does.
-pub struct FilesRun {
-    request: TrainRequest,
-    files: Vec<PathBuf>,
-    threads: usize,
+/// What is trained, where, and on what.
+pub(super) struct Run<'r> {
+    pub(super) request: Arc<TrainRequest>,
+    pub(super) base: Option<&'r Tokenizer>,
+    pub(super) config: TrainConfig,
+    pub(super) inputs: Vec<Input>,
+    pub(super) max_memory: usize,
+    pub(super) progress: &'r Progress,
 }
 
-/// Trains on files without a queue; see [`FilesRun::watch`].
-pub fn train_files(request: TrainRequest, files: Vec<PathBuf>, threads: usize) -> FilesRun {
-    FilesRun { request, files, threads }
-}
+/// Files that were fetched before the run, by URL as the request has it.
+type Fetched = HashMap<String, PathBuf>;
 
-impl FilesRun {
-    /// Runs, telling several times a second how far it is. The error is a line for a person.
-    ///
-    /// # Errors
-    /// The request or the corpus is at fault.
-    pub async fn watch(self, mut see: impl FnMut(&ProgressView)) -> Result<Learned, String> {
-        let progress = Arc::new(Progress::new());
-        let shared = Arc::clone(&progress);
-        let mut run = tokio::task::spawn_blocking(move || {
-            let request = Arc::new(self.request);
-            let config = request.config(self.threads)?;
-            let sources = self.files.iter().map(|path| {
-                let name = path.display().to_string();
-                let failed = |e: std::io::Error| CorpusError::Io { file: name.clone(), kind: e.kind() };
-                let file = std::fs::File::open(path).map_err(failed)?;
-                Ok(Source { name, file })
-            });
-            let sources = sources.collect::<Result<Vec<_>, CorpusError>>()?;
-            let (counts, replaced) = count_sources(&config, &request, sources, &shared)?;
-            learn_counts(request, &config, &counts, replaced, &shared)
-        });
-        loop {
-            match tokio::time::timeout(std::time::Duration::from_millis(100), &mut run).await {
-                Ok(done) => return done.map_err(|e| e.to_string())?.map_err(|e: RunError| e.to_string()),
-                Err(_) => see(&progress.view()),
-            }
-        }
-    }
-}
-
-fn learn(setting: &Setting, request: &Arc<TrainRequest>, progress: &Progress) -> Result<Learned, RunError> {
-    let config = request.config(setting.threads)?;
-    let sources = match (&request.corpus.files, &request.corpus.upload) {
-        (Some(names), _) => names
-            .iter()
-            .enumerate()
-            .map(|(index, name)| files::open(setting.corpus_root.as_deref(), index, name))
-            .collect::<Result<Vec<_>, _>>()?,
-        (None, Some(id)) => {
-            let opened = UploadId::parse(id).and_then(|id| setting.uploads.open(&id).ok());
-            let file = opened
-                .ok_or_else(|| JobError::invalid("/corpus/upload", "there is no such upload any more"))?;
-            vec![Source { name: "the upload".to_owned(), file }]
-        }
-        (None, None) => Vec::new(),
-    };
-    let (counts, replaced) = match &request.corpus.texts {
-        Some(texts) => {
-            progress.start(texts.iter().map(|t| t.len() as u64).sum());
-            (count_texts(&config, texts, progress)?, 0)
-        }
-        None => count_sources(&config, request, sources, progress)?,
-    };
-    learn_counts(Arc::clone(request), &config, &counts, replaced, progress)
-}
-
-fn learn_counts(
-    request: Arc<TrainRequest>,
-    config: &TrainConfig,
-    counts: &WordCounts,
-    replaced: u64,
+fn learn(
+    setting: &Setting,
+    request: &Arc<TrainRequest>,
+    base: Option<&Tokenizer>,
+    job: &str,
+    fetched: &Fetched,
     progress: &Progress,
 ) -> Result<Learned, RunError> {
-    let trained = train(counts, config, &mut Watch(progress))?;
-    Ok(learned(request, trained, config, replaced)?)
-}
-
-fn count_texts(
-    config: &TrainConfig,
-    texts: &[String],
-    progress: &Progress,
-) -> Result<WordCounts, TrainError> {
-    let mut counter = Counter::new(config)?;
-    // In portions, so that the share of bytes read moves.
-    for portion in texts.chunks(1024) {
-        let records: Vec<&str> = portion.iter().map(String::as_str).collect();
-        counter.add_batch(&records, &mut Watch(progress))?;
-        progress.read(portion.iter().map(|t| t.len() as u64).sum());
-    }
-    counter.finish_watched(&mut Watch(progress))
-}
-
-/// Reads on a thread of its own while the batch before is counted.
-fn count_sources(
-    config: &TrainConfig,
-    request: &TrainRequest,
-    sources: Vec<Source>,
-    progress: &Progress,
-) -> Result<(WordCounts, u64), RunError> {
-    let bytes_total = sources.iter().map(|s| s.file.metadata().map_or(0, |m| m.len())).sum();
-    progress.start(bytes_total);
-    let how = Reading {
-        format: request.corpus.format,
-        field: request.corpus.field.clone().unwrap_or_else(|| "text".to_owned()),
-        records: request.corpus.records,
-        invalid_utf8: request.corpus.invalid_utf8,
-        cuts: &SafeCuts::new(config)?,
-    };
-    let mut counter = Counter::new(config)?;
-    std::thread::scope(|scope| {
-        let (send, receive) = sync_channel(1);
-        let how = &how;
-        let reader = scope.spawn(move || {
-            corpus::read(sources, how, progress, |batch| {
-                let stop = progress.stopped() || send.send(batch).is_err();
-                if stop { Err(CorpusError::Stopped) } else { Ok(()) }
-            })
-        });
-        for batch in &receive {
-            counter.add_batch(&batch.records(), &mut Watch(progress))?;
+    let config = request.config(setting.threads, base)?;
+    let mut named = String::new();
+    let mut bytes_total = 0;
+    let mut inputs = Vec::new();
+    for (at, corpus) in request.corpus.groups() {
+        let input = open_input(setting, &at, corpus, fetched)?;
+        match &input {
+            Input::Texts => {
+                bytes_total += corpus.texts.iter().flatten().map(|text| text.len() as u64).sum::<u64>();
+            }
+            Input::Files(sources) | Input::Counts(sources) => {
+                for source in sources {
+                    let meta = source.file.metadata().ok();
+                    let len = meta.as_ref().map_or(0, std::fs::Metadata::len);
+                    let changed = meta.and_then(|meta| meta.modified().ok());
+                    bytes_total += len;
+                    named += &format!("{at} {} {len} {changed:?}\n", source.name);
+                }
+            }
         }
-        // A panic in the reader goes on here and is caught where the run began.
-        let replaced = reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        Ok((counter.finish_watched(&mut Watch(progress))?, replaced))
-    })
+        inputs.push(input);
+    }
+    progress.start(bytes_total);
+    let folder = setting.scratch.join(job);
+    let stored = serde_json::to_string(&**request).map_err(std::io::Error::other)?;
+    let fingerprint = Digest::of(format!("{} {named}{stored}", env!("CARGO_PKG_VERSION")).as_bytes());
+    let mut checkpoint = Checkpoint::open(folder, setting.checkpoint_every, &fingerprint)?;
+    let request = Arc::clone(request);
+    let run = Run { request, base, config, inputs, max_memory: setting.max_memory, progress };
+    learn_in(run, &mut checkpoint)
+}
+
+fn open_input(
+    setting: &Setting,
+    at: &str,
+    corpus: &CorpusRequest,
+    fetched: &Fetched,
+) -> Result<Input, RunError> {
+    let from_root = |names: &[String], below: &str| {
+        let open = |(index, name): (usize, &String)| {
+            files::open(setting.corpus_root.as_deref(), &format!("{at}{below}"), index, name)
+        };
+        names.iter().enumerate().map(open).collect::<Result<Vec<_>, _>>()
+    };
+    let from_upload = |id: &str, below: &str| {
+        let opened = UploadId::parse(id).and_then(|id| setting.uploads.open(&id).ok());
+        let gone = || JobError::invalid(format!("{at}{below}"), "there is no such upload any more");
+        opened.map(|file| vec![Source { name: "the upload".to_owned(), file }]).ok_or_else(gone)
+    };
+    if let Some(counts) = &corpus.counts {
+        return Ok(Input::Counts(match (&counts.files, &counts.upload) {
+            (Some(names), _) => from_root(names, "/counts/files")?,
+            (None, id) => from_upload(id.as_deref().unwrap_or_default(), "/counts/upload")?,
+        }));
+    }
+    if let Some(names) = &corpus.files {
+        return Ok(Input::Files(from_root(names, "/files")?));
+    }
+    if let Some(id) = &corpus.upload {
+        return Ok(Input::Files(from_upload(id, "/upload")?));
+    }
+    if let Some(urls) = &corpus.urls {
+        let open = |(index, url): (usize, &String)| {
+            // Not the URL: it may hold a key.
+            let name = format!("url {index}");
+            let path = fetched.get(url).cloned().unwrap_or_default();
+            let file =
+                File::open(path).map_err(|e| CorpusError::Io { file: name.clone(), kind: e.kind() })?;
+            Ok(Source { name, file })
+        };
+        let sources = urls.iter().enumerate().map(open).collect::<Result<Vec<_>, CorpusError>>();
+        return Ok(Input::Files(sources?));
+    }
+    Ok(Input::Texts)
+}
+
+/// Counts and merges, or goes on from where a run before was.
+pub(super) fn learn_in(run: Run<'_>, checkpoint: &mut Checkpoint) -> Result<Learned, RunError> {
+    let Run { request, base, config, inputs, max_memory, progress } = run;
+    let mut room = Room { checkpoint, max_memory, progress };
+    let Counts { whole, held, facts } = counting::count(&config, &request, inputs, &mut room)?;
+    let mut keeping = Keeping::new(progress, checkpoint);
+    let mut learned = match base {
+        Some(base) => extended(&request, base, &config, &whole, &held, &mut keeping)?,
+        None => {
+            let done = keeping.merges.clone();
+            let trained = match resume(&whole, &config, &done, &mut keeping) {
+                // Of no run like this one, whatever the folder says.
+                Err(TrainError::BadResume { .. }) => {
+                    keeping.merges.clear();
+                    train(&whole, &config, &mut keeping)?
+                }
+                trained => trained?,
+            };
+            learned(&request, trained, &config)?
+        }
+    };
+    learned.replaced = facts.replaced;
+    if request.prune_count > 1 {
+        learned.report.pruned =
+            Some(Pruned { distinct_pretokens: facts.pruned_distinct, pretokens: facts.pruned_pretokens });
+    }
+    Ok(learned)
+}
+
+/// Watches, and puts the merges so far on the disk now and then.
+struct Keeping<'k> {
+    watch: Watch<'k>,
+    merges: Vec<LearnedMerge>,
+    checkpoint: &'k mut Checkpoint,
+}
+
+/// It is asked what time it is after so many merges.
+const ASK_CLOCK: usize = 64;
+
+impl<'k> Keeping<'k> {
+    fn new(progress: &'k Progress, checkpoint: &'k mut Checkpoint) -> Self {
+        Self { watch: Watch(progress), merges: checkpoint.merges(), checkpoint }
+    }
+}
+
+impl Observer for Keeping<'_> {
+    fn preparing(&mut self, done: u64, total: u64) -> ControlFlow<()> {
+        self.watch.preparing(done, total)
+    }
+
+    fn merged(&mut self, merge: &LearnedMerge, token: &[u8], done: u32, wanted: u32) -> ControlFlow<()> {
+        self.merges.push(*merge);
+        if self.merges.len().is_multiple_of(ASK_CLOCK) && self.checkpoint.is_due() {
+            // The run does not need it: on a full disk it goes on without.
+            if let Err(error) = self.checkpoint.keep_merges(&self.merges) {
+                tracing::warn!(?error, "merges so far are not kept");
+            }
+        }
+        self.watch.merged(merge, token, done, wanted)
+    }
+
+    fn poll(&mut self, stage: Stage) -> ControlFlow<()> {
+        self.watch.poll(stage)
+    }
 }
 
 fn learned(
-    request: Arc<TrainRequest>,
+    request: &Arc<TrainRequest>,
     trained: Trained,
     config: &TrainConfig,
-    replaced: u64,
 ) -> Result<Learned, TokenizerError> {
     let specials: Vec<Special> =
         trained.special_tokens.iter().map(|(name, id)| Special::new(name.clone(), *id, true)).collect();
     let special_ids: std::collections::HashSet<u32> = specials.iter().map(|s| s.id).collect();
     let tokens = (0..).zip(trained.tokens).filter(|(id, _)| !special_ids.contains(id)).collect();
-    let merges = trained.merges.iter().map(|m| Merge { left: m.left, right: m.right, id: m.id }).collect();
-    let normalizer = config.normalizer.map(|form| Normalizer::Unicode(form, Tables::Reference));
+    let merges = trained.merges.iter().map(Merge::from).collect();
+    let normalizer = config.normalizer.map(|form| Normalizer::Unicode(form, config.tables));
     let parts = TokenizerParts {
         specials,
         normalizer: normalizer.unwrap_or_default(),
@@ -326,13 +454,70 @@ fn learned(
         whole_pretokens: true,
         ..TokenizerParts::byte_level(tokens, merges, config.pattern.clone())
     };
+    let tokenizer = Tokenizer::new(parts)?;
+    let bytes = trained.total_bytes;
     Ok(Learned {
-        request,
-        tokenizer: Tokenizer::new(parts)?,
+        request: Arc::clone(request),
+        report: TrainReport::new(&tokenizer, &trained.merges, &trained.frequencies, bytes, bytes),
+        tokenizer,
+        merges: trained.merges.len() as u64,
+        frequencies: trained.frequencies,
         stop_reason: trained.stop_reason.name(),
         distinct_pretokens: trained.distinct_pretokens,
         pretokens: trained.total_pretokens,
         text_bytes: trained.total_bytes,
-        replaced,
+        replaced: 0,
+    })
+}
+
+fn extended(
+    request: &Arc<TrainRequest>,
+    base: &Tokenizer,
+    config: &TrainConfig,
+    whole: &WordCounts,
+    held: &WordCounts,
+    keeping: &mut Keeping<'_>,
+) -> Result<Learned, RunError> {
+    let extension = request.extension(base)?;
+    let (made, left_out) = if request.words {
+        let (made, left_out) = extension.train_words(whole, config, keeping)?;
+        (made, Some(left_out))
+    } else {
+        let done = keeping.merges.clone();
+        match extension.train(whole, config, &done, keeping) {
+            Err(TrainError::BadResume { .. }) => {
+                keeping.merges.clear();
+                (extension.train(whole, config, &[], keeping)?, None)
+            }
+            made => (made?, None),
+        }
+    };
+    let pretokenizer = match request.split.is_some() || request.digits.is_some() {
+        true => Pretokenizer::Pattern(config.pattern.clone()),
+        false => base.pretokenizer().clone(),
+    };
+    let mut parts = extension.parts(&made, pretokenizer);
+    if request.normalizer.is_some() {
+        let normalizer = config.normalizer.map(|form| Normalizer::Unicode(form, config.tables));
+        parts.normalizer = normalizer.unwrap_or_default();
+    }
+    let tokenizer = Tokenizer::new(parts)?;
+    let mut report =
+        TrainReport::new(&tokenizer, &made.merges, &made.frequencies, made.total_bytes, made.tokens_before);
+    let scripts = tokens_by_script(if held.is_empty() { whole } else { held }, &[base, &tokenizer]);
+    report.gain =
+        Some(Gain { held_back: !held.is_empty(), scripts: scripts.iter().map(ScriptGain::from).collect() });
+    report.words_left_out = left_out.map(WordsLeftOut::from);
+    Ok(Learned {
+        request: Arc::clone(request),
+        report,
+        tokenizer,
+        merges: made.merges.len() as u64,
+        frequencies: made.frequencies,
+        stop_reason: made.stop_reason.name(),
+        distinct_pretokens: made.distinct_pretokens,
+        pretokens: made.total_pretokens,
+        text_bytes: made.total_bytes,
+        replaced: 0,
     })
 }

@@ -16,6 +16,7 @@ mod http_compat;
 mod http_encode;
 mod http_stream;
 mod http_train;
+mod http_train_inputs;
 mod http_vocabs;
 mod hub;
 mod openapi;

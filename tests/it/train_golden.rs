@@ -4,7 +4,11 @@ use crate::data;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
-use vocabd::engine::{Counter, Pattern, StopReason, TieBreak, TrainConfig, Trained, WordCounts, train};
+use vocabd::engine::{
+    Counter, Extension, Pattern, Pretokenizer, StopReason, TieBreak, Tokenizer, TrainConfig, Trained,
+    WordCounts, train,
+};
+use vocabd::formats::{self, ImportOptions};
 
 /// The goldens that are in the repository, all over one corpus.
 const LOCAL: [&str; 3] = ["tiny-cl100k-300", "tiny-cl100k-1000", "tinywhole-cl100k-1000"];
@@ -155,6 +159,90 @@ fn one_thread_and_shuffled_records_give_the_same() {
     assert_eq!(counter.finish().unwrap(), expected);
     let shuffled = WordCounts::from_pairs(expected.iter().collect::<Vec<_>>().into_iter().rev()).unwrap();
     assert_eq!(shuffled, expected);
+}
+
+#[derive(Deserialize)]
+struct ExtensionGolden {
+    slice: Vec<(String, usize)>,
+    pattern: String,
+    base: String,
+    first_new_id: u32,
+    min_frequency: u64,
+    distinct_new: u32,
+    /// Token, left id, right id, count.
+    new: Vec<(String, u32, u32, u64)>,
+}
+
+fn base(file: &str, split: &str) -> Tokenizer {
+    let bytes = data::shared(&format!("vocabs/{file}")).unwrap();
+    let options = ImportOptions { split: Some(split.to_owned()), ..ImportOptions::default() };
+    formats::import(&bytes, None, &options).unwrap()
+}
+
+#[test]
+fn extensions_are_those_of_the_reference() {
+    use base64::Engine;
+    let names = data::shared_names("golden/train");
+    for name in names.iter().filter(|name| name.starts_with("extend-")) {
+        let golden: ExtensionGolden =
+            serde_json::from_slice(&data::shared(&format!("golden/train/{name}")).unwrap()).unwrap();
+        let base = base(&golden.base, "qwen2");
+        let mut corpus = Vec::new();
+        for (file, size) in &golden.slice {
+            let whole = data::shared(&format!("corpora/{file}.txt")).unwrap();
+            let end = whole[..*size].iter().rposition(|&b| b == b'\n').map_or(0, |last| last + 1);
+            corpus.extend_from_slice(&whole[..end]);
+        }
+        let lines: Vec<&str> = std::str::from_utf8(&corpus).unwrap().split_inclusive('\n').collect();
+        for threads in [1, 2] {
+            let config = TrainConfig {
+                num_merges: Some(golden.distinct_new),
+                min_frequency: golden.min_frequency,
+                threads,
+                ..TrainConfig::new(Pattern::from_regexes(&[&golden.pattern]).unwrap())
+            };
+            let mut counter = Counter::new(&config).unwrap();
+            counter.add_batch(&lines, &mut ()).unwrap();
+            let extension = Extension::new(&base, None).unwrap();
+            let extended = extension.train(&counter.finish().unwrap(), &config, &[], &mut ()).unwrap();
+            // The golden counts its ids on from the ranks, below the special tokens.
+            let first = base.vocab_size() as u32;
+            let as_golden = |id: u32| if id < first { id } else { id - first + golden.first_new_id };
+            let made = extended.tokens.iter().zip(&extended.merges).map(|(token, merge)| {
+                let token = base64::engine::general_purpose::STANDARD.encode(token);
+                (token, as_golden(merge.left), as_golden(merge.right), merge.count)
+            });
+            for (i, (made, expected)) in made.zip(&golden.new).enumerate() {
+                assert_eq!(made, *expected, "{name}: merge {i}");
+            }
+            assert_eq!(extended.merges.len(), golden.new.len());
+            let parts = extension.parts(&extended, Pretokenizer::Pattern(config.pattern.clone()));
+            let made = Tokenizer::new(parts).unwrap();
+            assert_eq!(made.vocab_size() as u32, first + golden.distinct_new);
+            assert!((0..first).all(|id| made.vocab().bytes(id) == base.vocab().bytes(id)));
+        }
+    }
+}
+
+#[test]
+fn words_with_frequencies_give_the_published_extension_of_qwen() {
+    let Some(words) = data::shared("golden/train/qwen_extra_vocab.txt") else { return };
+    let published = data::shared("golden/train/qwen_extra.tiktoken").unwrap();
+    let base = base("qwen.tiktoken", "qwen2");
+    let words = std::str::from_utf8(&words).unwrap().lines().map(|line| {
+        let (word, count) = line.split_once('\t').unwrap();
+        (word, count.parse::<u64>().unwrap())
+    });
+    let counts = WordCounts::from_pairs(words).unwrap();
+    let config = TrainConfig::new(Pattern::parse("qwen2").unwrap());
+    let extension = Extension::new(&base, None).unwrap();
+    let (extended, left_out) = extension.train_words(&counts, &config, &mut ()).unwrap();
+    let lines = extended.tokens.iter().zip(&extended.merges).map(|(token, merge)| {
+        use base64::Engine;
+        format!("{} {}\n", base64::engine::general_purpose::STANDARD.encode(token), merge.id)
+    });
+    assert_eq!(lines.collect::<String>(), std::str::from_utf8(&published).unwrap());
+    assert_eq!(left_out.cut, 1, "a word with a space in it");
 }
 
 fn gcd(a: usize, b: usize) -> usize {

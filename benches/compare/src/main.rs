@@ -9,6 +9,7 @@ mod load;
 mod peers;
 mod plot;
 mod process;
+mod synth;
 mod texts;
 mod train;
 mod vocabulary;
@@ -34,8 +35,10 @@ struct Cli {
 enum Command {
     /// Encoding, counting and decoding speed, one line per engine and corpus.
     Encode(encode::EncodeArgs),
-    /// Training time, one line per engine and tie break.
+    /// Training time and equal merges, one line per engine.
     Train(train::TrainArgs),
+    /// A text of any size from some corpora.
+    Synth(synth::SynthArgs),
     /// Load time and resident memory, one line per engine and vocabulary.
     Load(load::LoadArgs),
     /// A picture of a record.
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Encode(args) => encode::compare(&args),
         Command::Train(args) => train::compare(&args),
+        Command::Synth(args) => synth::write(&args),
         Command::Load(args) => load::compare(&args),
         Command::Plot(args) => plot::draw(&args),
         Command::Once { task } => once(&task),

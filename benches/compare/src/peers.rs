@@ -167,7 +167,7 @@ fn beside(program: &str) -> Result<PathBuf, Failure> {
 }
 
 /// The interpreter that `peers.sh` has made.
-fn python() -> Result<PathBuf, Failure> {
+pub fn python() -> Result<PathBuf, Failure> {
     let folder = match std::env::var_os("VOCABD_BENCH_VENV") {
         Some(folder) => PathBuf::from(folder),
         None => Path::new(env!("CARGO_MANIFEST_DIR")).join("target/venv"),

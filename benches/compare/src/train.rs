@@ -1,14 +1,21 @@
-//! `train`: seconds from files to a tokenizer, reading included.
+//! `train`: seconds from documents to a vocabulary, and whether all make the same merges.
+//!
+//! A document is what stands between two blank lines. vocabd reads them from the files, inside the clock; a peer gets
+//! the same ones in memory, outside of it. Every figure is from a process of its own, engines take turns.
 
 use crate::encode::stem;
 use crate::process::{self, median, rounded};
-use crate::{Failure, peers, texts};
+use crate::{Failure, peers, synth, texts};
 use clap::Args;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Instant;
+use vocabd::engine::Pattern;
 use vocabd::formats::{self, Format};
-use vocabd::jobs::{CorpusRequest, Learned, TieBreakName, TrainRequest, train_files};
+use vocabd::jobs::{CorpusRequest, Learned, Records, TieBreakName, TrainRequest, train_files};
 
 #[derive(Debug, Args)]
 pub struct TrainArgs {
@@ -25,9 +32,15 @@ pub struct TrainArgs {
     #[arg(long, default_value_t = 1)]
     threads: usize,
     /// Processes per engine and tie break; the figures are their median.
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 1)]
     runs: usize,
-    /// Print JSON, a line per engine and tie break, instead of a table.
+    /// Leave the peers out.
+    #[arg(long)]
+    alone: bool,
+    /// Leave a peer out; may be repeated.
+    #[arg(long, value_name = "ENGINE")]
+    without: Vec<String>,
+    /// Print JSON, a line per engine, instead of a table.
     #[arg(long)]
     json: bool,
     /// Compare nothing: train on the half of each corpus that `encode` warms with, and write the vocabulary as vocabd's
@@ -50,18 +63,26 @@ pub struct OnceArgs {
     split: String,
     #[arg(long)]
     threads: usize,
+    /// A file is one document.
+    #[arg(long)]
+    whole: bool,
 }
 
-/// Who is compared, by tie break; merges can only be equal where that is the same.
-const ENTRIES: [(&str, &str); 2] = [("vocabd", "hf"), ("vocabd", "bytes")];
+/// The rule for ties that each engine has; vocabd has both, and the slower one counts.
+const PEERS: [(&str, &str); 3] = [("tokenizers", "hf"), ("rustbpe", "bytes"), ("ffbpe", "bytes")];
+const TIE_BREAKS: [&str; 2] = ["hf", "bytes"];
 
 /// What one process found.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Once {
+    version: String,
     seconds: f64,
     cpu_seconds: f64,
+    /// By how much the process grew.
     peak_rss_mb: f64,
-    tokens: usize,
+    merges: usize,
+    /// Of the new tokens in order.
+    digest: String,
 }
 
 /// A line of the result.
@@ -69,17 +90,19 @@ struct Once {
 struct Row<'a> {
     engine: &'a str,
     version: String,
-    tie_break: &'a str,
     corpus: String,
     bytes: u64,
-    vocab_size: usize,
+    vocab_size: u32,
     split: &'a str,
     threads: usize,
     seconds: f64,
-    min: f64,
-    max: f64,
     cpu_seconds: f64,
     peak_rss_mb: f64,
+    /// Whether the merges are the same as those of vocabd by the same rule; of vocabd, as those of tokenizers and rustbpe.
+    merges_ok: Option<bool>,
+    merges: usize,
+    /// How many times as long as vocabd it takes.
+    ratio: f64,
 }
 
 /// Compares trainers on one corpus.
@@ -92,75 +115,114 @@ pub fn compare(args: &TrainArgs) -> Result<(), Failure> {
     for path in &args.corpus {
         bytes += std::fs::metadata(path).map_err(|e| format!("{}: {e}", path.display()))?.len();
     }
-    let mut found: Vec<Vec<Once>> = ENTRIES.iter().map(|_| Vec::new()).collect();
+    let folder = process::Folder::new()?;
+    let documents = folder.path().join("documents");
+    let mut entries: Vec<(&str, &str)> = TIE_BREAKS.map(|tie_break| ("vocabd", tie_break)).to_vec();
+    if !args.alone {
+        write_documents(&args.corpus, &documents)?;
+        entries.extend(PEERS.iter().filter(|(engine, _)| !args.without.iter().any(|left| left == engine)));
+    }
+    let mut found: BTreeMap<(&str, &str), Vec<Once>> = BTreeMap::new();
     for run in 0..args.runs.max(1) {
-        for turn in 0..ENTRIES.len() {
-            let at = if run % 2 == 0 { turn } else { ENTRIES.len() - 1 - turn };
-            found[at].push(ask(ENTRIES[at], args)?);
+        let mut turn = entries.clone();
+        if run % 2 == 1 {
+            turn.reverse();
+        }
+        for entry in turn {
+            let once = match entry.0 {
+                "vocabd" => ask(entry, args),
+                peer => ask_peer(peer, &documents, args),
+            };
+            match once {
+                Ok(once) => found.entry(entry).or_default().push(once),
+                Err(error) => eprintln!("{}: {error}", entry.0),
+            }
         }
     }
+    let digest = |entry| found.get(&entry).and_then(|runs| runs.first()).map(|once| once.digest.clone());
+    let same = |engine, tie_break| Some(digest((engine, tie_break))? == digest(("vocabd", tie_break))?);
+    let all = |runs: &[Once], of: fn(&Once) -> f64| median(runs.iter().map(of));
+    let ours = TIE_BREAKS.iter().filter_map(|tie_break| found.get(&("vocabd", *tie_break)));
+    let slower = ours.max_by(|a, b| all(a, |o| o.seconds).total_cmp(&all(b, |o| o.seconds)));
+    let slower = slower.ok_or("vocabd did not train")?.clone();
+    let base = all(&slower, |once| once.seconds);
+    let rows = std::iter::once(("vocabd", &slower))
+        .chain(PEERS.iter().filter_map(|entry| found.get(entry).map(|runs| (entry.0, runs))));
     if !args.json {
         println!(
-            "{:12} {:10} {:9} {:10} {:>10} {:>10} {:8} {:>7} {:>8} {:>8} {:>8} {:>8} {:>8}",
+            "{:11} {:8} {:12} {:>10} {:>7} {:>8} {:>8} {:>8} {:>6} {:>9}",
             "engine",
             "version",
-            "tie_break",
             "corpus",
             "bytes",
-            "vocab_size",
-            "split",
             "threads",
             "seconds",
-            "min",
-            "max",
             "cpu_s",
-            "peak_mb"
+            "peak_mb",
+            "ratio",
+            "merges_ok"
         );
     }
-    for ((engine, tie_break), runs) in ENTRIES.into_iter().zip(&found) {
-        let seconds = || runs.iter().map(|once| once.seconds);
+    for (engine, runs) in rows {
+        let merges_ok = match PEERS.iter().find(|(peer, _)| *peer == engine) {
+            Some((_, tie_break)) => same(engine, tie_break),
+            None => match (same("tokenizers", "hf"), same("rustbpe", "bytes")) {
+                (None, None) => None,
+                (hf, bytes) => Some(hf.unwrap_or(true) && bytes.unwrap_or(true)),
+            },
+        };
+        let seconds = all(runs, |once| once.seconds);
         let row = Row {
             engine,
-            version: peers::version(engine),
-            tie_break,
+            version: match engine {
+                "vocabd" => peers::version(engine),
+                _ => runs.first().map_or(String::new(), |once| once.version.clone()),
+            },
             corpus: args.corpus.iter().map(|path| stem(path)).collect::<Vec<_>>().join("+"),
             bytes,
-            // As it came out: a small corpus may end before the size that was asked for.
-            vocab_size: runs.first().map_or(0, |once| once.tokens),
+            vocab_size: args.vocab_size,
             split: &args.split,
             threads: args.threads,
-            seconds: rounded(median(seconds()), 2),
-            min: rounded(seconds().fold(f64::INFINITY, f64::min), 2),
-            max: rounded(seconds().fold(0.0, f64::max), 2),
-            cpu_seconds: rounded(median(runs.iter().map(|once| once.cpu_seconds)), 2),
-            peak_rss_mb: rounded(median(runs.iter().map(|once| once.peak_rss_mb)), 1),
+            seconds: rounded(seconds, 3),
+            cpu_seconds: rounded(all(runs, |once| once.cpu_seconds), 2),
+            peak_rss_mb: rounded(all(runs, |once| once.peak_rss_mb), 1),
+            merges_ok,
+            merges: runs.first().map_or(0, |once| once.merges),
+            ratio: rounded(seconds / base, 2),
         };
-        print(&row, args.json)?;
+        if args.json {
+            process::answer(&row)?;
+            continue;
+        }
+        println!(
+            "{:11} {:8} {:12} {:10} {:7} {:8.3} {:8.2} {:8.1} {:6.2} {:>9}",
+            row.engine,
+            row.version,
+            row.corpus,
+            row.bytes,
+            row.threads,
+            row.seconds,
+            row.cpu_seconds,
+            row.peak_rss_mb,
+            row.ratio,
+            row.merges_ok.map_or("-".to_owned(), |ok| ok.to_string())
+        );
     }
     Ok(())
 }
 
-fn print(row: &Row<'_>, json: bool) -> Result<(), Failure> {
-    if json {
-        return process::answer(row);
+/// The documents of the files, as train_peers.py reads them.
+fn write_documents(files: &[PathBuf], to: &Path) -> Result<(), Failure> {
+    use std::io::Write;
+    let mut out = std::io::BufWriter::new(std::fs::File::create(to)?);
+    for path in files {
+        let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
+        for document in synth::paragraphs(&text) {
+            out.write_all(&(document.len() as u32).to_le_bytes())?;
+            out.write_all(document.as_bytes())?;
+        }
     }
-    println!(
-        "{:12} {:10} {:9} {:10} {:10} {:10} {:8} {:7} {:8.2} {:8.2} {:8.2} {:8.2} {:8.1}",
-        row.engine,
-        row.version,
-        row.tie_break,
-        row.corpus,
-        row.bytes,
-        row.vocab_size,
-        row.split,
-        row.threads,
-        row.seconds,
-        row.min,
-        row.max,
-        row.cpu_seconds,
-        row.peak_rss_mb
-    );
-    Ok(())
+    Ok(out.flush()?)
 }
 
 fn ask((engine, tie_break): (&str, &str), args: &TrainArgs) -> Result<Once, Failure> {
@@ -173,18 +235,40 @@ fn ask((engine, tie_break): (&str, &str), args: &TrainArgs) -> Result<Once, Fail
     process::ask(&once)
 }
 
+fn ask_peer(engine: &str, documents: &Path, args: &TrainArgs) -> Result<Once, Failure> {
+    let pattern = Pattern::parse(&args.split)?.plain();
+    let [pattern] = pattern.regexes() else { return Err("it takes one regex as a split".into()) };
+    let mut command = Command::new(peers::python()?);
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("train_peers.py"));
+    command.arg(engine).arg(documents).arg(args.vocab_size.to_string()).arg(pattern);
+    command.env("RAYON_NUM_THREADS", args.threads.to_string());
+    process::run(command)
+}
+
 /// One training, in this process.
 pub fn once(args: &OnceArgs) -> Result<(), Failure> {
+    let before = measure::status_mb("VmRSS");
     let started = Instant::now();
-    let tokens = match args.engine.as_str() {
-        "vocabd" => vocabd(args)?,
-        other => return Err(format!("{other} does not train").into()),
-    };
+    if args.engine != "vocabd" {
+        return Err(format!("{} does not train", args.engine).into());
+    }
+    let learned = learn(args)?;
+    let seconds = started.elapsed().as_secs_f64();
+    let (cpu_seconds, peak) = (process::cpu_seconds(), measure::status_mb("VmHWM"));
+    let tokenizer = learned.tokenizer();
+    let mut digest = Sha256::new();
+    for merge in tokenizer.merges() {
+        let token = tokenizer.vocab().bytes(merge.id).unwrap_or_default();
+        digest.update((token.len() as u32).to_le_bytes());
+        digest.update(token);
+    }
     process::answer(&Once {
-        seconds: started.elapsed().as_secs_f64(),
-        cpu_seconds: process::cpu_seconds(),
-        peak_rss_mb: measure::status_mb("VmHWM"),
-        tokens,
+        version: String::new(),
+        seconds,
+        cpu_seconds,
+        peak_rss_mb: peak - before,
+        merges: tokenizer.merges().len(),
+        digest: digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect(),
     })
 }
 
@@ -203,26 +287,26 @@ fn save(args: &TrainArgs, file: &Path) -> Result<(), Failure> {
         vocab_size: args.vocab_size,
         split: args.split.clone(),
         threads: args.threads,
+        whole: true,
     };
     let native = formats::export(learn(&once)?.tokenizer(), Format::Native)?;
     Ok(std::fs::write(file, native)?)
 }
 
-/// The run that a job and the command line make; returns the number of tokens.
-fn vocabd(args: &OnceArgs) -> Result<usize, Failure> {
-    Ok(learn(args)?.tokenizer().vocab().len())
-}
-
+/// The run that a job and the command line make.
 fn learn(args: &OnceArgs) -> Result<Learned, Failure> {
     let tie_break = match args.tie_break.as_str() {
         "bytes" => TieBreakName::Bytes,
         _ => TieBreakName::Hf,
     };
+    let records = if args.whole { Records::Whole } else { Records::Paragraphs };
     let request = TrainRequest {
         vocab_size: Some(args.vocab_size),
-        split: args.split.clone(),
+        split: Some(args.split.clone()),
         tie_break,
-        ..TrainRequest::new("compared".parse()?, CorpusRequest::default())
+        // rustbpe and ffbpe have no least frequency; tokenizers is asked for 2.
+        min_frequency: if tie_break == TieBreakName::Bytes { 1 } else { 2 },
+        ..TrainRequest::new("compared".parse()?, CorpusRequest { records, ..CorpusRequest::default() })
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let run = train_files(request, args.corpus.clone(), args.threads);

@@ -4,9 +4,10 @@
 //! added up part by part at the end. Beside the tables a batch takes little memory: the list of its parts, and for each
 //! thread the stretch in hand as the normalizer has it.
 
-use super::words::{Table, WordCounts, WordHasher};
+use super::table::{Table, Tally, WordHasher};
+use super::words::WordCounts;
 use super::{Observer, Stage, TrainConfig, TrainError};
-use crate::engine::Tables;
+use crate::engine::split::Ends;
 use crate::engine::tracked::Tracked;
 use aho_corasick::{AhoCorasick, MatchKind};
 use std::borrow::Cow;
@@ -16,7 +17,7 @@ use std::sync::mpsc;
 use std::thread;
 
 /// A thread takes about this many bytes of text at a time.
-const UNIT_BYTES: usize = 256 << 10;
+const UNIT_BYTES: usize = 128 << 10;
 
 /// The observer hears of progress after this many bytes of text.
 const REPORT_BYTES: u64 = 64 << 10;
@@ -24,10 +25,16 @@ const REPORT_BYTES: u64 = 64 << 10;
 /// Counts the pretokens of texts, batch by batch.
 pub struct Counter<'c> {
     texts: Texts<'c>,
-    /// By thread, then by part of the hashes.
-    tables: Vec<Vec<Table>>,
+    /// By thread.
+    hands: Vec<Hand>,
     bytes: u64,
     pretokens: u64,
+}
+
+/// What one thread counts with.
+struct Hand {
+    tally: Tally,
+    ends: Ends,
 }
 
 /// Finds where a record that is read bit by bit may be cut.
@@ -59,21 +66,21 @@ impl<'c> Counter<'c> {
     /// `special_tokens` and `threads`.
     pub fn new(config: &'c TrainConfig) -> Result<Self, TrainError> {
         let texts = Texts::new(config)?;
-        let parts = || (0..config.threads).map(|_| Table::default()).collect();
-        Ok(Self { texts, tables: (0..config.threads).map(|_| parts()).collect(), bytes: 0, pretokens: 0 })
+        let hand = || Hand { tally: Tally::new(config.threads), ends: Ends::default() };
+        Ok(Self { texts, hands: (0..config.threads).map(|_| hand()).collect(), bytes: 0, pretokens: 0 })
     }
 
     /// Counts records: texts that no pretoken crosses from one to the next. After an error, a cancel too, some of
     /// the batch is counted and some is not: drop the counter.
     pub fn add_batch(&mut self, records: &[&str], observer: &mut impl Observer) -> Result<(), TrainError> {
-        let result = match self.tables.as_mut_slice() {
-            [tables] => {
+        let result = match self.hands.as_mut_slice() {
+            [hand] => {
                 let mut report = |bytes, pretokens| {
                     self.bytes += bytes;
                     self.pretokens += pretokens;
                     observer.counting(self.bytes, self.pretokens)
                 };
-                self.texts.count(&Unit::Records(records), tables, &mut report)
+                self.texts.count(&Unit::Records(records), hand, &mut report)
             }
             _ => self.add_on_threads(records, observer),
         };
@@ -85,7 +92,7 @@ impl<'c> Counter<'c> {
         records: &[&str],
         observer: &mut impl Observer,
     ) -> Result<ControlFlow<()>, TrainError> {
-        let Self { texts, tables, bytes, pretokens } = self;
+        let Self { texts, hands, bytes, pretokens } = self;
         let Some((units, name_bytes)) = texts.units(records, observer) else {
             return Ok(ControlFlow::Break(()));
         };
@@ -94,10 +101,10 @@ impl<'c> Counter<'c> {
         let (sender, reports) = mpsc::channel();
         thread::scope(|scope| {
             let (texts, units, next, stopped) = (&*texts, &units, &next, &stopped);
-            let workers: Vec<_> = tables
+            let workers: Vec<_> = hands
                 .iter_mut()
                 .take(units.len())
-                .map(|tables| {
+                .map(|hand| {
                     let sender = sender.clone();
                     scope.spawn(move || {
                         let mut report = |bytes: u64, pretokens: u64| {
@@ -106,7 +113,7 @@ impl<'c> Counter<'c> {
                             flow(!stopped.load(Ordering::Relaxed))
                         };
                         while let Some(unit) = units.get(next.fetch_add(1, Ordering::Relaxed)) {
-                            let result = texts.count(unit, tables, &mut report);
+                            let result = texts.count(unit, hand, &mut report);
                             if !matches!(result, Ok(ControlFlow::Continue(()))) {
                                 stopped.store(true, Ordering::Relaxed);
                                 return result;
@@ -146,9 +153,22 @@ impl<'c> Counter<'c> {
     }
 
     /// The counts. Adding up the threads' tables goes on several threads again; the observer is polled.
-    pub fn finish_watched(self, observer: &mut impl Observer) -> Result<WordCounts, TrainError> {
-        let mut by_part: Vec<Vec<Table>> = self.tables.iter().map(|_| Vec::new()).collect();
-        for tables in self.tables {
+    pub fn finish_watched(mut self, observer: &mut impl Observer) -> Result<WordCounts, TrainError> {
+        self.take(observer)
+    }
+
+    /// Bytes of heap that the counts take.
+    pub fn memory_bytes(&self) -> usize {
+        self.hands.iter().map(|hand| hand.tally.memory_bytes()).sum()
+    }
+
+    /// What was counted since the last call; the counter goes on with empty tables. The sums over several of these are
+    /// the counts of the whole.
+    pub fn take(&mut self, observer: &mut impl Observer) -> Result<WordCounts, TrainError> {
+        let hasher = &self.texts.hasher;
+        let mut by_part: Vec<Vec<Table>> = self.hands.iter().map(|_| Vec::new()).collect();
+        for hand in &mut self.hands {
+            let tables = hand.tally.take_tables(hasher)?;
             by_part.iter_mut().zip(tables).for_each(|(part, table)| part.push(table));
         }
         let stopped = AtomicBool::new(false);
@@ -156,11 +176,11 @@ impl<'c> Counter<'c> {
             let first = by_part.pop();
             let others: Vec<_> = by_part
                 .into_iter()
-                .map(|part| scope.spawn(|| sum(part, &mut || flow(!stopped.load(Ordering::Relaxed)))))
+                .map(|part| scope.spawn(|| sum(hasher, part, &mut || flow(!stopped.load(Ordering::Relaxed)))))
                 .collect();
             // The parts are about equal, so asking while adding up the first one is asking all along.
             let first = first.map(|part| {
-                sum(part, &mut || {
+                sum(hasher, part, &mut || {
                     let go_on = observer.poll(Stage::Counting);
                     stopped.fetch_or(go_on.is_break(), Ordering::Relaxed);
                     go_on
@@ -175,10 +195,14 @@ impl<'c> Counter<'c> {
 }
 
 /// One table of all that are for the same part of the hashes.
-fn sum(mut part: Vec<Table>, go_on: &mut impl FnMut() -> ControlFlow<()>) -> Result<Table, TrainError> {
+fn sum(
+    hasher: &WordHasher,
+    mut part: Vec<Table>,
+    go_on: &mut impl FnMut() -> ControlFlow<()>,
+) -> Result<Table, TrainError> {
     part.sort_by_key(Table::len);
     let mut sum = part.pop().unwrap_or_default();
-    part.iter().try_for_each(|table| sum.absorb(table, go_on))?;
+    part.iter().try_for_each(|table| sum.absorb(hasher, table, go_on))?;
     Ok(sum)
 }
 
@@ -291,7 +315,7 @@ impl<'c> Texts<'c> {
     fn safe_cut_of_stretch(&self, stretch: &str) -> Option<usize> {
         let mut normalized = Tracked::new(stretch, 0, true);
         if let Some(form) = self.config.normalizer {
-            form.run(Tables::Reference, &mut normalized);
+            form.run(self.config.tables, &mut normalized);
         }
         let text = normalized.text();
         let mut window = text;
@@ -329,10 +353,10 @@ impl<'c> Texts<'c> {
     fn count(
         &self,
         unit: &Unit<'_>,
-        tables: &mut [Table],
+        hand: &mut Hand,
         report: &mut Report<'_>,
     ) -> Result<ControlFlow<()>, TrainError> {
-        let mut counting = Counting { texts: self, tables, report, bytes: 0, pretokens: 0 };
+        let mut counting = Counting { texts: self, hand, report, bytes: 0, pretokens: 0 };
         match unit {
             Unit::Stretch(stretch) => {
                 if counting.stretch(stretch)?.is_break() {
@@ -362,7 +386,7 @@ impl<'c> Texts<'c> {
     fn normalized<'t>(&self, stretch: &'t str, report: &mut Report<'_>) -> Option<Cow<'t, str>> {
         let Some(form) = self.config.normalizer else { return Some(Cow::Borrowed(stretch)) };
         if stretch.len() <= UNIT_BYTES {
-            return Some(form.apply(Tables::Reference, stretch));
+            return Some(form.apply(self.config.tables, stretch));
         }
         let mut whole = String::with_capacity(stretch.len());
         let mut rest = stretch;
@@ -372,7 +396,7 @@ impl<'c> Texts<'c> {
             }
             let after = rest.as_bytes().iter().skip(UNIT_BYTES).position(u8::is_ascii);
             let (part, others) = rest.split_at(after.map_or(rest.len(), |n| n + UNIT_BYTES));
-            whole.push_str(&form.apply(Tables::Reference, part));
+            whole.push_str(&form.apply(self.config.tables, part));
             rest = others;
         }
         Some(Cow::Owned(whole))
@@ -382,7 +406,7 @@ impl<'c> Texts<'c> {
 /// A unit being counted by one thread.
 struct Counting<'a> {
     texts: &'a Texts<'a>,
-    tables: &'a mut [Table],
+    hand: &'a mut Hand,
     report: &'a mut Report<'a>,
     /// Counted and not reported yet.
     bytes: u64,
@@ -397,25 +421,43 @@ impl Counting<'_> {
         // Progress is told in bytes of the text as it came, which normalizing may have made longer or shorter.
         let mut untold = stretch.len() as u64;
         let mut flow = Ok(ControlFlow::Continue(()));
-        self.texts.config.pattern.for_each(&text, |pretoken| {
-            let hash = self.texts.hasher.hash(pretoken.as_bytes());
-            // The table uses the lowest and the highest bits of the hash: these are from its middle.
-            let part = ((hash >> 16 & 0xffff_ffff) * self.tables.len() as u64) >> 32;
-            if let Err(error) = self.tables[part as usize].add(hash, pretoken.as_bytes(), 1) {
+        let Texts { config, hasher, .. } = self.texts;
+        let mut ends = std::mem::take(&mut self.hand.ends);
+        let mut count = |start: usize, counted: Result<usize, TrainError>, end: usize| match counted {
+            Err(error) => {
                 flow = Err(error);
-                return ControlFlow::Break(());
+                ControlFlow::Break(())
             }
-            let bytes = untold.min(pretoken.len() as u64);
-            untold -= bytes;
-            self.bytes += bytes;
-            self.pretokens += 1;
-            if self.bytes >= REPORT_BYTES {
-                let told = self.tell();
+            Ok(pretokens) => {
+                let bytes = untold.min((end - start) as u64);
+                untold -= bytes;
+                self.bytes += bytes;
+                self.pretokens += pretokens as u64;
+                if self.bytes < REPORT_BYTES {
+                    return ControlFlow::Continue(());
+                }
+                let told =
+                    (self.report)(std::mem::take(&mut self.bytes), std::mem::take(&mut self.pretokens));
                 flow = Ok(told);
-                return told;
+                told
             }
-            ControlFlow::Continue(())
-        })?;
+        };
+        let tally = &mut self.hand.tally;
+        let split = if text.len() <= u32::MAX as usize {
+            config.pattern.for_each_batch(&text, &mut ends, |start, ends| {
+                let counted = tally.add_all(hasher, text.as_bytes(), start, ends).map(|()| ends.len());
+                count(start, counted, ends.last().map_or(start, |&end| end as usize))
+            })
+        } else {
+            let mut start = 0;
+            config.pattern.for_each(&text, |pretoken| {
+                let counted = tally.add(hasher, pretoken.as_bytes()).map(|()| 1);
+                start += pretoken.len();
+                count(start - pretoken.len(), counted, start)
+            })
+        };
+        self.hand.ends = ends;
+        split?;
         self.bytes += untold;
         flow
     }

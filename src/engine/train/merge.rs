@@ -17,6 +17,8 @@
 //! an even number of them). So at any time all places that have the same bytes between two borders have the same
 //! tokens there; when (A, B) becomes N, every place with the bytes of N between two borders that remain becomes N.
 
+mod encoded;
+
 use super::words::WordCounts;
 use super::{LearnedMerge, Observer, Stage, TrainError};
 use crate::engine::TokenId;
@@ -47,45 +49,73 @@ pub(super) struct Limits {
     pub(super) max_token_bytes: u32,
 }
 
-/// Makes merges until a limit is met, and appends the bytes of the new tokens to `tokens`.
-pub(super) fn learn(
-    counts: &WordCounts,
-    byte_ids: &[TokenId; 256],
+/// Which of several equally frequent pairs comes first: the one with the smallest key, then with the smallest ids.
+pub(super) trait Order {
+    /// What is compared.
+    type Key: Ord;
+
+    /// The key of a pair. `tokens` are the bytes of all tokens so far.
+    fn key(&self, tokens: &[Vec<u8>], left: TokenId, right: TokenId) -> Self::Key;
+}
+
+/// The smallest (left id, right id).
+pub(super) struct ById;
+
+impl Order for ById {
+    type Key = ();
+
+    fn key(&self, _: &[Vec<u8>], _: TokenId, _: TokenId) {}
+}
+
+/// Makes merges until a limit is met, and appends the bytes of the new tokens to `tokens`. `done` merges were made
+/// before. A pair that makes a token which is not `allowed` stays as it is for good. With the merges comes, by id, how
+/// often the pretokens as merged have each token.
+pub(super) fn learn<O: Order>(
+    mut merger: Merger<'_, O>,
     tokens: &mut Vec<Vec<u8>>,
-    limits: &Limits,
+    done: u32,
+    mut allowed: impl FnMut(&[u8]) -> bool,
     observer: &mut impl Observer,
-) -> Result<Vec<LearnedMerge>, TrainError> {
-    let mut merger = Merger::new(counts, byte_ids, tokens, limits, observer)?;
+) -> Result<(Vec<LearnedMerge>, Vec<u64>), TrainError> {
     let mut merges = Vec::new();
-    while (merges.len() as u32) < limits.wanted {
+    let wanted = merger.limits.wanted;
+    while done + (merges.len() as u32) < wanted {
         let Some(((left, right), pair)) = merger.pairs.take_best() else { break };
-        let id = tokens.len() as TokenId;
         let token = [tokens[left as usize].as_slice(), &tokens[right as usize]].concat();
-        merger.merge(left, right, id, &pair.places, observer)?;
-        let merge = LearnedMerge { left, right, id, count: pair.count };
+        if !allowed(&token) {
+            continue;
+        }
+        let id = tokens.len() as TokenId;
+        tokens.push(token);
+        let made = merger.merge(left, right, id, &pair.places, tokens, observer)?;
+        let merge = LearnedMerge { left, right, id, count: pair.count, made };
         merges.push(merge);
-        if observer.merged(&merge, &token, merges.len() as u32, limits.wanted).is_break() {
+        let token = &tokens[id as usize];
+        if observer.merged(&merge, token, done + merges.len() as u32, wanted).is_break() {
             return Err(TrainError::Cancelled);
         }
-        tokens.push(token);
     }
-    Ok(merges)
+    Ok((merges, merger.frequencies(observer)?))
 }
 
 /// The whole state between two merges.
-struct Merger<'l> {
+pub(super) struct Merger<'l, O: Order> {
     limits: &'l Limits,
+    order: O,
     cells: Vec<u32>,
     weights: Weights,
+    /// By id: pretokens that are one token from the start, which have no cells.
+    alone: Vec<u64>,
     /// By token id, in bytes.
     lengths: Vec<u32>,
-    pairs: Pairs,
+    pairs: Pairs<O::Key>,
     left_of: Neighbours,
     right_of: Neighbours,
 }
 
-impl<'l> Merger<'l> {
-    fn new(
+impl<'l> Merger<'l, ById> {
+    /// Of pretokens as bytes.
+    pub(super) fn new(
         counts: &WordCounts,
         byte_ids: &[TokenId; 256],
         tokens: &[Vec<u8>],
@@ -102,6 +132,12 @@ impl<'l> Merger<'l> {
 
         cells.push(BORDER);
         // A pretoken of one byte has no pair and never will.
+        let mut alone = vec![0; tokens.len()];
+        for (word, count) in counts.iter() {
+            if let [byte] = word {
+                alone[byte_ids[usize::from(*byte)] as usize] += count;
+            }
+        }
         let words = || counts.iter().filter(|(word, _)| word.len() > 1);
         for (word, count) in words() {
             for part in word.chunks(POLL_PLACES) {
@@ -124,7 +160,7 @@ impl<'l> Merger<'l> {
         let mut cursors = vec![u32::MAX; 1 << 16];
         for (both, &(count, places)) in tally.iter().enumerate() {
             let [left, right] = (both as u16).to_be_bytes().map(|byte| byte_ids[usize::from(byte)]);
-            if let Some(cursor) = pairs.add(left, right, count, places) {
+            if let Some(cursor) = pairs.add(left, right, (), count, places) {
                 cursors[both] = cursor;
             }
         }
@@ -148,14 +184,52 @@ impl<'l> Merger<'l> {
         steps.done = total;
         steps.ask()?;
 
+        Ok(Self::of(limits, ById, cells, (weights, alone), tokens, pairs))
+    }
+}
+
+impl<'l, O: Order> Merger<'l, O> {
+    fn of(
+        limits: &'l Limits,
+        order: O,
+        cells: Vec<u32>,
+        (weights, alone): (Weights, Vec<u64>),
+        tokens: &[Vec<u8>],
+        pairs: Pairs<O::Key>,
+    ) -> Self {
         let lengths: Vec<u32> = tokens.iter().map(|token| token.len() as u32).collect();
         let neighbours =
             || Neighbours { by_id: vec![Neighbour::default(); lengths.len()], ..Default::default() };
         let (left_of, right_of) = (neighbours(), neighbours());
-        Ok(Self { limits, cells, weights, lengths, pairs, left_of, right_of })
+        Self { limits, order, cells, weights, alone, lengths, pairs, left_of, right_of }
     }
 
-    /// Replaces (a, b) by `new` from left to right, and keeps the counts of all pairs right.
+    /// By id, how often the pretokens have each token now.
+    fn frequencies(self, observer: &mut impl Observer) -> Result<Vec<u64>, TrainError> {
+        let Self { cells, weights, alone, lengths, pairs, .. } = self;
+        // The memory that it frees is what the answer needs, where there is little left.
+        drop(pairs);
+        let mut frequencies = alone;
+        frequencies.resize(lengths.len(), 0);
+        let mut weights = weights.cursor();
+        let (mut at, mut polled) = (0, 0);
+        while let Some(&id) = cells.get(at) {
+            if id == BORDER {
+                at += 1;
+                continue;
+            }
+            frequencies[id as usize] += weights.at(at as u32);
+            at += lengths[id as usize] as usize;
+            if at - polled >= POLL_PLACES {
+                polled = at;
+                poll(observer)?;
+            }
+        }
+        Ok(frequencies)
+    }
+
+    /// Replaces (a, b) by `new` from left to right, and keeps the counts of all pairs right. Gives how often it was
+    /// replaced.
     ///
     /// Where x a b y becomes x new y, the pairs that change are (x, a), (x, new), (b, y) and (new, y): each is told
     /// by one neighbour, so the changes are gathered in arrays by x and by y, and the table of pairs is asked once
@@ -166,16 +240,17 @@ impl<'l> Merger<'l> {
         b: TokenId,
         new: TokenId,
         places: &Places,
+        tokens: &[Vec<u8>],
         observer: &mut impl Observer,
-    ) -> Result<(), TrainError> {
-        let Self { limits, cells, weights, lengths, pairs, left_of, right_of } = self;
+    ) -> Result<u64, TrainError> {
+        let Self { limits, order, cells, weights, alone: _, lengths, pairs, left_of, right_of } = self;
         let (a_len, b_len) = (lengths[a as usize], lengths[b as usize]);
         let new_len = a_len + b_len;
         lengths.push(new_len);
         left_of.by_id.push(Neighbour::default());
         right_of.by_id.push(Neighbour::default());
         // Of new followed by new, which were b followed by a.
-        let (mut between, mut between_places) = (0u64, Vec::new());
+        let (mut between, mut between_places, mut made) = (0u64, Vec::new(), 0u64);
 
         let mut weights = weights.cursor();
         for part in pairs.places(places).chunks(POLL_PLACES) {
@@ -187,6 +262,7 @@ impl<'l> Merger<'l> {
                         continue;
                     }
                     let weight = weights.at(place);
+                    made += weight;
                     let after = middle + b_len as usize;
                     let (x, y) = (cells[at - 1], cells[after]);
                     if x == new {
@@ -219,10 +295,14 @@ impl<'l> Merger<'l> {
         let fits =
             |x: TokenId| u64::from(lengths[x as usize]) + u64::from(new_len) <= limits.max_token_bytes.into();
         pairs.open_block(between_places.len() + left_of.places.len() + right_of.places.len());
-        left_of.settle(|x, n| if fits(x) { pairs.add(x, new, n.weight, n.places) } else { None });
-        right_of.settle(|y, n| if fits(y) { pairs.add(new, y, n.weight, n.places) } else { None });
+        let mut add = |left, right, weight, places| {
+            let key = order.key(tokens, left, right);
+            pairs.add(left, right, key, weight, places)
+        };
+        left_of.settle(|x, n| if fits(x) { add(x, new, n.weight, n.places) } else { None });
+        right_of.settle(|y, n| if fits(y) { add(new, y, n.weight, n.places) } else { None });
         let between_cursor =
-            if fits(new) { pairs.add(new, new, between, between_places.len() as u32) } else { None };
+            if fits(new) { add(new, new, between, between_places.len() as u32) } else { None };
         let block = pairs.last_block();
         if let Some(cursor) = between_cursor {
             block[cursor as usize..][..between_places.len()].copy_from_slice(&between_places);
@@ -230,7 +310,7 @@ impl<'l> Merger<'l> {
         for neighbours in [left_of, right_of] {
             neighbours.distribute(block, observer)?;
         }
-        Ok(())
+        Ok(made)
     }
 }
 
@@ -302,8 +382,17 @@ impl WeightCursor<'_> {
     #[inline]
     fn at(&mut self, place: u32) -> u64 {
         if place >= self.end {
+            let Weights { ends, .. } = self.weights;
+            // Most often it is one of the next few.
+            let ends = &ends[self.range..];
+            let mut bound = 1;
+            while ends.get(bound).is_some_and(|&end| end <= place) {
+                bound *= 2;
+            }
+            let skipped = bound / 2;
+            let near = &ends[skipped..ends.len().min(bound + 1)];
+            self.range += skipped + near.partition_point(|&end| end <= place);
             let Weights { ends, counts } = self.weights;
-            self.range += ends[self.range..].partition_point(|&end| end <= place);
             (self.end, self.count) = (ends[self.range], counts[self.range]);
         }
         self.count
@@ -370,14 +459,22 @@ impl Neighbours {
 }
 
 /// All pairs that can still be merged.
-struct Pairs {
+struct Pairs<K> {
     least_count: u64,
     by_ids: HashMap<u64, Pair, foldhash::fast::FixedState>,
     /// Each pair at least once, with its count or one that it had: a count only falls, so it is put right when it
-    /// comes to the top. The largest is the most frequent, and of those the one with the smallest ids.
-    candidates: BinaryHeap<(u64, Reverse<u64>)>,
+    /// comes to the top.
+    candidates: BinaryHeap<Candidate<K>>,
     /// The lists of places, one after the other.
     blocks: Vec<Vec<u32>>,
+}
+
+/// The largest is the most frequent, and of those the one that comes first.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Candidate<K> {
+    count: u64,
+    /// Its key, and its ids as [`key`] has them.
+    order: Reverse<(K, u64)>,
 }
 
 struct Pair {
@@ -403,7 +500,7 @@ fn key(left: TokenId, right: TokenId) -> u64 {
     u64::from(left) << 32 | u64::from(right)
 }
 
-impl Pairs {
+impl<K: Ord> Pairs<K> {
     fn new(least_count: u64) -> Self {
         let (by_ids, candidates) = (HashMap::default(), BinaryHeap::new());
         Self { least_count, by_ids, candidates, blocks: vec![Vec::new()] }
@@ -412,14 +509,15 @@ impl Pairs {
     /// Takes out the pair to merge next.
     fn take_best(&mut self) -> Option<((TokenId, TokenId), Pair)> {
         while let Some(mut top) = self.candidates.peek_mut() {
-            let (count, Reverse(key)) = *top;
+            let Candidate { count, order: Reverse((_, key)) } = &*top;
+            let (count, key) = (*count, *key);
             match self.by_ids.get(&key) {
                 Some(pair) if pair.count == count => {
                     PeekMut::pop(top);
                     let pair = self.by_ids.remove(&key)?;
                     return Some((((key >> 32) as TokenId, key as TokenId), pair));
                 }
-                Some(pair) => top.0 = pair.count,
+                Some(pair) => top.count = pair.count,
                 None => {
                     PeekMut::pop(top);
                 }
@@ -447,7 +545,7 @@ impl Pairs {
 
     /// Enters a pair that did not exist before, unless it is too rare. Says where in the last block its list of so
     /// many places has to be written.
-    fn add(&mut self, left: TokenId, right: TokenId, count: u64, places: u32) -> Option<u32> {
+    fn add(&mut self, left: TokenId, right: TokenId, order: K, count: u64, places: u32) -> Option<u32> {
         if count < self.least_count {
             return None;
         }
@@ -457,7 +555,7 @@ impl Pairs {
         list.resize(start + places as usize, 0);
         let places = Places { block, start: start as u32, len: places };
         self.by_ids.insert(key(left, right), Pair { count, places });
-        self.candidates.push((count, Reverse(key(left, right))));
+        self.candidates.push(Candidate { count, order: Reverse((order, key(left, right))) });
         Some(start as u32)
     }
 

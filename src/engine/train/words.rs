@@ -1,28 +1,26 @@
-//! Distinct byte strings with counts: the table that counting fills, and the sorted list that training reads.
+//! Distinct byte strings with counts: the sorted list that training reads.
 //!
 //! A list is in one order only (most frequent first, then by bytes), so equal counts are equal lists however they
 //! came about.
 
 use super::TrainError;
-use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
+use super::table::{Table, WordHasher};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::collections::binary_heap::PeekMut;
-use std::hash::{BuildHasher, Hasher};
-use std::ops::{ControlFlow, Range};
+use std::ops::ControlFlow;
 
 /// Training keeps positions in 32 bits, with a separator for every pretoken and two values set apart.
-const MAX_DISTINCT_BYTES: u64 = u32::MAX as u64 - 16;
+pub(super) const MAX_DISTINCT_BYTES: u64 = u32::MAX as u64 - 16;
 
 /// Counts of pairs are sums of parts of this, so with it they cannot overflow either.
-const MAX_TOTAL_BYTES: u64 = i64::MAX as u64;
+pub(super) const MAX_TOTAL_BYTES: u64 = i64::MAX as u64;
 
 /// So many pretokens are sorted at a time: some 50 ms.
 const RUN: usize = if cfg!(test) { 64 } else { 1 << 18 };
 
 /// After so many pretokens it is asked whether to go on.
-const ASK_WORDS: usize = if cfg!(test) { 16 } else { 1 << 16 };
+pub(super) const ASK_WORDS: usize = if cfg!(test) { 16 } else { 1 << 16 };
 
 /// Distinct pretokens and how often each occurs: all that training needs to know of a corpus.
 ///
@@ -46,10 +44,89 @@ impl WordCounts {
             match word.as_ref() {
                 [] => return Err(TrainError::EmptyPretoken),
                 _ if count == 0 => {}
-                word => table.add(hasher.hash(word), word, count)?,
+                word => table.add(&hasher, word, count)?,
             }
         }
         Self::from_tables(&[table], &mut || ControlFlow::Continue(()))
+    }
+
+    /// From distinct pretokens that come one by one in any order, none of them empty or of count 0. Needs no table, so
+    /// it takes half the memory of [`WordCounts::from_pairs`].
+    pub fn from_distinct<B: AsRef<[u8]>, E: From<TrainError>>(
+        pairs: impl IntoIterator<Item = Result<(B, u64), E>>,
+    ) -> Result<Self, E> {
+        let mut bytes = Vec::new();
+        let mut entries: Vec<(u32, u64)> = Vec::new();
+        let (mut total_pretokens, mut total_bytes) = (0u128, 0u128);
+        for pair in pairs {
+            let (word, count) = pair?;
+            let word = word.as_ref();
+            if word.is_empty() {
+                return Err(TrainError::EmptyPretoken.into());
+            }
+            total_pretokens += u128::from(count);
+            total_bytes += u128::from(count) * word.len() as u128;
+            if (bytes.len() + word.len() + entries.len() + 1) as u64 > MAX_DISTINCT_BYTES {
+                return Err(TrainError::TooManyPretokens { limit: MAX_DISTINCT_BYTES }.into());
+            }
+            bytes.extend_from_slice(word);
+            entries.push((bytes.len() as u32, count));
+        }
+        if total_bytes > u128::from(MAX_TOTAL_BYTES) {
+            return Err(TrainError::Overflow { limit: MAX_TOTAL_BYTES }.into());
+        }
+        let word = |at: u32| {
+            let start = if at == 0 { 0 } else { entries[at as usize - 1].0 };
+            &bytes[start as usize..entries[at as usize].0 as usize]
+        };
+        let mut order: Vec<u32> = (0..entries.len() as u32).collect();
+        order.sort_unstable_by(|&a, &b| {
+            let by_count = entries[b as usize].1.cmp(&entries[a as usize].1);
+            by_count.then_with(|| word(a).cmp(word(b)))
+        });
+        let mut counts = Self {
+            bytes: Vec::with_capacity(bytes.len()),
+            entries: Vec::with_capacity(entries.len()),
+            total_pretokens: total_pretokens as u64,
+            total_bytes: total_bytes as u64,
+        };
+        for at in order {
+            counts.bytes.extend_from_slice(word(at));
+            counts.entries.push((counts.bytes.len() as u32, entries[at as usize].1));
+        }
+        Ok(counts)
+    }
+
+    /// The same with every count multiplied and rounded to the nearest whole number (half of one up); pretokens whose
+    /// count becomes 0 are left out.
+    pub fn scaled(&self, weight: f64) -> Result<Self, TrainError> {
+        Self::from_distinct(self.iter().filter_map(|(word, count)| {
+            // Exact up to 2^53; a weight is no exact figure either.
+            let scaled = (count as f64 * weight).round();
+            match scaled {
+                ..1.0 => None,
+                _ if scaled > MAX_TOTAL_BYTES as f64 => {
+                    Some(Err(TrainError::Overflow { limit: MAX_TOTAL_BYTES }))
+                }
+                _ => Some(Ok((word, scaled as u64))),
+            }
+        }))
+    }
+
+    /// Without the pretokens that occur less often than `least`; and how many pretokens these were, distinct and all.
+    pub fn pruned(mut self, least: u64) -> (Self, u64, u64) {
+        let keep = self.entries.partition_point(|&(_, count)| count >= least);
+        let dropped = self.entries.split_off(keep);
+        let mut start = self.entries.last().map_or(0, |&(end, _)| end);
+        self.bytes.truncate(start as usize);
+        let mut pretokens = 0;
+        for &(end, count) in &dropped {
+            pretokens += count;
+            self.total_bytes -= count * u64::from(end - start);
+            start = end;
+        }
+        self.total_pretokens -= pretokens;
+        (self, dropped.len() as u64, pretokens)
     }
 
     /// From tables that have no pretoken in common. Asks now and then whether to go on.
@@ -58,10 +135,10 @@ impl WordCounts {
         go_on: &mut impl FnMut() -> ControlFlow<()>,
     ) -> Result<Self, TrainError> {
         let (mut total_pretokens, mut total_bytes, mut distinct_bytes) = (0u128, 0u128, 0u128);
-        for slot in tables.iter().flat_map(|t| &t.slots) {
-            total_pretokens += u128::from(slot.count);
-            total_bytes += u128::from(slot.count) * u128::from(slot.len);
-            distinct_bytes += u128::from(slot.len) + 1;
+        for (word, count) in tables.iter().flat_map(Table::iter) {
+            total_pretokens += u128::from(count);
+            total_bytes += u128::from(count) * word.len() as u128;
+            distinct_bytes += word.len() as u128 + 1;
         }
         if total_bytes > u128::from(MAX_TOTAL_BYTES) {
             return Err(TrainError::Overflow { limit: MAX_TOTAL_BYTES });
@@ -74,10 +151,7 @@ impl WordCounts {
         let mut order: Vec<(Reverse<u64>, u64, &[u8])> =
             Vec::with_capacity(tables.iter().map(Table::len).sum());
         for table in tables {
-            order.extend(table.slots.iter().map(|slot| {
-                let word = table.word(slot);
-                (Reverse(slot.count), leading_bytes(word), word)
-            }));
+            order.extend(table.iter().map(|(word, count)| (Reverse(count), leading_bytes(word), word)));
         }
         // Sorted in runs that are merged, so that a cancel does not have to wait for the whole.
         for run in order.chunks_mut(RUN) {
@@ -143,12 +217,46 @@ impl WordCounts {
     }
 }
 
+/// Sums of counts by pretoken, for counts that were made elsewhere.
+#[derive(Default)]
+pub struct WordSums {
+    hasher: WordHasher,
+    table: Table,
+}
+
+impl WordSums {
+    /// Adds to the count of a pretoken, which is not empty; a count of 0 adds nothing.
+    pub fn add(&mut self, pretoken: &[u8], count: u64) -> Result<(), TrainError> {
+        match pretoken {
+            [] => Err(TrainError::EmptyPretoken),
+            _ if count == 0 => Ok(()),
+            _ => self.table.add(&self.hasher, pretoken, count),
+        }
+    }
+
+    /// Bytes of heap.
+    pub fn memory_bytes(&self) -> usize {
+        self.table.memory_bytes()
+    }
+
+    /// The sums so far; none is left.
+    pub fn take(&mut self) -> Result<WordCounts, TrainError> {
+        WordCounts::from_tables(&[std::mem::take(&mut self.table)], &mut || ControlFlow::Continue(()))
+    }
+}
+
+impl std::fmt::Debug for WordSums {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WordSums").field("len", &self.table.len()).finish_non_exhaustive()
+    }
+}
+
 /// The head of a sorted run and what comes after it, to be taken smallest head first.
 fn first_and_rest<T: Copy>(run: &[T]) -> Option<Reverse<(T, &[T])>> {
     run.split_first().map(|(first, rest)| Reverse((*first, rest)))
 }
 
-fn ask(go_on: &mut impl FnMut() -> ControlFlow<()>) -> Result<(), TrainError> {
+pub(super) fn ask(go_on: &mut impl FnMut() -> ControlFlow<()>) -> Result<(), TrainError> {
     if go_on().is_break() { Err(TrainError::Cancelled) } else { Ok(()) }
 }
 
@@ -158,81 +266,4 @@ fn leading_bytes(word: &[u8]) -> u64 {
     let n = word.len().min(8);
     first[..n].copy_from_slice(&word[..n]);
     u64::from_be_bytes(first)
-}
-
-/// The hash of a pretoken. Seeded at random, as the texts are somebody else's; no result depends on it.
-#[derive(Clone, Default)]
-pub(super) struct WordHasher(foldhash::fast::RandomState);
-
-impl WordHasher {
-    pub(super) fn hash(&self, word: &[u8]) -> u64 {
-        let mut hasher = self.0.build_hasher();
-        hasher.write(word);
-        hasher.finish()
-    }
-}
-
-/// Pretokens with counts, by hash.
-#[derive(Default)]
-pub(super) struct Table {
-    slots: HashTable<Slot>,
-    bytes: Vec<u8>,
-}
-
-struct Slot {
-    hash: u64,
-    count: u64,
-    start: u32,
-    len: u32,
-}
-
-impl Slot {
-    fn range(&self) -> Range<usize> {
-        self.start as usize..self.start as usize + self.len as usize
-    }
-}
-
-impl Table {
-    pub(super) fn len(&self) -> usize {
-        self.slots.len()
-    }
-
-    fn word(&self, slot: &Slot) -> &[u8] {
-        &self.bytes[slot.range()]
-    }
-
-    /// Adds `count` to what the word has; `hash` is its hash by the one [`WordHasher`] of this table.
-    pub(super) fn add(&mut self, hash: u64, word: &[u8], count: u64) -> Result<(), TrainError> {
-        let Self { slots, bytes } = self;
-        match slots.entry(hash, |slot| slot.hash == hash && bytes[slot.range()] == *word, |slot| slot.hash) {
-            Entry::Occupied(mut slot) => {
-                let count = slot.get().count.checked_add(count);
-                slot.get_mut().count = count.ok_or(TrainError::Overflow { limit: MAX_TOTAL_BYTES })?;
-            }
-            Entry::Vacant(slot) => {
-                let start = bytes.len();
-                if start as u64 + word.len() as u64 > MAX_DISTINCT_BYTES {
-                    return Err(TrainError::TooManyPretokens { limit: MAX_DISTINCT_BYTES });
-                }
-                bytes.extend_from_slice(word);
-                slot.insert(Slot { hash, count, start: start as u32, len: word.len() as u32 });
-            }
-        }
-        Ok(())
-    }
-
-    /// Adds all that another table with the same hasher has. Asks now and then whether to go on.
-    pub(super) fn absorb(
-        &mut self,
-        other: &Self,
-        go_on: &mut impl FnMut() -> ControlFlow<()>,
-    ) -> Result<(), TrainError> {
-        for (i, slot) in other.slots.iter().enumerate() {
-            if i.is_multiple_of(ASK_WORDS) {
-                ask(go_on)?;
-            }
-            self.add(slot.hash, other.word(slot), slot.count)?;
-        }
-        Ok(())
-    }
 }

@@ -64,11 +64,13 @@ impl Problem {
         let refused = |code| Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, error.to_string()).at(pointer);
         let failed = |status, code| Self::new(status, code, error.to_string()).at(pointer);
         match error {
-            FetchError::Scheme => Self::invalid(pointer, error.to_string()),
+            FetchError::Scheme | FetchError::Off | FetchError::Url | FetchError::Host => {
+                Self::invalid(pointer, error.to_string())
+            }
             FetchError::Status { status: 404 | 410 } => refused("source_not_found"),
             FetchError::Status { status: 401 | 403 } => refused("source_denied"),
             FetchError::TooLarge { limit } => refused("source_too_large").with("limit", *limit),
-            FetchError::Status { .. } | FetchError::Transfer(_) => {
+            FetchError::Status { .. } | FetchError::Transfer(_) | FetchError::Unreachable => {
                 failed(StatusCode::BAD_GATEWAY, "source_failed")
             }
             FetchError::Timeout { .. } => failed(StatusCode::GATEWAY_TIMEOUT, "source_timeout"),
@@ -137,7 +139,12 @@ impl Problem {
                 CorpusError::RecordTooLong { limit, .. } => {
                     refused("corpus_record_too_long").with("limit", limit)
                 }
-                CorpusError::Io { .. } | CorpusError::Stopped => {
+                CorpusError::Parquet { .. } | CorpusError::Column { .. } => refused("corpus_bad_parquet"),
+                // Counts are no documents.
+                CorpusError::Io { .. }
+                | CorpusError::Counts { .. }
+                | CorpusError::Mismatch { .. }
+                | CorpusError::Stopped => {
                     tracing::error!(error = detail, "an upload cannot be read");
                     Self::internal()
                 }

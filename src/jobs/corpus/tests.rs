@@ -19,6 +19,7 @@ fn reading<'c>(cuts: &'c SafeCuts<'c>) -> Reading<'c> {
         field: "text".into(),
         records: Records::Whole,
         invalid_utf8: InvalidUtf8::Error,
+        scratch: Path::new("/nonexistent"),
         cuts,
     }
 }

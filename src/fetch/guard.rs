@@ -1,0 +1,294 @@
+//! Fetching what somebody else names: files by URL, without a way into this machine or its network.
+//!
+//! Every address is checked where the connection is made: hosts are resolved by [`Public`], which leaves out addresses
+//! that are not public, so that a name that leads elsewhere the second time gains nothing; hosts that are addresses are
+//! checked as the URL was parsed, and again at each redirect. No proxy is asked, which would resolve names by itself.
+
+use super::FetchError;
+use futures_util::StreamExt;
+use reqwest::Url;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+
+/// Which URLs may be fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UrlPolicy {
+    /// None.
+    Off,
+    /// Those of hosts that have public addresses only.
+    Public,
+    /// Those of these hosts, wherever they are.
+    Hosts(Arc<[String]>),
+}
+
+/// Longest wait for a connection, and for the next bytes.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Longest time for one file.
+const TOTAL_TIMEOUT: Duration = Duration::from_secs(6 * 60 * 60);
+
+/// Redirects that are followed.
+const MAX_REDIRECTS: usize = 3;
+
+/// The longest URL.
+const MAX_URL_BYTES: usize = 4096;
+
+impl UrlPolicy {
+    /// As the setting spells it: nothing, `*`, or hosts separated by commas.
+    pub fn parse(setting: &str) -> Self {
+        let hosts: Vec<String> = setting
+            .split(',')
+            .map(|host| host.trim().to_lowercase())
+            .filter(|host| !host.is_empty())
+            .collect();
+        match hosts.as_slice() {
+            [] => Self::Off,
+            [star] if star == "*" => Self::Public,
+            _ => Self::Hosts(hosts.into()),
+        }
+    }
+
+    /// Checks what can be said of a URL without asking anybody.
+    ///
+    /// # Errors
+    /// See [`FetchError`].
+    pub fn check(&self, url: &str) -> Result<(), FetchError> {
+        self.parsed(url).map(drop)
+    }
+
+    fn parsed(&self, url: &str) -> Result<Url, FetchError> {
+        if *self == Self::Off {
+            return Err(FetchError::Off);
+        }
+        // Parsers disagree on these, and no file that is meant to be found needs them.
+        let odd = |c: char| c == '\\' || c.is_control() || c.is_whitespace();
+        if url.len() > MAX_URL_BYTES || url.contains(odd) {
+            return Err(FetchError::Url);
+        }
+        let url = Url::parse(url).map_err(|_| FetchError::Url)?;
+        self.allows(&url)?;
+        Ok(url)
+    }
+
+    /// Whether a URL, the first or one of a redirect, may be asked.
+    fn allows(&self, url: &Url) -> Result<(), FetchError> {
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(FetchError::Scheme);
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(FetchError::Url);
+        }
+        let host = url.host_str().unwrap_or_default().to_lowercase();
+        let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(&host);
+        match self {
+            Self::Off => Err(FetchError::Off),
+            Self::Hosts(hosts) if hosts.contains(&host) => Ok(()),
+            Self::Hosts(_) => Err(FetchError::Host),
+            Self::Public => match bare.parse::<IpAddr>() {
+                Ok(address) if !is_public(address) => Err(FetchError::Host),
+                _ => Ok(()),
+            },
+        }
+    }
+}
+
+/// Fetches a file to `path`; `stopped` is asked now and then whether to give up. What was written of a file that did not
+/// come whole is left to the caller.
+///
+/// # Errors
+/// See [`FetchError`]. Whether an address was refused or did not answer is not told.
+pub async fn download_to(
+    url: &str,
+    policy: &UrlPolicy,
+    limit: u64,
+    path: &Path,
+    stopped: impl Fn() -> bool,
+) -> Result<(), FetchError> {
+    let seconds = TOTAL_TIMEOUT.as_secs();
+    let fetched = tokio::time::timeout(TOTAL_TIMEOUT, download(url, policy, limit, path, stopped)).await;
+    fetched.unwrap_or(Err(FetchError::Timeout { seconds }))
+}
+
+async fn download(
+    url: &str,
+    policy: &UrlPolicy,
+    limit: u64,
+    path: &Path,
+    stopped: impl Fn() -> bool,
+) -> Result<(), FetchError> {
+    let url = policy.parsed(url)?;
+    let again = policy.clone();
+    let redirect = reqwest::redirect::Policy::custom(move |attempt| {
+        if attempt.previous().len() > MAX_REDIRECTS || again.allows(attempt.url()).is_err() {
+            attempt.error(FetchError::Host)
+        } else {
+            attempt.follow()
+        }
+    });
+    let mut builder =
+        super::builder(&url).no_proxy().connect_timeout(TIMEOUT).read_timeout(TIMEOUT).redirect(redirect);
+    if *policy == UrlPolicy::Public {
+        builder = builder.dns_resolver(Arc::new(Public));
+    }
+    let failed = |_: reqwest::Error| FetchError::Unreachable;
+    let response = builder.build().map_err(failed)?.get(url).send().await.map_err(failed)?;
+    if response.status() != reqwest::StatusCode::OK {
+        return Err(FetchError::Status { status: response.status().as_u16() });
+    }
+    let total = response.content_length();
+    let too_large = FetchError::TooLarge { limit: usize::try_from(limit).unwrap_or(usize::MAX) };
+    if total.is_some_and(|n| n > limit) {
+        return Err(too_large);
+    }
+    let disk = |e: std::io::Error| FetchError::Transfer(format!("the file cannot be written: {}", e.kind()));
+    let mut file = tokio::fs::File::create(path).await.map_err(disk)?;
+    let mut chunks = response.bytes_stream();
+    let mut written = 0;
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(failed)?;
+        written += chunk.len() as u64;
+        if written > limit {
+            return Err(too_large);
+        }
+        if stopped() {
+            return Err(FetchError::Transfer("stopped".to_owned()));
+        }
+        file.write_all(&chunk).await.map_err(disk)?;
+    }
+    if total.is_some_and(|n| n != written) {
+        return Err(FetchError::Transfer("the answer ended early".to_owned()));
+    }
+    file.sync_all().await.map_err(disk)
+}
+
+/// Resolves names to public addresses; a name that has another one too has none.
+struct Public;
+
+impl Resolve for Public {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            let addresses: Vec<SocketAddr> = found.collect();
+            if addresses.is_empty() || !addresses.iter().all(|address| is_public(address.ip())) {
+                return Err(FetchError::Host.into());
+            }
+            Ok(Box::new(addresses.into_iter()) as Addrs)
+        })
+    }
+}
+
+/// Whether an address is one of the internet's, and not one of this machine, its network or a special purpose.
+fn is_public(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => is_public_v4(v4),
+        IpAddr::V6(v6) => is_public_v6(v6),
+    }
+}
+
+fn is_public_v4(address: Ipv4Addr) -> bool {
+    let [a, b, c, _] = address.octets();
+    let special = match (a, b, c) {
+        // This network, private, loopback, link-local, multicast and reserved.
+        (0 | 10 | 127 | 224.., ..) | (169, 254, _) | (172, 16..=31, _) | (192, 168, _) => true,
+        // Shared by carriers, protocol assignments, documentation, benchmarks, 6to4 relays.
+        (100, 64..=127, _) | (192, 0, 0 | 2) | (198, 18 | 19, _) | (198, 51, 100) | (203, 0, 113) => true,
+        (192, 88, 99) => true,
+        _ => false,
+    };
+    !special
+}
+
+fn is_public_v6(address: Ipv6Addr) -> bool {
+    let segments = address.segments();
+    // Only global unicast, and of that not what leads to an IPv4 address or is for documentation or tunnels.
+    match segments {
+        [0x2001, 0..=0x01ff, ..] | [0x2001, 0x0db8, ..] | [0x2002, ..] | [0x3fff, ..] => false,
+        [first, ..] => first & 0xe000 == 0x2000,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_public_addresses_are_public() {
+        let no = [
+            "0.0.0.0",
+            "10.1.2.3",
+            "127.0.0.1",
+            "169.254.169.254",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.168.1.1",
+            "100.64.0.1",
+            "198.18.0.1",
+            "192.0.2.1",
+            "224.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "fe80::1",
+            "fc00::1",
+            "fd12::1",
+            "::ffff:127.0.0.1",
+            "::ffff:8.8.8.8",
+            "64:ff9b::7f00:1",
+            "2002:7f00:1::",
+            "2001:db8::1",
+            "ff02::1",
+        ];
+        for address in no {
+            assert!(!is_public(address.parse().unwrap()), "{address}");
+        }
+        for address in ["8.8.8.8", "172.32.0.1", "100.128.0.1", "2606:4700::1111", "2a00:1450::1"] {
+            assert!(is_public(address.parse().unwrap()), "{address}");
+        }
+    }
+
+    #[test]
+    fn urls_that_lead_inside_are_refused_however_they_are_spelt() {
+        let public = UrlPolicy::parse("*");
+        for url in [
+            "http://127.0.0.1/",
+            "http://2130706433/",
+            "http://0x7f000001/",
+            "http://0177.0.0.1/",
+            "http://127.1/",
+            "http://[::1]/",
+            "http://[::ffff:127.0.0.1]/",
+            "http://169.254.169.254/latest",
+            "http://user:pw@example.com/",
+            "http://user@example.com/",
+            "http://example.com\\@127.0.0.1/",
+            "ftp://example.com/",
+            "file:///etc/passwd",
+            "http://example.com/a b",
+            "http://[fe80::1%25eth0]/",
+            "",
+            "example.com",
+        ] {
+            assert!(public.check(url).is_err(), "{url}");
+        }
+        assert!(public.check("https://example.com/a?b=c").is_ok());
+        let hosts = UrlPolicy::parse("data.example, 127.0.0.1");
+        assert!(
+            hosts.check("http://data.example/x").is_ok() && hosts.check("http://127.0.0.1:9000/x").is_ok()
+        );
+        assert!(matches!(hosts.check("http://example.com/x"), Err(FetchError::Host)));
+        assert!(matches!(UrlPolicy::parse(" ").check("http://example.com/x"), Err(FetchError::Off)));
+    }
+
+    #[tokio::test]
+    async fn a_name_that_leads_inside_is_not_asked() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        let fetched = download_to("http://localhost:1/x", &UrlPolicy::Public, 10, &path, || false).await;
+        assert!(matches!(fetched, Err(FetchError::Unreachable)), "{fetched:?}");
+        assert!(!path.exists());
+    }
+}

@@ -1,0 +1,105 @@
+//! kill -9 in the middle of a job: the next life goes on from what was kept, and ends with the same bytes.
+
+use super::{Random, Server, random_words};
+use serde_json::{Value, json};
+use std::path::Path;
+use std::time::Duration;
+
+/// Lives that end by a kill; the long command asks for more.
+fn kills() -> u64 {
+    std::env::var("VOCABD_TEST_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(4)
+}
+
+fn request() -> Value {
+    json!({"name": "killed", "corpus": {"files": ["words.txt"], "records": "lines"}, "num_merges": 8000,
+        "min_frequency": 1})
+}
+
+fn start(data: &Path, root: &Path) -> Server {
+    let settings = [
+        ("corpus_root", root.to_str().unwrap()),
+        ("train_checkpoint_seconds", "0"),
+        ("train_max_memory_bytes", "4194304"),
+        ("train_threads", "1"),
+        ("min_free_bytes", "0"),
+    ];
+    Server::start_with(data, &settings)
+}
+
+fn submitted(server: &Server) -> String {
+    server.post("/train", &request()).expect(202)["id"].as_str().unwrap().to_owned()
+}
+
+/// What a job keeps in its folder.
+fn kept(data: &Path, job: &str) -> Vec<String> {
+    let entries = std::fs::read_dir(data.join("scratch").join(job));
+    entries.into_iter().flatten().map(|e| e.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+#[test]
+fn a_job_that_is_killed_again_and_again_ends_with_the_same_bytes() {
+    let root = tempfile::tempdir().unwrap();
+    let mut text = random_words(7, 3_000_000);
+    text.iter_mut().skip(4999).step_by(5000).for_each(|byte| *byte = b'\n');
+    std::fs::write(root.path().join("words.txt"), text).unwrap();
+
+    let calm = tempfile::tempdir().unwrap();
+    let server = start(calm.path(), root.path());
+    let done = server.ended(&submitted(&server));
+    let expect = done["result"]["vocab"]["digest"].clone();
+    let took = done["result"]["seconds"].as_f64().unwrap();
+    assert!(expect.is_string(), "{done}");
+    server.stop();
+
+    let data = tempfile::tempdir().unwrap();
+    let mut server = start(data.path(), root.path());
+    let job = submitted(&server);
+    let mut random = Random(0x5eed);
+    let (mut stages, mut interrupted) = (std::collections::BTreeSet::new(), 0);
+    for _ in 0..kills() {
+        let share = random.below(1000) as f64 / 1000.0 * 0.7;
+        std::thread::sleep(Duration::from_secs_f64(took * share));
+        let view = server.get(&format!("/train/{job}"));
+        if view["state"] == "running" {
+            interrupted += 1;
+            stages.insert(view["progress"]["stage"].as_str().unwrap().to_owned());
+        }
+        server.kill();
+        server = start(data.path(), root.path());
+    }
+    let done = server.ended(&job);
+    assert_eq!(
+        (&done["state"], &done["result"]["vocab"]["digest"]),
+        (&json!("succeeded"), &expect),
+        "{done}"
+    );
+    assert!(interrupted > 0, "no kill met the job while it ran");
+    assert!(kept(data.path(), &job).is_empty(), "{:?}", kept(data.path(), &job));
+    server.stop();
+}
+
+#[test]
+fn the_next_life_counts_and_merges_only_what_was_not_kept() {
+    let root = tempfile::tempdir().unwrap();
+    let mut text = random_words(9, 2_000_000);
+    text.iter_mut().skip(4999).step_by(5000).for_each(|byte| *byte = b'\n');
+    std::fs::write(root.path().join("words.txt"), text).unwrap();
+    let data = tempfile::tempdir().unwrap();
+    let server = start(data.path(), root.path());
+    let job = submitted(&server);
+    let merged = super::wait_for("a merge", || {
+        let view = server.get(&format!("/train/{job}"));
+        let merged = view["progress"]["merges_done"].as_u64().unwrap();
+        (merged > 1000 || view["state"] != "running" && view["state"] != "queued").then_some(merged)
+    });
+    server.kill();
+    if kept(data.path(), &job).iter().any(|name| name == "merges") {
+        // Merging was met: the next life need not begin at the first.
+        assert!(merged > 0 && kept(data.path(), &job).iter().any(|name| name == "whole"));
+    }
+    let server = start(data.path(), root.path());
+    let done = server.ended(&job);
+    assert_eq!(done["state"], "succeeded", "{done}");
+    assert_eq!(done["result"]["merges"], 8000);
+    server.stop();
+}
