@@ -96,30 +96,17 @@ impl UrlPolicy {
     }
 }
 
-/// Fetches a file to `path`; `stopped` is asked now and then whether to give up. What was written of a file that did not
-/// come whole is left to the caller.
+/// Fetches a file to `path`. What was written of a file that did not come whole is left to the caller.
 ///
 /// # Errors
 /// See [`FetchError`]. Whether an address was refused or did not answer is not told.
-pub async fn download_to(
-    url: &str,
-    policy: &UrlPolicy,
-    limit: u64,
-    path: &Path,
-    stopped: impl Fn() -> bool,
-) -> Result<(), FetchError> {
+pub async fn download_to(url: &str, policy: &UrlPolicy, limit: u64, path: &Path) -> Result<(), FetchError> {
     let seconds = TOTAL_TIMEOUT.as_secs();
-    let fetched = tokio::time::timeout(TOTAL_TIMEOUT, download(url, policy, limit, path, stopped)).await;
+    let fetched = tokio::time::timeout(TOTAL_TIMEOUT, download(url, policy, limit, path)).await;
     fetched.unwrap_or(Err(FetchError::Timeout { seconds }))
 }
 
-async fn download(
-    url: &str,
-    policy: &UrlPolicy,
-    limit: u64,
-    path: &Path,
-    stopped: impl Fn() -> bool,
-) -> Result<(), FetchError> {
+async fn download(url: &str, policy: &UrlPolicy, limit: u64, path: &Path) -> Result<(), FetchError> {
     let url = policy.parsed(url)?;
     let again = policy.clone();
     let redirect = reqwest::redirect::Policy::custom(move |attempt| {
@@ -153,9 +140,6 @@ async fn download(
         written += chunk.len() as u64;
         if written > limit {
             return Err(too_large);
-        }
-        if stopped() {
-            return Err(FetchError::Transfer("stopped".to_owned()));
         }
         file.write_all(&chunk).await.map_err(disk)?;
     }
@@ -287,7 +271,7 @@ mod tests {
     async fn a_name_that_leads_inside_is_not_asked() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x");
-        let fetched = download_to("http://localhost:1/x", &UrlPolicy::Public, 10, &path, || false).await;
+        let fetched = download_to("http://localhost:1/x", &UrlPolicy::Public, 10, &path).await;
         assert!(matches!(fetched, Err(FetchError::Unreachable)), "{fetched:?}");
         assert!(!path.exists());
     }

@@ -10,7 +10,7 @@ use std::path::Path;
 
 /// Text is handed on in batches of about this size, and a file that is one record is cut after as much. Several are in memory
 /// at once, so this is most of what reading takes.
-const BATCH_BYTES: usize = 2 << 20;
+const BATCH_BYTES: usize = 512 << 10;
 
 /// Longest record that is held in memory as a whole.
 const MAX_RECORD_BYTES: usize = 1 << 30;
@@ -263,7 +263,7 @@ impl Utf8<'_, '_> {
         let n = (&mut self.content).take(limit).read_to_end(&mut self.pending).map_err(|e| self.io(&e))?;
         debug_assert_eq!(n, self.pending.len() - start);
         let at_end = n == 0;
-        let bytes = std::mem::take(&mut self.pending);
+        let mut bytes = std::mem::take(&mut self.pending);
         let mut from = 0;
         loop {
             match std::str::from_utf8(&bytes[from..]) {
@@ -294,7 +294,9 @@ impl Utf8<'_, '_> {
             }
         }
         self.offset += from as u64;
-        self.pending = bytes[from..].to_vec();
+        // The same memory again: what is freed and asked for anew is resident twice for a while.
+        bytes.drain(..from);
+        self.pending = bytes;
         Ok(!at_end)
     }
 

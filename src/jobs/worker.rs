@@ -154,7 +154,7 @@ async fn learn_and_publish(
     let learned = tokio::task::spawn_blocking(move || {
         let base = base.as_ref().map(|loaded| &loaded.tokenizer);
         let learn = || learn(&setting, &blocking_request, base, &blocking_job, &fetched, &blocking_progress);
-        std::panic::catch_unwind(std::panic::AssertUnwindSafe(learn)).unwrap_or(Err(RunError::Panicked))
+        behind_others(learn)
     });
     let learned = learned.await.map_err(|_| RunError::Panicked)??;
     progress.enter(JobStage::Publishing);
@@ -167,6 +167,28 @@ async fn learn_and_publish(
     Ok((result, stop_reason))
 }
 
+/// Runs on a thread, and so with threads, that those which serve requests go before: a thread of the blocking pool itself
+/// could not be given back as it was.
+fn behind_others<T: Send>(work: impl FnOnce() -> Result<T, RunError> + Send) -> Result<T, RunError> {
+    std::thread::scope(|scope| {
+        let run = scope.spawn(|| {
+            // Where the system does not let it, it runs as the others do.
+            #[cfg(target_os = "linux")]
+            let _ = rustix::process::setpriority_process(None, NICENESS);
+            work()
+        });
+        // What a panic says may quote a text.
+        run.join().unwrap_or(Err(RunError::Panicked))
+    })
+}
+
+/// How often a run that waits for others looks whether it is to stop.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// A tenth of a core's time where a request wants the same core.
+#[cfg(target_os = "linux")]
+const NICENESS: i32 = 10;
+
 /// Fetches the files of URLs into the folder of the job, those that an earlier run has not fetched.
 async fn fetch_urls(
     setting: &Setting,
@@ -175,6 +197,9 @@ async fn fetch_urls(
     progress: &Progress,
 ) -> Result<Fetched, RunError> {
     let mut fetched = Fetched::new();
+    if !request.corpus.urls().is_empty() {
+        progress.start(0);
+    }
     let folder = setting.scratch.join("fetched").join(job);
     let urls = request.corpus.urls().into_iter().flat_map(|(_, urls)| urls);
     for (index, url) in urls.enumerate() {
@@ -182,19 +207,17 @@ async fn fetch_urls(
         let path = folder.join(Digest::of(url.as_bytes()).to_string().replace(':', "-"));
         if !path.exists() {
             let part = path.with_extension("part");
-            let stopped = || progress.stopped();
-            let done = fetch::download_to(url, &setting.urls, setting.max_url_bytes, &part, stopped).await;
-            match done {
-                Ok(()) => tokio::fs::rename(&part, &path).await?,
-                Err(error) => {
-                    let _ = tokio::fs::remove_file(&part).await;
-                    let is_stop = progress.stopped();
-                    return Err(match is_stop {
-                        true => RunError::Corpus(CorpusError::Stopped),
-                        false => RunError::Fetch { index, error },
-                    });
+            let stop = async {
+                while !progress.stopped() {
+                    tokio::time::sleep(LOOK_EVERY).await;
                 }
-            }
+            };
+            let done = tokio::select! {
+                done = fetch::download_to(url, &setting.urls, setting.max_url_bytes, &part) => done,
+                () = stop => return Err(RunError::Corpus(CorpusError::Stopped)),
+            };
+            done.map_err(|error| RunError::Fetch { index, error })?;
+            tokio::fs::rename(&part, &path).await?;
         }
         fetched.insert(url.clone(), path);
     }

@@ -318,3 +318,32 @@ async fn parquet_columns_and_urls_are_corpora() {
     failed(&server, json!({"name": "p", "num_merges": 2, "corpus": inside}), "corpus_not_fetched", "reached")
         .await;
 }
+
+#[tokio::test]
+async fn what_is_held_back_is_not_trained_on_but_measured() {
+    let server = TestServer::new().await;
+    trained(&server, json!({"name": "base", "corpus": {"texts": [TEXT]}, "num_merges": 10})).await;
+    server.corpus("h.txt", lines(200_000));
+    let request = |share: f64| {
+        json!({"name": "h", "base": "base", "num_merges": 200, "hold_back": share,
+            "corpus": {"files": ["h.txt"], "records": "lines"}})
+    };
+    let (all, most) = (trained(&server, request(0.0)).await, trained(&server, request(0.2)).await);
+    let read = |job: &Value| job["result"]["text_bytes"].as_u64().unwrap();
+    let gain = |job: &Value| job["result"]["report"]["gain"].clone();
+    assert_eq!((&gain(&all)["held_back"], &gain(&most)["held_back"]), (&json!(false), &json!(true)));
+    let scripts = gain(&most)["scripts"].as_array().unwrap().clone();
+    let measured: u64 = scripts.iter().map(|script| script["bytes"].as_u64().unwrap()).sum();
+    assert_eq!(read(&most) + measured, read(&all), "{most}");
+    assert!((read(&all) / 10..read(&all) * 3 / 10).contains(&measured), "{measured} of {}", read(&all));
+}
+
+#[tokio::test]
+async fn a_disk_that_takes_nothing_fails_the_job_and_publishes_nothing() {
+    let server = TestServer::new().await;
+    std::fs::create_dir_all(&server.app.config.data_dir).unwrap();
+    std::fs::write(server.app.config.data_dir.join("scratch"), "in the way").unwrap();
+    let request = json!({"name": "no", "corpus": {"texts": [TEXT]}, "num_merges": 3});
+    failed(&server, request, "storage_failed", "disk").await;
+    server.get("/vocabs/no").await.problem(404, "unknown_vocab", None);
+}

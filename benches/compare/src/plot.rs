@@ -1,5 +1,5 @@
-//! `plot`: a record's speeds on documents as a picture for the README: a panel for each vocabulary, a group of bars for
-//! each corpus, a bar for each engine, those that are ahead of vocabd among them.
+//! `plot`: a record's speeds as a picture for the README: a panel for each vocabulary (of a record of training, for each size), a
+//! group of bars for each corpus, a bar for each engine, those that are ahead of vocabd among them.
 
 use crate::{Failure, peers};
 use clap::Args;
@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 #[derive(Debug, Args)]
 pub struct PlotArgs {
-    /// Lines that `encode --json` printed; of the same cell the last counts.
+    /// Lines that `encode --json` or `train --json` printed; of the same cell the last counts.
     #[arg(value_name = "RECORD")]
     record: PathBuf,
     /// The picture.
@@ -23,11 +23,18 @@ pub struct PlotArgs {
     vocab: Vec<String>,
 }
 
-/// Colours by place in [`peers::ALL`]: vocabd's is the strong one, those of slow engines are faint. All of them can be
+/// Those that only train stand behind [`peers::ALL`].
+const TRAINERS: [&str; 2] = ["rustbpe", "ffbpe"];
+
+fn name(place: usize) -> &'static str {
+    peers::ALL.into_iter().chain(TRAINERS).nth(place).unwrap_or_default()
+}
+
+/// Colours by place among the names: vocabd's is the strong one, those of slow engines are faint. All of them can be
 /// told from white and from black.
-const COLOURS: [&str; 10] = [
+const COLOURS: [&str; 12] = [
     "#e5484d", "#3b82f6", "#14b8a6", "#f59e0b", "#8b5cf6", "#94a3b8", "#7c8aa0", "#a8a29e", "#8b8378",
-    "#6b7280",
+    "#6b7280", "#3b82f6", "#f59e0b",
 ];
 
 const WIDTH: f64 = 900.0;
@@ -42,6 +49,8 @@ const GROUPS: usize = 6;
 /// A vocabulary: for each corpus the engines by place in [`peers::ALL`] with their speeds.
 struct Panel {
     vocab: String,
+    /// By place, as the record says.
+    versions: Vec<(usize, String)>,
     groups: Vec<(String, Vec<(usize, f64)>)>,
 }
 
@@ -66,18 +75,24 @@ pub fn draw(args: &PlotArgs) -> Result<(), Failure> {
 
 fn add(panels: &mut Vec<Panel>, line: &Value) {
     let text = |name: &str| line.get(name).and_then(Value::as_str);
-    let (Some(engine), Some(vocab), Some(corpus), Some("docs")) =
-        (text("engine"), text("vocab"), text("corpus"), text("mode"))
-    else {
-        return;
+    let number = |name: &str| line.get(name).and_then(Value::as_f64);
+    let (Some(engine), Some(corpus)) = (text("engine"), text("corpus")) else { return };
+    let (vocab, speed) = match (text("vocab"), text("mode"), number("vocab_size"), number("seconds")) {
+        (Some(vocab), Some("docs"), ..) => (vocab.to_owned(), number("mb_per_s")),
+        (None, None, Some(size), Some(seconds)) => {
+            let bytes = number("bytes").unwrap_or(0.0);
+            (format!("{size} tokens"), Some(bytes / 1e6 / seconds))
+        }
+        _ => return,
     };
-    let place = peers::ALL.iter().position(|name| *name == engine);
-    let (Some(place), Some(speed)) = (place, line.get("mb_per_s").and_then(Value::as_f64)) else { return };
+    let place = (0..COLOURS.len()).find(|place| name(*place) == engine);
+    let (Some(place), Some(speed)) = (place, speed) else { return };
     let panel = find_or_push(
         panels,
         |panel| panel.vocab == vocab,
-        || Panel { vocab: vocab.to_owned(), groups: Vec::new() },
+        || Panel { vocab: vocab.clone(), versions: Vec::new(), groups: Vec::new() },
     );
+    panel.versions.extend(text("version").map(|version| (place, version.to_owned())));
     let group =
         find_or_push(&mut panel.groups, |group| group.0 == corpus, || (corpus.to_owned(), Vec::new()));
     group.1.retain(|(engine, _)| *engine != place);
@@ -130,7 +145,7 @@ fn legend(panels: &[Panel]) -> String {
             .flat_map(|panel| &panel.groups)
             .any(|(_, bars)| bars.iter().any(|(bar, _)| *bar == place))
     };
-    let places: Vec<usize> = (0..peers::ALL.len()).filter(|place| shown(*place)).collect();
+    let places: Vec<usize> = (0..COLOURS.len()).filter(|place| shown(*place)).collect();
     let mut legend = String::new();
     for (at, place) in places.iter().enumerate() {
         let (x, y) = (LEFT + 172.0 * (at % 5) as f64, 30.0 + 16.0 * (at / 5) as f64);
@@ -140,11 +155,16 @@ fn legend(panels: &[Panel]) -> String {
              <text x=\"{}\" y=\"{}\">{} {}</text>",
             x + 15.0,
             y + 9.0,
-            peers::ALL[*place].trim_end_matches("-rc"),
-            peers::version(peers::ALL[*place]),
+            name(*place).trim_end_matches("-rc"),
+            version(panels, *place),
         );
     }
     legend
+}
+
+fn version(panels: &[Panel], place: usize) -> String {
+    let told = panels.iter().flat_map(|panel| &panel.versions).rfind(|(known, _)| *known == place);
+    told.map_or_else(|| peers::version(name(place)), |(_, version)| version.clone())
 }
 
 fn draw_panel(body: &mut String, panel: &Panel, x: f64, y: f64, step: f64) {

@@ -17,7 +17,7 @@ use std::sync::mpsc;
 use std::thread;
 
 /// A thread takes about this many bytes of text at a time.
-const UNIT_BYTES: usize = 128 << 10;
+const UNIT_BYTES: usize = 64 << 10;
 
 /// The observer hears of progress after this many bytes of text.
 const REPORT_BYTES: u64 = 64 << 10;
