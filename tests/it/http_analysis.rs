@@ -434,3 +434,18 @@ async fn explanations_show_special_tokens_and_what_was_normalized() {
         None,
     );
 }
+
+#[tokio::test]
+async fn info_tells_every_limit() {
+    let server = TestServer::with(|config| config.max_chunks = 77).await;
+    let info = server.get("/info").await.ok(200);
+    let limits = info["limits"].as_object().unwrap();
+    for (key, value) in vocabd::config::DEFAULT_TOML.lines().filter_map(|line| line.split_once(" = ")) {
+        if !key.starts_with('#') && value.parse::<u64>().is_ok() {
+            assert!(limits.contains_key(key), "{key} is not told");
+        }
+    }
+    let told = |name: &str| limits[name].as_u64().unwrap();
+    assert_eq!((told("max_chunks"), told("max_explain_bytes"), told("max_compare_vocabs")), (77, 4096, 16));
+    assert!(told("encode_threads") >= 1 && told("train_threads") >= 1);
+}
