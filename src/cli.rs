@@ -1,5 +1,6 @@
 //! The command line: the same calls as over HTTP, without a server.
 
+mod analysis;
 mod import;
 mod local;
 pub mod open;
@@ -54,6 +55,12 @@ enum Command {
     Decode(local::DecodeArgs),
     /// Count the tokens of files (or standard input).
     Count(local::CountArgs),
+    /// Cut a text into chunks of at most so many tokens, as JSON lines.
+    Chunk(analysis::ChunkArgs),
+    /// Compare how vocabularies cut files (or standard input), as a table.
+    Compare(analysis::CompareArgs),
+    /// Show merge by merge how a text (or standard input) becomes its tokens.
+    Explain(analysis::ExplainArgs),
     /// Tell what is known of a version or of the files of a vocabulary, as JSON.
     Inspect(import::InspectArgs),
     /// Print the `OpenAPI` document.
@@ -67,6 +74,9 @@ struct ServeArgs {
     /// Address and port [setting listen, default 127.0.0.1:8080].
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<String>,
+    /// Print the settings in effect, as a settings file, and end.
+    #[arg(long)]
+    print_config: bool,
 }
 
 /// What goes wrong on the command line, as a line for a person.
@@ -120,13 +130,16 @@ fn run(cli: Cli) -> Outcome {
         flags.push(("data_dir", dir.clone()));
     }
     let command = cli.command.unwrap_or_else(|| Command::Serve(ServeArgs::default()));
-    if let Command::Serve(ServeArgs { listen: Some(listen) }) = &command {
+    if let Command::Serve(ServeArgs { listen: Some(listen), .. }) = &command {
         flags.push(("listen", listen.clone()));
     }
     if matches!(command, Command::Openapi) {
         return print(crate::http::openapi_yaml().as_bytes());
     }
     let config = Config::load(cli.common.config.as_deref(), config::process_env()?, flags)?;
+    if matches!(command, Command::Serve(ServeArgs { print_config: true, .. })) {
+        return print(config.to_toml()?.as_bytes());
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(async move {
         shutdown::survive_file_size_limit()?;
@@ -139,6 +152,9 @@ fn run(cli: Cli) -> Outcome {
             Command::Encode(args) => local::encode(&config, args).await,
             Command::Decode(args) => local::decode(&config, args).await,
             Command::Count(args) => local::count(&config, args).await,
+            Command::Chunk(args) => analysis::chunk(&config, args).await,
+            Command::Compare(args) => analysis::compare(&config, args).await,
+            Command::Explain(args) => analysis::explain(&config, args).await,
             Command::Inspect(args) => import::inspect(&config, args).await,
             Command::Openapi => Ok(()),
             Command::Health(args) => serve::health(&config, args).await,

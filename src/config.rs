@@ -237,6 +237,22 @@ impl Config {
         (self.watch_seconds > 0).then(|| Duration::from_secs(self.watch_seconds))
     }
 
+    /// Every setting that is a number, by name: the limits. What counts threads is in effect, not 0 for one a core.
+    #[must_use]
+    pub fn limits(&self) -> BTreeMap<String, u64> {
+        let effective = Self {
+            train_threads: self.train_threads(),
+            encode_threads: self.encode_threads(),
+            ..self.clone()
+        };
+        let settings = toml::Table::try_from(effective).unwrap_or_default();
+        let numbers = settings.into_iter().filter_map(|(key, value)| {
+            let number = value.as_integer().and_then(|number| u64::try_from(number).ok());
+            Some((key, number?))
+        });
+        numbers.collect()
+    }
+
     /// Whether log lines are JSON rather than text.
     #[must_use]
     pub fn log_json(&self) -> bool {

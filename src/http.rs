@@ -8,6 +8,7 @@ mod compare;
 mod compat;
 mod cpu;
 mod decode;
+mod docs;
 mod encode;
 mod explain;
 mod extract;
@@ -83,6 +84,7 @@ fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(health::info))
         .routes(routes!(health::metrics))
         .routes(routes!(openapi::openapi))
+        .routes(routes!(docs::docs))
 }
 
 /// The router of a server: the routes, inside the layers (the last one is the outermost).

@@ -5,7 +5,7 @@
 //! joined; each begins behind the one before and ends behind it. Time is near-linear in the bytes of all chunks: the place that
 //! so many tokens reach is read off one encoding that begins where the chunk does, and what is then cut there is counted. Where
 //! that is a token too many, the cut moves back in steps that double. All bytes that are encoded on the way are bounded by
-//! [`BYTES_PER_BYTE`] and [`MORE_BYTES`].
+//! `BYTES_PER_BYTE` and `MORE_BYTES`.
 
 mod borders;
 

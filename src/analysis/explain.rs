@@ -295,9 +295,7 @@ fn merges(tokenizer: &Tokenizer, start: &[Start]) -> Vec<Made> {
         tokenizer.table().get(left, right)
     };
     let mut open: BTreeSet<(Rank, usize)> = BTreeSet::new();
-    for at in 0..len {
-        open.extend(pair(&symbols, at, next[at]).map(|(rank, _)| (rank, at)));
-    }
+    open.extend(next.iter().enumerate().filter_map(|(at, &next)| Some((pair(&symbols, at, next)?.0, at))));
     let mut made = Vec::new();
     while let Some((rank, at)) = open.pop_first() {
         let right = next[at];

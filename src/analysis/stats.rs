@@ -170,7 +170,9 @@ fn is_part_of_text(bytes: &[u8]) -> bool {
     tail < 4 && std::str::from_utf8(&bytes[tail..]).map_or_else(|error| error.error_len().is_none(), |_| true)
 }
 
-/// By id the share of its occurrences that merges take of a token, by their ranks.
+/// By id the share of its occurrences that merges take of a token, by their ranks. In cl100k a tenth of the tokens are residues by
+/// it; the first hundred of them are emitted 26 times less often (median, 12 MB of English, code and Chinese) than the tokens
+/// beside them.
 struct Residues {
     taken: Vec<f64>,
 }

@@ -144,13 +144,16 @@ pub(super) async fn count(config: &Config, args: CountArgs) -> Outcome {
     if args.files.len() > 1 { print_line(&format!("{total}\ttotal")) } else { Ok(()) }
 }
 
-async fn resolve(registry: &Registry, vocab: Option<&str>) -> Result<Arc<crate::registry::Loaded>, Failure> {
+pub(super) async fn resolve(
+    registry: &Registry,
+    vocab: Option<&str>,
+) -> Result<Arc<crate::registry::Loaded>, Failure> {
     let shown = vocab.map_or_else(|| registry.settings().default_vocab.to_string(), str::to_owned);
     let wanted: Option<VocabRef> = vocab.map(|v| v.parse().map_err(Failure::of(&shown))).transpose()?;
     registry.resolve(wanted.as_ref()).await.map_err(Failure::of(shown))
 }
 
-fn read_stdin() -> Result<String, Failure> {
+pub(super) fn read_stdin() -> Result<String, Failure> {
     let mut bytes = Vec::new();
     std::io::stdin().lock().read_to_end(&mut bytes)?;
     String::from_utf8(bytes)

@@ -175,6 +175,9 @@ pub(super) async fn compare(
             })??
         }
     };
+    for result in &reply.results {
+        app.metrics.vocab(&result.vocab.name).encoded(reply.bytes, result.count);
+    }
     Ok(Json(StatusCode::OK, reply))
 }
 

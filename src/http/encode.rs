@@ -293,7 +293,7 @@ pub(super) fn at_least_one(pointer: &str, number: Option<u64>) -> Result<Option<
 }
 
 /// The most names in `allowed_special`.
-const MAX_ALLOWED_SPECIAL: usize = 1000;
+pub(super) const MAX_ALLOWED_SPECIAL: usize = 1000;
 
 pub(super) fn check_specials(allowed: &[String]) -> Result<(), Problem> {
     if allowed.len() > MAX_ALLOWED_SPECIAL {

@@ -3,12 +3,16 @@
 use super::problem::{Problem, ProblemBody};
 use super::reply::Json;
 use super::state::AppState;
-use super::vocabs::FailureReply;
+use super::vocabs::{FailureReply, browse};
+use super::{compare, encode};
+use crate::analysis::explain;
+use crate::chat;
 use crate::telemetry::{METRICS_CONTENT_TYPE, Scrape};
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 use utoipa::ToSchema;
 
@@ -40,9 +44,20 @@ pub(super) struct InfoReply {
     version: &'static str,
     /// What a request without `vocab` gets.
     default_vocab: String,
-    /// Limits by the name of their setting.
-    #[schema(value_type = Object)]
-    limits: serde_json::Value,
+    /// Limits by the name of their setting, and by a name of their own those that are no setting.
+    limits: BTreeMap<String, u64>,
+}
+
+/// Limits that are no setting.
+fn fixed_limits() -> [(&'static str, u64); 6] {
+    [
+        ("max_allowed_special", encode::MAX_ALLOWED_SPECIAL as u64),
+        ("max_compare_vocabs", compare::MAX_VOCABS as u64),
+        ("max_compare_span_bytes", compare::MAX_SPAN_BYTES as u64),
+        ("max_explain_bytes", explain::MAX_BYTES as u64),
+        ("max_page", browse::MAX_PAGE as u64),
+        ("max_chat_output_bytes", chat::MAX_OUTPUT_BYTES as u64),
+    ]
 }
 
 /// Is the process alive?
@@ -84,16 +99,8 @@ pub(super) async fn health(State(app): State<AppState>) -> Json<HealthReply> {
 #[utoipa::path(get, path = "/info", tag = "operations", responses(
     (status = 200, description = "Version and limits", body = InfoReply)))]
 pub(super) async fn info(State(app): State<AppState>) -> Json<InfoReply> {
-    let config = &app.config;
-    let limits = serde_json::json!({
-        "max_body_bytes": config.max_body_bytes, "max_decompress_ratio": config.max_decompress_ratio,
-        "max_batch_texts": config.max_batch_texts, "max_decoded_bytes": config.max_decoded_bytes,
-        "max_vocab_bytes": config.max_vocab_bytes, "max_upload_bytes": config.max_upload_bytes,
-        "max_resident_bytes": config.max_resident_bytes, "max_running_jobs": config.max_running_jobs,
-        "max_queued_jobs": config.max_queued_jobs, "max_waiting_encodes": config.max_waiting_encodes,
-        "max_connections": config.max_connections, "upload_ttl_hours": config.upload_ttl_hours,
-        "min_free_bytes": config.min_free_bytes,
-    });
+    let mut limits = app.config.limits();
+    limits.extend(fixed_limits().map(|(name, limit)| (name.to_owned(), limit)));
     let default_vocab = app.registry.settings().default_vocab.to_string();
     Json(StatusCode::OK, InfoReply { version: env!("CARGO_PKG_VERSION"), default_vocab, limits })
 }

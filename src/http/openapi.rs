@@ -44,17 +44,27 @@ pub(super) struct LinesBody(String);
 
 /// The document as YAML.
 pub fn yaml() -> String {
+    let yaml = document().to_yaml().expect("the document is plain data");
+    // The registry of formats has `uint32`; utoipa 6.0 writes `u-int32`.
+    yaml.replace("format: u-int", "format: uint")
+}
+
+/// The document as JSON values.
+pub(super) fn json() -> serde_json::Value {
+    serde_json::to_value(document()).expect("the document is plain data")
+}
+
+fn document() -> utoipa::openapi::OpenApi {
     let (_, mut document) = super::routes().split_for_parts();
     // An import that names its source has no body; the macro knows only of bodies that are always there.
     let import = document.paths.paths.get_mut("/vocabs").and_then(|path| path.post.as_mut());
     if let Some(RefOr::T(body)) = import.and_then(|import| import.request_body.as_mut()) {
         body.required = None;
     }
-    let yaml = document.to_yaml().expect("the document is plain data");
-    // The registry of formats has `uint32`; utoipa 6.0 writes `u-int32`.
-    let yaml = yaml.replace("format: u-int", "format: uint");
     // Names of models have slashes, which axum has a sign for and the document has not.
-    yaml.replace("{*model}", "{model}")
+    let paths = std::mem::take(&mut document.paths.paths);
+    document.paths.paths = paths.into_iter().map(|(path, item)| (path.replace("{*model}", "{model}"), item)).collect();
+    document
 }
 
 /// This contract.

@@ -364,3 +364,68 @@ fn health_asks_a_running_server() {
     server.kill();
     refused(data.path(), &["health", "--url", &url], &[&url, "refused"]);
 }
+
+#[test]
+fn what_vocabularies_make_of_texts_is_told_without_a_server() {
+    let (dir, data) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (dir, data) = (dir.path(), data.path());
+    let (text, file) = ("One sentence. Another one!\n还有一句，世界。\n", path(dir, "a.txt"));
+    std::fs::write(&file, text).unwrap();
+    let lines = prints(data, &["chunk", &file, "--size", "6", "--boundary", "sentence"]);
+    assert_eq!(
+        lines,
+        prints_from(data, &["chunk", "--size", "6", "--boundary", "sentence"], text.as_bytes())
+    );
+    let chunks: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(chunks.iter().map(|c| c["text"].as_str().unwrap()).collect::<String>(), text);
+    assert!(chunks.len() > 1 && chunks.iter().all(|chunk| chunk["count"].as_u64().unwrap() <= 6));
+    for chunk in &chunks {
+        let count = prints_from(data, &["count"], chunk["text"].as_str().unwrap().as_bytes());
+        assert_eq!(count.trim(), chunk["count"].to_string());
+    }
+    refused(data, &["chunk", &file, "--size", "3", "--overlap", "3"], &["--overlap", "less than size"]);
+    refused(data, &["chunk", "none.txt", "--size", "3"], &["none.txt"]);
+
+    let tiktoken = path(dir, "b.tiktoken");
+    std::fs::write(&tiktoken, numbered(0).1).unwrap();
+    prints(data, &["import", "bytes", &tiktoken, "--split", "gpt2"]);
+    let table = prints(data, &["compare", &file, "--vocab", "bytes", "--vocab", "default"]);
+    let names: Vec<&str> = table.lines().skip(1).map(|line| line.split(' ').next().unwrap()).collect();
+    assert_eq!(names, ["default@1", "bytes@1"], "the fewest tokens first: {table}");
+    let count = prints(data, &["count", &file, "--vocab", "bytes"]);
+    assert!(table.contains(&format!(" {} ", count.split('\t').next().unwrap())), "{table}");
+    refused(data, &["compare", &file, "--vocab", "none"], &["none"]);
+
+    let steps = prints(data, &["explain", "hello"]);
+    assert!(
+        steps.starts_with("\"hello\"\n") && steps.trim_end().lines().last().unwrap().starts_with("  = "),
+        "{steps}"
+    );
+    let merges = prints(data, &["explain", "xhellozq"]);
+    assert!(merges.contains("  rank ") && merges.contains(" + "), "{merges}");
+    refused(data, &["explain", &"x".repeat(5000)], &["4096 bytes"]);
+}
+
+#[test]
+fn the_settings_in_effect_are_printed_and_can_be_read_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("not-made");
+    let mut asked = command(&data, &["serve", "--listen", "127.0.0.1:7", "--print-config"]);
+    asked.env("VOCABD_MAX_CHUNKS", "12");
+    let (code, printed, err) = finish(asked);
+    assert_eq!((code, err.as_str()), (Some(0), ""), "{printed}");
+    for line in ["listen = \"127.0.0.1:7\"", "max_chunks = 12", "log_format = \"json\""] {
+        assert!(printed.lines().any(|printed| printed == line), "{line} is not in {printed}");
+    }
+    assert!(!data.exists(), "nothing is opened for it");
+    let file = path(dir.path(), "vocabd.toml");
+    std::fs::write(&file, &printed).unwrap();
+    let mut again = vocabd();
+    again.args(["--config", &file, "serve", "--print-config"]);
+    assert_eq!(finish(again).1, printed);
+    let mut wrong = command(&data, &["serve", "--print-config"]);
+    wrong.env("VOCABD_MAX_CHUNKS", "many");
+    let (code, out, err) = finish(wrong);
+    assert_eq!((code, out.as_str()), (Some(1), ""));
+    assert!(err.contains("max_chunks") && err.contains("VOCABD_MAX_CHUNKS"), "{err}");
+}

@@ -434,3 +434,43 @@ async fn explanations_show_special_tokens_and_what_was_normalized() {
         None,
     );
 }
+
+#[tokio::test]
+async fn info_tells_every_limit() {
+    let server = TestServer::with(|config| config.max_chunks = 77).await;
+    let info = server.get("/info").await.ok(200);
+    let limits = info["limits"].as_object().unwrap();
+    for (key, value) in vocabd::config::DEFAULT_TOML.lines().filter_map(|line| line.split_once(" = ")) {
+        if !key.starts_with('#') && value.parse::<u64>().is_ok() {
+            assert!(limits.contains_key(key), "{key} is not told");
+        }
+    }
+    let told = |name: &str| limits[name].as_u64().unwrap();
+    assert_eq!((told("max_chunks"), told("max_explain_bytes"), told("max_compare_vocabs")), (77, 4096, 16));
+    assert!(told("encode_threads") >= 1 && told("train_threads") >= 1);
+}
+
+#[tokio::test]
+async fn one_corpus_is_read_at_a_time_and_not_for_a_client_that_is_gone() {
+    let server = TestServer::new().await;
+    server.put("/uploads/c", "some words of a line\n".repeat(1_000_000)).await.ok(201);
+    let body = json!({"vocabs": ["default"], "upload": "c"});
+    let (other, long) = (server.clone(), body.clone());
+    let reading = tokio::spawn(async move { other.post_json("/compare", long).await });
+    let turns = || server.app.corpora.available_permits();
+    let end = std::time::Instant::now() + crate::support::PATIENCE;
+    while turns() > 0 {
+        assert!(std::time::Instant::now() < end);
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    server.post_json("/compare", body).await.problem(503, "overloaded", None);
+    let texts = json!({"vocabs": ["default"], "text": "others are not in its way"});
+    server.post_json("/compare", texts).await.ok(200);
+    assert_eq!(turns(), 0, "it is read still");
+    reading.abort();
+    let gone = std::time::Instant::now();
+    while turns() == 0 {
+        assert!(gone.elapsed().as_secs() < 10, "it is read on");
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+}

@@ -70,6 +70,18 @@ async fn the_server_hands_out_the_same_contract() {
     assert_eq!(answer.bytes, vocabd::http::openapi_yaml());
 }
 
+#[tokio::test]
+async fn the_page_for_people_needs_no_other_host() {
+    let server = TestServer::new().await;
+    let answer = server.get("/docs").await;
+    assert_eq!((answer.status, answer.header("content-type")), (200, "text/html; charset=utf-8"));
+    assert!(answer.header("content-security-policy").starts_with("default-src 'none'"));
+    let page = String::from_utf8(answer.bytes.to_vec()).unwrap();
+    for (method, path) in operations() {
+        assert!(page.contains(&format!("<b class=\"m\">{method}</b><code>{path}</code>")), "{method} {path}");
+    }
+}
+
 #[test]
 fn everything_is_described() {
     let yaml = vocabd::http::openapi_yaml();

@@ -31,11 +31,11 @@ fn explained(tokenizer: &Tokenizer, text: &str, others: OnSpecial) -> Result<Exp
 
 /// The pretokens of an explanation, all parts of which are text.
 fn pretokens(made: &Explanation) -> Vec<&Pretoken> {
-    let of = |part| match part {
-        &Part::Stretch { ref pretokens, .. } => pretokens.as_slice(),
-        Part::Token { .. } => &[],
-    };
-    made.parts.iter().flat_map(of).collect()
+    let stretches = made.parts.iter().filter_map(|part| match part {
+        Part::Stretch { pretokens, .. } => Some(pretokens),
+        Part::Token { .. } => None,
+    });
+    stretches.flatten().collect()
 }
 
 /// That merging the symbols as the steps say gives the tokens.

@@ -24,7 +24,7 @@ use utoipa::{IntoParams, ToSchema};
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(in crate::http) struct DiffQuery {
-    /// List this section only: only_a, only_b, moved, merges_only_a, merges_only_b, merges_moved or specials; the others are
+    /// List this section only: `only_a`, `only_b`, `moved`, `merges_only_a`, `merges_only_b`, `merges_moved` or `specials`; the others are
     /// counted.
     section: Option<String>,
     /// Entries of the section to pass over: the `next` of the page before.
@@ -158,7 +158,7 @@ pub(in crate::http) struct SpecialIn {
 /// Something that is set up in two ways.
 #[derive(Debug, Serialize, ToSchema)]
 pub(in crate::http) struct SettingChange {
-    /// What: model, normalizer, split, whole_pretokens, tokens_before, tokens_after or vocab_size.
+    /// What: `model`, `normalizer`, `split`, `whole_pretokens`, `tokens_before`, `tokens_after` or `vocab_size`.
     name: &'static str,
     /// How it is in the first.
     a: String,
