@@ -186,6 +186,10 @@ fn guard(app: &AppState, request: &Request, probe: bool) -> Result<(), Problem> 
     }
     let host = request.headers().get(header::HOST).map(HeaderValue::to_str);
     let host = match host {
+        // What most callers send needs no parser.
+        Some(Ok(host)) if is_plain_loopback(host) && !request.headers().contains_key(header::ORIGIN) => {
+            return Ok(());
+        }
         Some(Ok(host)) => host.parse::<Authority>().ok(),
         Some(Err(_)) => None,
         None => request.uri().authority().cloned(),
@@ -195,6 +199,15 @@ fn guard(app: &AppState, request: &Request, probe: bool) -> Result<(), Problem> 
     let origin = origin.to_str().unwrap_or_default();
     let origin = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
     if origin == Some(host.as_str()) { Ok(()) } else { Err(Problem::foreign_origin("Origin")) }
+}
+
+/// Whether a host is one of the usual names of this machine, with a port or without one.
+fn is_plain_loopback(host: &str) -> bool {
+    let port = host.strip_prefix("127.0.0.1").or_else(|| host.strip_prefix("localhost"));
+    port.is_some_and(|port| {
+        port.is_empty()
+            || port.strip_prefix(':').is_some_and(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_digit()))
+    })
 }
 
 fn is_loopback(authority: &Authority) -> bool {
@@ -242,5 +255,23 @@ mod tests {
         check("localhost.evil.example", false);
         check("10.0.0.1:8080", false);
         check("127.0.0.1.evil.example", false);
+    }
+
+    #[test]
+    fn plain_names_of_loopback_are_no_more_than_that() {
+        let check = |host: &str, expect: bool| assert_eq!(is_plain_loopback(host), expect, "{host}");
+        check("localhost", true);
+        check("localhost:8080", true);
+        check("127.0.0.1:1", true);
+        for other in [
+            "localhost.evil.example",
+            "localhost:",
+            "localhost:80@evil",
+            "127.0.0.1.evil.example:1",
+            "127.0.0.12",
+            "",
+        ] {
+            check(other, false);
+        }
     }
 }
