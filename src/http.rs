@@ -32,8 +32,6 @@ pub use problem::{Problem, ProblemBody};
 pub use state::{App, AppState};
 
 use axum::Router;
-use axum::middleware::from_fn_with_state;
-use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -87,12 +85,11 @@ fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(docs::docs))
 }
 
-/// The router of a server: the routes, inside the layers (the last one is the outermost).
+/// The router of a server: the routes, inside the outermost layer.
 pub fn router(app: AppState) -> Router {
     let (router, _) = routes().split_for_parts();
     router
         .fallback(|| async { Problem::unknown_route() })
-        .layer(CatchPanicLayer::custom(layers::panicked))
-        .layer(from_fn_with_state(app.clone(), layers::outermost))
+        .layer(layers::Outermost(app.clone()))
         .with_state(app)
 }

@@ -10,9 +10,9 @@ use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use faults::{expectation, named_field, tellable};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::{BodyExt, LengthLimitError};
 use options::Field;
 use serde::de::DeserializeOwned;
 use std::error::Error;
@@ -267,16 +267,31 @@ async fn collect(request: Request<Body>, limit: u64) -> Result<Bytes, Problem> {
         return Err(Problem::body_too_large(limit));
     }
     let most = usize::try_from(limit).unwrap_or(usize::MAX);
-    let collected = Limited::new(&mut body, most).collect().await;
-    match collected {
-        Ok(whole) => Ok(whole.to_bytes()),
-        Err(error) => {
-            let problem = body_error(&*error, limit);
+    let mut whole = BytesMut::new();
+    loop {
+        let piece = match body.frame().await {
+            Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
+            Some(Err(error)) => return Err(body_error(&error, limit)),
+            None => return Ok(whole.freeze()),
+        };
+        if piece.len() > most - whole.len() {
             discard(body).await;
-            Err(problem)
+            return Err(Problem::body_too_large(limit));
         }
+        if whole.is_empty() && hyper::body::Body::is_end_stream(&body) {
+            // Most bodies come in one piece.
+            return Ok(piece);
+        }
+        if whole.is_empty() {
+            // What is announced is believed so far as it costs little if it is not true.
+            whole.reserve(announced.map_or(0, |n| n.min(BELIEVED_BYTES) as usize).max(piece.len()));
+        }
+        whole.extend_from_slice(&piece);
     }
 }
+
+/// Bytes that are set aside for a body because it announces them.
+const BELIEVED_BYTES: u64 = 1 << 20;
 
 /// The most of a refused body that is still read.
 const DISCARD_BYTES: usize = 64 << 20;

@@ -4,13 +4,21 @@
 use super::compat::Dialect;
 use super::problem::Problem;
 use super::state::AppState;
-use axum::extract::{MatchedPath, Request, State};
+use crate::telemetry::InFlight;
+use axum::extract::{MatchedPath, Request};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use std::any::Any;
+use futures_util::FutureExt;
+use std::convert::Infallible;
+use std::hash::{BuildHasher, RandomState};
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, LazyLock};
+use std::task::{Context, Poll};
 use std::time::Instant;
+use tower::{Layer, Service};
 
 /// Carries the id of a request, in both directions.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -18,42 +26,110 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Routes that answer whoever asks, and are not worth a line in the log.
 const PROBES: [&str; 3] = ["/livez", "/readyz", "/health"];
 
-/// The outermost layer.
-pub(super) async fn outermost(State(app): State<AppState>, request: Request, next: Next) -> Response {
-    let started = Instant::now();
-    let _in_flight = app.metrics.request_in_flight();
-    let id = request_id(request.headers());
-    let method = request.method().clone();
-    // The path as the route table has it: a raw one would make labels without bound, and may hold anything.
-    let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
-    let probe = PROBES.contains(&route.as_str());
+/// The outermost layer: by hand, as a layer made of a function takes four allocations a request, and so does one that catches
+/// panics.
+#[derive(Debug, Clone)]
+pub(super) struct Outermost(pub(super) AppState);
 
-    let mut response = match guard(&app, &request, probe) {
-        Ok(()) => next.run(request).await,
-        Err(problem) => problem.into_response(),
-    };
-    let problem = response.extensions_mut().remove::<Problem>();
-    let code = problem.as_ref().map(Problem::code);
-    if let Some(problem) = problem {
-        response = match response.extensions_mut().remove::<Dialect>() {
-            Some(dialect) => problem.render_as(dialect, &id),
-            None => problem.render(&id),
-        };
-    } else if response.status() == axum::http::StatusCode::METHOD_NOT_ALLOWED {
-        let allow = response.headers_mut().remove(header::ALLOW);
-        response = Problem::method_not_allowed(allow).render(&id);
-    }
-    let headers = response.headers_mut();
-    if let Ok(id) = HeaderValue::try_from(&id) {
-        headers.insert(REQUEST_ID, id);
-    }
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+impl<S> Layer<S> for Outermost {
+    type Service = Around<S>;
 
-    let status = response.status().as_u16();
-    let elapsed = started.elapsed();
-    app.metrics.answered(&route, status, elapsed);
-    log(&method, &route, status, code, elapsed.as_secs_f64() * 1000.0, &id, probe);
-    response
+    fn layer(&self, inner: S) -> Around<S> {
+        Around { app: Arc::clone(&self.0), inner }
+    }
+}
+
+/// A route inside the outermost layer.
+#[derive(Debug, Clone)]
+pub(super) struct Around<S> {
+    app: AppState,
+    inner: S,
+}
+
+impl<S> Service<Request> for Around<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let exchange = Exchange::begin(&self.app, &request);
+        let allowed = guard(&self.app, &request, exchange.is_probe());
+        let answer = allowed.map(|()| AssertUnwindSafe(self.inner.call(request)).catch_unwind());
+        Box::pin(async move {
+            let response = match answer {
+                Err(problem) => problem.into_response(),
+                // The hook of `telemetry` has logged where a panic was; what it said may quote a text.
+                Ok(answer) => {
+                    answer.await.map_or_else(|_panic| Problem::internal().into_response(), |Ok(made)| made)
+                }
+            };
+            Ok(exchange.end(response))
+        })
+    }
+}
+
+/// A request from its head to the head of its answer.
+struct Exchange {
+    app: AppState,
+    started: Instant,
+    _in_flight: InFlight,
+    id: HeaderValue,
+    method: Method,
+    /// The path as the route table has it: a raw one would make labels without bound, and may hold anything.
+    route: Option<MatchedPath>,
+}
+
+impl Exchange {
+    fn begin(app: &AppState, request: &Request) -> Self {
+        Self {
+            app: Arc::clone(app),
+            started: Instant::now(),
+            _in_flight: app.metrics.request_in_flight(),
+            id: request_id(request.headers()),
+            method: request.method().clone(),
+            route: request.extensions().get::<MatchedPath>().cloned(),
+        }
+    }
+
+    fn route(&self) -> &str {
+        self.route.as_ref().map_or("unmatched", MatchedPath::as_str)
+    }
+
+    fn is_probe(&self) -> bool {
+        PROBES.contains(&self.route())
+    }
+
+    fn end(self, mut response: Response) -> Response {
+        let id = self.id.to_str().unwrap_or_default();
+        let problem = response.extensions_mut().remove::<Problem>();
+        let code = problem.as_ref().map(Problem::code);
+        if let Some(problem) = problem {
+            response = match response.extensions_mut().remove::<Dialect>() {
+                Some(dialect) => problem.render_as(dialect, id),
+                None => problem.render(id),
+            };
+        } else if response.status() == axum::http::StatusCode::METHOD_NOT_ALLOWED {
+            let allow = response.headers_mut().remove(header::ALLOW);
+            response = Problem::method_not_allowed(allow).render(id);
+        }
+        let status = response.status().as_u16();
+        let elapsed = self.started.elapsed();
+        self.app.metrics.answered(self.route(), status, elapsed);
+        log(&self.method, self.route(), status, code, elapsed.as_secs_f64() * 1000.0, id, self.is_probe());
+
+        let headers = response.headers_mut();
+        headers.insert(REQUEST_ID, self.id);
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        response
+    }
 }
 
 fn log(
@@ -81,12 +157,25 @@ fn log(
 }
 
 /// The client's id if it is harmless in logs and headers, else one of ours.
-fn request_id(headers: &HeaderMap) -> String {
-    let harmless = |id: &&str| {
-        (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let harmless = |id: &&HeaderValue| {
+        (1..=64).contains(&id.len()) && id.as_bytes().iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-')
     };
-    let given = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).filter(harmless);
-    given.map_or_else(|| uuid::Uuid::new_v4().to_string(), str::to_owned)
+    headers.get(REQUEST_ID).filter(harmless).cloned().unwrap_or_else(own_id)
+}
+
+/// 32 hexadecimal digits: 16 of this process, drawn at its start, and 16 of its requests, no two of which are alike. Asking
+/// the system for random bytes each time would take as long as encoding a short text.
+fn own_id() -> HeaderValue {
+    static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one("request ids"));
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digits =
+        |number: u64| std::array::from_fn::<u8, 16, _>(|n| DIGITS[(number >> (60 - 4 * n)) as usize & 15]);
+    // An odd factor takes no two numbers to the same.
+    let request = NEXT.fetch_add(1, Relaxed).wrapping_add(*PROCESS).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let id = [digits(*PROCESS), digits(request)];
+    HeaderValue::from_bytes(id.as_flattened()).unwrap_or_else(|_| HeaderValue::from_static("0"))
 }
 
 /// Without keys a server on loopback answers only to who addresses it as such, and to no page but its own: otherwise
@@ -97,6 +186,10 @@ fn guard(app: &AppState, request: &Request, probe: bool) -> Result<(), Problem> 
     }
     let host = request.headers().get(header::HOST).map(HeaderValue::to_str);
     let host = match host {
+        // What most callers send needs no parser.
+        Some(Ok(host)) if is_plain_loopback(host) && !request.headers().contains_key(header::ORIGIN) => {
+            return Ok(());
+        }
         Some(Ok(host)) => host.parse::<Authority>().ok(),
         Some(Err(_)) => None,
         None => request.uri().authority().cloned(),
@@ -108,16 +201,20 @@ fn guard(app: &AppState, request: &Request, probe: bool) -> Result<(), Problem> 
     if origin == Some(host.as_str()) { Ok(()) } else { Err(Problem::foreign_origin("Origin")) }
 }
 
+/// Whether a host is one of the usual names of this machine, with a port or without one.
+fn is_plain_loopback(host: &str) -> bool {
+    let port = host.strip_prefix("127.0.0.1").or_else(|| host.strip_prefix("localhost"));
+    port.is_some_and(|port| {
+        port.is_empty()
+            || port.strip_prefix(':').is_some_and(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_digit()))
+    })
+}
+
 fn is_loopback(authority: &Authority) -> bool {
     let host = authority.host();
     let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
     host.eq_ignore_ascii_case("localhost")
         || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
-}
-
-/// A panic in a handler is an answer. The hook of `telemetry` has logged where it was; what it said may quote a text.
-pub(super) fn panicked(_: Box<dyn Any + Send>) -> Response {
-    Problem::internal().into_response()
 }
 
 #[cfg(test)]
@@ -139,6 +236,13 @@ mod tests {
     }
 
     #[test]
+    fn own_ids_are_harmless_and_differ() {
+        let ids: std::collections::HashSet<_> = (0..10_000).map(|_| own_id()).collect();
+        assert_eq!(ids.len(), 10_000);
+        assert!(ids.iter().all(|id| id.len() == 32 && id.as_bytes().iter().all(u8::is_ascii_hexdigit)));
+    }
+
+    #[test]
     fn loopback_has_many_names() {
         let check =
             |host: &str, expect: bool| assert_eq!(is_loopback(&host.parse().unwrap()), expect, "{host}");
@@ -151,5 +255,23 @@ mod tests {
         check("localhost.evil.example", false);
         check("10.0.0.1:8080", false);
         check("127.0.0.1.evil.example", false);
+    }
+
+    #[test]
+    fn plain_names_of_loopback_are_no_more_than_that() {
+        let check = |host: &str, expect: bool| assert_eq!(is_plain_loopback(host), expect, "{host}");
+        check("localhost", true);
+        check("localhost:8080", true);
+        check("127.0.0.1:1", true);
+        for other in [
+            "localhost.evil.example",
+            "localhost:",
+            "localhost:80@evil",
+            "127.0.0.1.evil.example:1",
+            "127.0.0.12",
+            "",
+        ] {
+            check(other, false);
+        }
     }
 }

@@ -2,7 +2,8 @@
 
 use axum::http::header;
 use axum::response::IntoResponse;
-use utoipa::openapi::RefOr;
+use utoipa::openapi::path::Operation;
+use utoipa::openapi::{ContentBuilder, PathItem, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{OpenApi, ToSchema};
 
 /// The parts of the document that belong to no route.
@@ -14,6 +15,8 @@ use utoipa::{OpenApi, ToSchema};
             answer of the encode side names the version that made it, in its body and in the headers `Vocab` and `ETag`.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
+    // Nobody is asked for a key.
+    security(()),
     servers((url = "http://127.0.0.1:8080", description = "where `vocabd serve` listens unless told otherwise")),
     tags(
         (name = "encode", description = "Texts to ids and back"),
@@ -61,10 +64,27 @@ fn document() -> utoipa::openapi::OpenApi {
     if let Some(RefOr::T(body)) = import.and_then(|import| import.request_body.as_mut()) {
         body.required = None;
     }
+    // What every route may answer is not said by each.
+    for operation in document.paths.paths.values_mut().flat_map(operations) {
+        let refused = operation.responses.responses.keys().any(|status| status.starts_with('4'));
+        if !refused {
+            operation.responses.responses.insert("4XX".to_owned(), refusal().into());
+        }
+    }
     // Names of models have slashes, which axum has a sign for and the document has not.
     let paths = std::mem::take(&mut document.paths.paths);
-    document.paths.paths = paths.into_iter().map(|(path, item)| (path.replace("{*model}", "{model}"), item)).collect();
+    document.paths.paths =
+        paths.into_iter().map(|(path, item)| (path.replace("{*model}", "{model}"), item)).collect();
     document
+}
+
+fn operations(path: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    [&mut path.get, &mut path.put, &mut path.post, &mut path.delete].into_iter().flatten()
+}
+
+fn refusal() -> Response {
+    let problem = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+    ResponseBuilder::new().description("Refused").content("application/problem+json", problem).build()
 }
 
 /// This contract.

@@ -62,7 +62,7 @@ const DIGITS: [[u8; 4]; 1000] = {
 /// Bytes of the longest number with a comma.
 const LONGEST: usize = 11;
 /// Numbers that are gathered before they go to the body.
-const BLOCK: usize = 64;
+const BLOCK: usize = 32;
 
 /// Appends `[1,2,3]`. A number costs a look-up or two in a table of 4 KiB; ids of a million and more three and up.
 pub(in crate::http) fn write_ids(ids: &[TokenId], out: &mut Vec<u8>) {
@@ -139,7 +139,7 @@ mod tests {
         let edges: Vec<u32> = edges.chain([u32::MAX, u32::MAX - 1, 4_000_000_000, 1_001_001]).collect();
         check(&edges);
         edges.iter().for_each(|id| check(&[*id]));
-        for length in [1, 63, 64, 65, 128, 1000] {
+        for length in [1, 31, 32, 33, 64, 1000] {
             check(&vec![u32::MAX; length]);
             check(&(0..length as u32).map(|n| n.wrapping_mul(2_654_435_761) >> (n % 32)).collect::<Vec<_>>());
         }

@@ -13,15 +13,34 @@ pub struct Request {
     pub text_bytes: usize,
 }
 
+/// What requests and answers look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Shape {
+    /// JSON with one text, JSON with its ids.
+    Json,
+    /// The text alone, packed ids.
+    Packed,
+    /// JSON with `--batch` texts, JSON with the ids of each.
+    Batch,
+}
+
 impl Request {
-    pub fn encode(text: &str, port: u16) -> Result<Self, Failure> {
-        let body = serde_json::to_string(&serde_json::json!({ "text": text }))?;
+    /// A request for one text, or for several with [`Shape::Batch`].
+    pub fn encode(texts: &[&str], shape: Shape, port: u16) -> Result<Self, Failure> {
+        let (path, kind, body) = match (shape, texts) {
+            (Shape::Json, [text]) => ("/encode", "application/json", serde_json::json!({ "text": text }).to_string()),
+            (Shape::Packed, [text]) => ("/encode", "text/plain\r\nAccept: application/octet-stream", (*text).to_owned()),
+            (Shape::Batch, texts) => {
+                ("/encode/batch", "application/json", serde_json::json!({ "texts": texts }).to_string())
+            }
+            _ => return Err("one text at a time".into()),
+        };
         let wire = format!(
-            "POST /encode HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n\
+            "POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: {kind}\r\n\
              Content-Length: {}\r\n\r\n{body}",
             body.len()
         );
-        Ok(Self { wire: wire.into_bytes(), text_bytes: text.len() })
+        Ok(Self { wire: wire.into_bytes(), text_bytes: texts.iter().map(|text| text.len()).sum() })
     }
 }
 

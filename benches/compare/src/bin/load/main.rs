@@ -35,6 +35,12 @@ struct Args {
     /// Sizes of the texts in bytes.
     #[arg(long, num_args = 1.., default_values_t = [100, 2048, 65536])]
     size: Vec<usize>,
+    /// Shapes of requests and answers; text alone with packed ids is measured as well as JSON if both are named.
+    #[arg(long, num_args = 1.., default_values = ["json"])]
+    shape: Vec<client::Shape>,
+    /// Texts of a batch.
+    #[arg(long, default_value_t = 64)]
+    batch: usize,
     /// Seconds that each size and corpus is measured, in each run.
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
@@ -60,6 +66,7 @@ struct Args {
 struct Row {
     vocab: String,
     corpus: String,
+    shape: String,
     text_bytes: usize,
     connections: usize,
     requests_per_s: f64,
@@ -129,7 +136,11 @@ async fn measure(args: &Args) -> Result<(), Failure> {
     for path in &args.corpus {
         let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
         for &size in &args.size {
-            cells.push((path, size, requests(&text, size, server.port)?, Vec::new()));
+            for &shape in &args.shape {
+                let texts = if shape == client::Shape::Batch { args.batch } else { 1 };
+                let requests = requests(&text, size, texts, shape, server.port)?;
+                cells.push(((path, shape), size, requests, Vec::new()));
+            }
         }
     }
     let duration = Duration::from_secs_f64(args.seconds);
@@ -144,7 +155,7 @@ async fn measure(args: &Args) -> Result<(), Failure> {
             runs.push(run);
         }
     }
-    for (path, size, requests, runs) in &cells {
+    for ((path, shape), size, requests, runs) in &cells {
         let of = |value: fn(&client::Run) -> f64| median(runs.iter().map(value));
         let rates = || runs.iter().map(|run| run.requests as f64 / run.seconds);
         let mean_bytes = requests.iter().map(|r| r.text_bytes).sum::<usize>() as f64 / requests.len() as f64;
@@ -152,6 +163,7 @@ async fn measure(args: &Args) -> Result<(), Failure> {
         let row = Row {
             vocab: vocab.clone(),
             corpus: stem(path),
+            shape: format!("{shape:?}").to_lowercase(),
             text_bytes: *size,
             connections: connections(args, *size),
             requests_per_s: rate.round(),
@@ -200,16 +212,26 @@ fn starts(args: &Args, vocab: &str, data_dir: &'static str) -> Result<StartRow, 
 }
 
 /// Requests with texts of `size` bytes (less the end of a character), from places spread evenly over the corpus.
-fn requests(corpus: &str, size: usize, port: u16) -> Result<Arc<[client::Request]>, Failure> {
+fn requests(
+    corpus: &str,
+    size: usize,
+    texts: usize,
+    shape: client::Shape,
+    port: u16,
+) -> Result<Arc<[client::Request]>, Failure> {
     if corpus.len() < size * 2 {
         return Err(format!("a corpus of {} bytes is too small for texts of {size}", corpus.len()).into());
     }
-    let step = (corpus.len() - size) / TEXTS;
+    let step = (corpus.len() - size) / (TEXTS * texts);
     let text = |at: usize| {
         let start = corpus.ceil_char_boundary(at * step);
         &corpus[start..corpus.floor_char_boundary(start + size)]
     };
-    (0..TEXTS).map(|at| client::Request::encode(text(at), port)).collect()
+    let request = |at: usize| {
+        let texts: Vec<&str> = (0..texts).map(|n| text(at * texts + n)).collect();
+        client::Request::encode(&texts, shape, port)
+    };
+    (0..TEXTS).map(request).collect()
 }
 
 /// A line of JSON, or `name value` pairs for a person.
