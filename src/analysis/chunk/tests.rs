@@ -121,8 +121,8 @@ fn what_cannot_be_is_told() {
     let scratch = &mut Scratch::default();
     assert_eq!(chunks(&tokenizer, "xyzx", &options, scratch).unwrap_err(), ChunkError::TooMany { limit: 3 });
     assert_eq!(chunks(&tokenizer, "xyz", &options, scratch).unwrap().len(), 3);
-    let long = "word ".repeat(1 << 18);
-    let wide = ChunkOptions { size: 5000, overlap: 4999, max_chunks: 1 << 20, ..options };
+    let long = "word ".repeat(1 << 15);
+    let wide = ChunkOptions { size: 5000, overlap: 4999, max_chunks: 1 << 10, ..options };
     let error = chunks(&tokenizer, &long, &wide, scratch).unwrap_err();
     assert!(matches!(error, ChunkError::TooLong { .. }), "{error:?}");
     let policy = SpecialPolicy { others: OnSpecial::Error, ..SpecialPolicy::default() };
