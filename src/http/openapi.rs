@@ -3,6 +3,7 @@
 use axum::http::header;
 use axum::response::IntoResponse;
 use utoipa::openapi::path::Operation;
+use utoipa::openapi::schema::Schema;
 use utoipa::openapi::{ContentBuilder, PathItem, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{OpenApi, ToSchema};
 
@@ -64,9 +65,18 @@ fn document() -> utoipa::openapi::OpenApi {
     if let Some(RefOr::T(body)) = import.and_then(|import| import.request_body.as_mut()) {
         body.required = None;
     }
+    // The rules for names, which are the same wherever one stands in a path.
+    let all = document.paths.paths.values_mut().flat_map(operations);
+    for parameter in all.flat_map(|operation| operation.parameters.iter_mut().flatten()) {
+        let RefOr::T(parameter) = parameter else { continue };
+        let pattern = PATTERNS.iter().find(|(name, _)| *name == parameter.name).map(|(_, pattern)| *pattern);
+        if let (Some(pattern), Some(RefOr::T(Schema::Object(schema)))) = (pattern, &mut parameter.schema) {
+            schema.pattern = Some(pattern.to_owned());
+        }
+    }
     // What every route may answer is not said by each.
     for operation in document.paths.paths.values_mut().flat_map(operations) {
-        let refused = operation.responses.responses.keys().any(|status| status.starts_with('4'));
+        let refused = operation.responses.responses.contains_key("4XX");
         if !refused {
             operation.responses.responses.insert("4XX".to_owned(), refusal().into());
         }
@@ -77,6 +87,14 @@ fn document() -> utoipa::openapi::OpenApi {
         paths.into_iter().map(|(path, item)| (path.replace("{*model}", "{model}"), item)).collect();
     document
 }
+
+/// What may stand for a parameter of the path.
+const PATTERNS: &[(&str, &str)] = &[
+    ("name", "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"),
+    ("id", "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"),
+    ("alias", "^(?!latest$)(?![0-9]+$)[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"),
+    ("ref", "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}(@[A-Za-z0-9][A-Za-z0-9._-]{0,63})?$"),
+];
 
 fn operations(path: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
     [&mut path.get, &mut path.put, &mut path.post, &mut path.delete].into_iter().flatten()
