@@ -323,6 +323,8 @@ fn learn(
     let mut inputs = Vec::new();
     for (at, corpus) in request.corpus.groups() {
         let input = open_input(setting, &at, corpus, fetched)?;
+        let counts_uploaded = corpus.counts.as_ref().is_some_and(|counts| counts.upload.is_some());
+        let is_upload = corpus.upload.is_some() || counts_uploaded;
         match &input {
             Input::Texts => {
                 bytes_total += corpus.texts.iter().flatten().map(|text| text.len() as u64).sum::<u64>();
@@ -331,7 +333,8 @@ fn learn(
                 for source in sources {
                     let meta = source.file.metadata().ok();
                     let len = meta.as_ref().map_or(0, std::fs::Metadata::len);
-                    let changed = meta.and_then(|meta| meta.modified().ok());
+                    // Opening an upload changes its time; it is the same one for as long as the job holds it.
+                    let changed = meta.filter(|_| !is_upload).and_then(|meta| meta.modified().ok());
                     bytes_total += len;
                     named += &format!("{at} {} {len} {changed:?}\n", source.name);
                 }
