@@ -32,8 +32,13 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<AppState> for Payload<T> 
     type Rejection = Problem;
 
     async fn from_request(request: Request, app: &AppState) -> Result<Self, Problem> {
-        let (form, body) =
-            receive(request, app, |form| matches!(form, Form::Json | Form::MessagePack)).await?;
+        let (form, body) = receive(
+            request,
+            app,
+            |form| matches!(form, Form::Json | Form::MessagePack),
+            "application/json or application/msgpack",
+        )
+        .await?;
         let read = move |body: &[u8]| object(form, body);
         app.cpu.run(body.len(), move || read(&body)).await?.map(Self)
     }
@@ -65,7 +70,9 @@ impl Place {
 
 /// What a body that is no object holds.
 pub(super) trait Plain: Send + 'static {
-    /// Whether there may be such bodies.
+    /// The types that a route with such bodies takes, in words.
+    const TYPES: &'static str;
+    /// Whether a body is one.
     fn takes(form: Form) -> bool;
     /// The main field.
     ///
@@ -79,6 +86,8 @@ pub(super) trait Plain: Send + 'static {
 pub(super) struct Text;
 
 impl Plain for Text {
+    const TYPES: &'static str = "application/json, application/msgpack or text/plain";
+
     fn takes(form: Form) -> bool {
         form == Form::Text
     }
@@ -95,6 +104,8 @@ impl Plain for Text {
 pub(super) struct Ids;
 
 impl Plain for Ids {
+    const TYPES: &'static str = "application/json, application/msgpack or application/octet-stream";
+
     fn takes(form: Form) -> bool {
         matches!(form, Form::Packed(_))
     }
@@ -109,6 +120,8 @@ impl Plain for Ids {
 pub(super) struct Batch;
 
 impl Plain for Batch {
+    const TYPES: &'static str = "application/json, application/msgpack or application/octet-stream";
+
     fn takes(form: Form) -> bool {
         matches!(form, Form::Packed(_))
     }
@@ -124,7 +137,7 @@ impl<T: DeserializeOwned + Send + 'static, P: Plain> FromRequest<AppState> for S
     async fn from_request(request: Request, app: &AppState) -> Result<Self, Problem> {
         let query = request.uri().query().map(str::to_owned);
         let takes = |form| matches!(form, Form::Json | Form::MessagePack) || P::takes(form);
-        let (form, body) = receive(request, app, takes).await?;
+        let (form, body) = receive(request, app, takes, P::TYPES).await?;
         let (plain, size) = (P::takes(form), body.len());
         if let Some(query) = query.as_deref().filter(|query| !plain && !query.is_empty()) {
             // What is ignored in silence is a typing error that nobody finds.
@@ -149,7 +162,7 @@ impl<T: DeserializeOwned + Send + 'static, P: Plain> FromRequest<AppState> for S
 /// # Errors
 /// 415 for another type, and as [`read_body`].
 pub(super) async fn whole(request: Request, app: &AppState) -> Result<Bytes, Problem> {
-    Ok(receive(request, app, |form| form == Form::Json).await?.1)
+    Ok(receive(request, app, |form| form == Form::Json, "application/json").await?.1)
 }
 
 fn object<T: DeserializeOwned>(form: Form, body: &[u8]) -> Result<T, Problem> {
@@ -161,12 +174,13 @@ async fn receive(
     request: Request,
     app: &AppState,
     takes: impl Fn(Form) -> bool,
+    types: &'static str,
 ) -> Result<(Form, Bytes), Problem> {
     let limit = app.config.max_body_bytes;
     let kind = |headers: &HeaderMap| {
-        let form = sent(headers)?;
+        let form = sent(headers, types)?;
         if !takes(form) {
-            return Err(Problem::unsupported_media_type("Content-Type", "a media type that the route takes"));
+            return Err(Problem::unsupported_media_type("Content-Type", types));
         }
         Ok((form, Coding::sent(headers)?))
     };

@@ -79,8 +79,8 @@ impl Form {
 /// page may send forms to foreign servers without asking, but a Host or Origin that is not ours was refused before.)
 ///
 /// # Errors
-/// 415 for what is none of ours, and for a charset other than UTF-8.
-pub(super) fn sent(headers: &HeaderMap) -> Result<Form, Problem> {
+/// 415 for what is none of ours, with the `types` that the route takes, and for a charset other than UTF-8.
+pub(super) fn sent(headers: &HeaderMap, types: &'static str) -> Result<Form, Problem> {
     let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(Form::Json) };
     if value == "application/json" {
         return Ok(Form::Json);
@@ -99,7 +99,7 @@ pub(super) fn sent(headers: &HeaderMap) -> Result<Form, Problem> {
     {
         return Ok(Form::Json);
     }
-    Form::named(kind, width).ok_or_else(|| unsupported("a media type that the route takes"))
+    Form::named(kind, width).ok_or_else(|| unsupported(types))
 }
 
 fn parameter<'p>(parameters: &'p str, name: &str) -> Option<&'p str> {
@@ -297,7 +297,7 @@ mod tests {
     #[test]
     fn the_form_of_a_body_is_what_it_says() {
         let check = |kind: &str, expect: Option<Form>| {
-            assert_eq!(sent(&headers(header::CONTENT_TYPE, kind)).ok(), expect, "{kind}");
+            assert_eq!(sent(&headers(header::CONTENT_TYPE, kind), "").ok(), expect, "{kind}");
         };
         check("application/json; charset=UTF-8", Some(Form::Json));
         check("application/vnd.x+json", Some(Form::Json));
@@ -311,7 +311,7 @@ mod tests {
         check("application/x-ndjson", Some(Form::Lines));
         check("image/png", None);
         check("nonsense", None);
-        assert_eq!(sent(&HeaderMap::new()).ok(), Some(Form::Json));
+        assert_eq!(sent(&HeaderMap::new(), "").ok(), Some(Form::Json));
     }
 
     #[test]

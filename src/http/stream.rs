@@ -123,7 +123,7 @@ pub(super) async fn encode_stream(
     Options(options): Options<StreamOptions>,
     request: Request,
 ) -> Result<Made, Problem> {
-    let form = sent(request.headers())?;
+    let form = sent(request.headers(), "application/x-ndjson")?;
     // What names no type is taken as JSON elsewhere, and a line of it is JSON.
     if !matches!(form, Form::Lines | Form::Json) {
         return Err(Problem::unsupported_media_type("Content-Type", "application/x-ndjson"));
