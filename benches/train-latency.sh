@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 dir=$(realpath "$1") vocabd=$(realpath "${2:-target/release/vocabd}")
 data=$(mktemp -d)
-trap 'kill $server 2>/dev/null || true; rm -rf "$data"' EXIT
+trap 'kill $server 2>/dev/null; wait $server || true; rm -rf "$data"' EXIT
 "$vocabd" serve --data-dir "$data/d" --listen 127.0.0.1:0 --config <(printf 'corpus_root = "%s"\ntrain_threads = 2\n' "$dir/corpora") 2>"$data/log" &
 server=$!
 for _ in $(seq 100); do
