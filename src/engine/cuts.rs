@@ -22,7 +22,7 @@ pub(super) struct Cuts {
     both_parts: HashSet<(u8, u8), foldhash::fast::FixedState>,
     /// The first bytes of those.
     parts_begin: Box<[bool]>,
-    /// By two codes, the left one above: whether tokens hold such characters side by side.
+    /// By two codes, the left one above: whether tokens hold such characters side by side, or a part of the mark beside one.
     codes: Box<[u64]>,
 }
 
@@ -58,7 +58,13 @@ fn small_hash(char: Char) -> usize {
 }
 
 /// The mark that SentencePiece puts in the place of a space.
-const MARK: Char = packed("\u{2581}".as_bytes());
+const MARK: Char = packed(&MARK_BYTES);
+const MARK_BYTES: [u8; 3] = *b"\xe2\x96\x81";
+
+/// Whether some first bytes of a character are those of the mark.
+fn begins_mark(part: Char) -> bool {
+    part == Char::from(MARK_BYTES[0]) || part == packed(&MARK_BYTES[..2])
+}
 
 /// What ASCII characters and the mark for a space are in a table small enough to be always at hand: the mark shares the code of a
 /// character that no text has.
@@ -145,27 +151,38 @@ impl Cuts {
     fn note(&mut self, before: Part, after: Part, hashes: &mut Vec<u64>) {
         match (before, after) {
             (Part::Whole(left), Part::Whole(right)) => match (code(left), code(right)) {
-                (Some(left), Some(right)) => {
-                    let pair = left << 7 | right;
-                    self.codes[pair / 64] |= 1 << (pair % 64);
-                }
+                (Some(left), Some(right)) => self.join_codes(left, right),
                 _ => hashes.push(hash(left, right, PAIR)),
             },
             (Part::End(left), Part::Whole(right)) => {
+                if let Some(right) = code(right).filter(|_| left == MARK_BYTES[2]) {
+                    self.join_codes(MARK_CODE, right);
+                }
                 hashes.push(hash(left.into(), right, ENDS_BEFORE));
                 self.set_beside_part(right);
             }
             (Part::Whole(left), Part::Beginning(right)) => {
+                if let Some(left) = code(left).filter(|_| begins_mark(right)) {
+                    self.join_codes(left, MARK_CODE);
+                }
                 hashes.push(hash(left, right, BEGINS_AFTER));
                 self.set_beside_part(left);
             }
             (Part::End(left), Part::Beginning(right)) => {
+                if left == MARK_BYTES[2] && begins_mark(right) {
+                    self.join_codes(MARK_CODE, MARK_CODE);
+                }
                 self.both_parts.insert((left, right as u8));
                 self.parts_begin[usize::from(right as u8)] = true;
             }
             // Parts of one and the same character.
             (_, Part::End(_)) | (Part::Beginning(_), _) => {}
         }
+    }
+
+    fn join_codes(&mut self, left: usize, right: usize) {
+        let pair = left << 7 | right;
+        self.codes[pair / 64] |= 1 << (pair % 64);
     }
 
     fn set_beside_part(&mut self, char: Char) {
@@ -311,14 +328,20 @@ mod tests {
             assert_eq!(parts(&[token.to_vec()], "中文"), [(0, 6)], "{token:?}");
             assert_eq!(parts(&[token.to_vec()], "中国"), [(0, 3), (3, 6)], "{token:?}");
         }
+        // The same beside the mark for a space, which has a code.
+        for (token, text) in
+            [(&b" \xe2\x96"[..], " ▁"), (b"a\xe2", "a▁"), (b"\x81a", "▁a"), (b"\x81\xe2", "▁▁")]
+        {
+            assert_eq!(parts(&[token.to_vec()], text), [(0, text.len())], "{token:?}");
+        }
     }
 
     proptest! {
         #[test]
         fn no_token_reaches_over_a_cut(
-            texts in proptest::collection::vec("[a中文é😀字ж]{1,6}", 1..8),
+            texts in proptest::collection::vec("[ a中文é😀字ж▁]{1,6}", 1..8),
             ranges in proptest::collection::vec((0usize..24, 0usize..12), 1..8),
-            text in "[a中文é😀字ж]{0,40}",
+            text in "[ a中文é😀字ж▁]{0,40}",
         ) {
             // Tokens are any bytes that stand in some text.
             let tokens: Vec<Vec<u8>> = texts

@@ -70,6 +70,9 @@ const ONLY_WHOLE: TokenId = 1 << 31;
 const MOST_FOUND: usize = 192;
 const MOST_MISSED: usize = 32;
 
+/// What the tables take however few tokens there are: those by two bytes and by character.
+const LEAST_BYTES: usize = 640 << 10;
+
 /// Bytes after which it is asked whether to go on.
 const LOOK_BYTES: usize = 2048;
 
@@ -136,7 +139,7 @@ impl Quick {
 
     /// What it comes to for so many tokens of the usual kind.
     pub(super) fn usual_memory_bytes(tokens: usize) -> usize {
-        90 * tokens + WordCache::MEMORY_BYTES
+        90 * tokens + LEAST_BYTES + WordCache::MEMORY_BYTES
     }
 
     /// Ids of a text; `look` is called with them now and then and says whether to go on.

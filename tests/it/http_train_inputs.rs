@@ -52,6 +52,7 @@ fn digest(job: &Value) -> String {
 /// Runs the program's command that counts, as another machine would.
 fn wordcount(dir: &Path, args: &[&str]) {
     let done = Command::new(env!("CARGO_BIN_EXE_vocabd"))
+        .env_clear()
         .args(["--data-dir", "data", "wordcount"])
         .args(args)
         .current_dir(dir)
