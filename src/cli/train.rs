@@ -70,6 +70,22 @@ pub(super) struct TrainArgs {
     /// How ids are numbered: hf or bytes.
     #[arg(long, value_parser = word::<TieBreakName>, default_value = "hf")]
     tie_break: TieBreakName,
+    #[command(flatten)]
+    reading: ReadingArgs,
+    /// Threads that count [setting `train_threads`, default all cores].
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Alias to move to the version; may be repeated.
+    #[arg(long)]
+    alias: Vec<String>,
+    /// Write a native file instead of publishing in the data directory.
+    #[arg(long, short, value_name = "FILE", conflicts_with = "alias")]
+    output: Option<PathBuf>,
+}
+
+/// How the files of a corpus are read.
+#[derive(Debug, Args)]
+pub(super) struct ReadingArgs {
     /// What the files hold: text, jsonl or parquet.
     #[arg(long, value_parser = word::<CorpusFormat>, default_value = "text")]
     format: CorpusFormat,
@@ -82,15 +98,14 @@ pub(super) struct TrainArgs {
     /// What happens to bytes that are not UTF-8: error or replace.
     #[arg(long, value_parser = word::<InvalidUtf8>, default_value = "error")]
     invalid_utf8: InvalidUtf8,
-    /// Threads that count [setting `train_threads`, default all cores].
-    #[arg(long)]
-    threads: Option<usize>,
-    /// Alias to move to the version; may be repeated.
-    #[arg(long)]
-    alias: Vec<String>,
-    /// Write a native file instead of publishing in the data directory.
-    #[arg(long, short, value_name = "FILE", conflicts_with = "alias")]
-    output: Option<PathBuf>,
+}
+
+impl ReadingArgs {
+    /// A corpus that is read so, of no files yet.
+    pub(super) fn corpus(self) -> CorpusRequest {
+        let Self { format, field, records, invalid_utf8 } = self;
+        CorpusRequest { format, field, records, invalid_utf8, ..CorpusRequest::default() }
+    }
 }
 
 /// A word as requests spell it.
@@ -106,13 +121,9 @@ pub(super) fn word<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Stri
 pub(super) async fn train(config: &Config, args: TrainArgs) -> Outcome {
     let name = args.name.parse().map_err(Failure::of(&args.name))?;
     let corpus = CorpusRequest {
-        format: args.format,
-        field: args.field,
-        records: args.records,
-        invalid_utf8: args.invalid_utf8,
         sample: args.sample,
         counts: (args.counts || args.words).then(CountsRequest::default),
-        ..CorpusRequest::default()
+        ..args.reading.corpus()
     };
     let request = TrainRequest {
         vocab_size: args.vocab_size,

@@ -1,12 +1,9 @@
 //! `wordcount`: the counts that training needs, made on their own, on as many machines as there are.
 
-use super::train::{show, style, word};
+use super::train::{ReadingArgs, show, style, word};
 use super::{Failure, Outcome};
 use crate::config::Config;
-use crate::jobs::{
-    self, CorpusFormat, CorpusRequest, DigitsName, InvalidUtf8, NormalizerName, Records, ShardFormat,
-    TrainRequest,
-};
+use crate::jobs::{self, DigitsName, NormalizerName, ShardFormat, TrainRequest};
 use clap::Args;
 use indicatif::ProgressBar;
 use std::io::Write;
@@ -36,18 +33,8 @@ pub(super) struct WordcountArgs {
     /// A special token, whose name ends a record; may be repeated.
     #[arg(long, value_name = "NAME")]
     special_token: Vec<String>,
-    /// What the files hold: text, jsonl or parquet.
-    #[arg(long, value_parser = word::<CorpusFormat>, default_value = "text")]
-    format: CorpusFormat,
-    /// The JSONL field or Parquet column that holds the text [default: text].
-    #[arg(long)]
-    field: Option<String>,
-    /// How text files are parted: whole, lines or paragraphs.
-    #[arg(long, value_parser = word::<Records>, default_value = "whole")]
-    records: Records,
-    /// What happens to bytes that are not UTF-8: error or replace.
-    #[arg(long, value_parser = word::<InvalidUtf8>, default_value = "error")]
-    invalid_utf8: InvalidUtf8,
+    #[command(flatten)]
+    reading: ReadingArgs,
     /// Leave out pretokens that occur less often than this; 1 keeps all.
     #[arg(long, default_value_t = 1)]
     prune_count: u64,
@@ -79,13 +66,6 @@ pub(super) async fn wordcount(config: &Config, args: WordcountArgs) -> Outcome {
             return Err(Failure(format!("{what}: name the form with --to parquet, ndjson or tsv")));
         }
     };
-    let corpus = CorpusRequest {
-        format: args.format,
-        field: args.field,
-        records: args.records,
-        invalid_utf8: args.invalid_utf8,
-        ..CorpusRequest::default()
-    };
     let name = "counts".parse().map_err(Failure::of("counts"))?;
     let request = TrainRequest {
         num_merges: Some(1),
@@ -94,7 +74,7 @@ pub(super) async fn wordcount(config: &Config, args: WordcountArgs) -> Outcome {
         normalizer: Some(args.normalizer),
         special_tokens: args.special_token,
         prune_count: args.prune_count,
-        ..TrainRequest::new(name, corpus)
+        ..TrainRequest::new(name, args.reading.corpus())
     };
     let threads = args.threads.unwrap_or_else(|| config.train_threads());
     let max_memory = args.max_memory.unwrap_or_else(|| max_memory(config));

@@ -1,7 +1,8 @@
 //! The quick way to encode: for vocabularies of bytes, whose texts are cut by a pattern, and for those of characters.
 //!
-//! Pretokens come in batches. Those that are a word ([`super::words`]) are looked up, all of a batch asked for before the first
-//! is used; longer ones are cut first where no token reaches over ([`super::cuts`]); what no table knows is merged.
+//! Pretokens that are a word ([`super::words`]) are looked up as they are cut; longer ones are cut first where no token reaches over
+//! ([`super::cuts`]). Of words that are not among the recent ones memory is asked at once; they are filled in some dozens at a time,
+//! and what no table knows is merged.
 
 use self::chars::CharTokens;
 pub(super) use self::chars::RankedPairs;
@@ -36,7 +37,7 @@ pub(super) enum Quickly<'t> {
     Chars(&'t Quick, &'t Chars),
 }
 
-/// A part of a text that waits for its ids.
+/// A part of a text that has ids of its own: a pretoken, or a stretch of one that no token reaches out of.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Part {
     /// None for one that is too long for a word.
@@ -340,7 +341,7 @@ impl Batch<'_> {
 }
 
 impl Batch<'_> {
-    /// A part that begins to wait; memory is asked for where it may be.
+    /// The part from `start` to `end`, and where it may be among the recent words.
     #[inline(always)]
     fn part(&self, start: usize, end: usize, whole: u32) -> Part {
         let len = end - start;
