@@ -27,6 +27,7 @@
 //! (Llama 3 has 82 in 127,305 tokens, `.:.:` among them.)
 
 mod pairs;
+mod run;
 mod trie;
 mod word;
 

@@ -9,7 +9,7 @@ pub(super) use self::chars::RankedPairs;
 use super::cuts::Cuts;
 use super::linear::{LONGEST_WORD, Linear};
 use super::model::{Chars, Running};
-use super::words::{Caches, LONGEST, LONGEST_LONG, MOST_IDS, Place, Word, WordCache, WordTable};
+use super::words::{Caches, LONGEST, LANES, LONGEST_LONG, Recent, Word, WordCache, WordTable};
 use super::{Merge, MergeTable, Pattern, Scratch, SplitError, TokenId};
 use foldhash::fast::FixedState;
 use hashbrown::HashSet;
@@ -42,8 +42,6 @@ pub(super) enum Quickly<'t> {
 pub(super) struct Part {
     /// None for one that is too long for a word.
     word: Word,
-    /// Where a cache may have it.
-    place: Place,
     start: u32,
     /// Its length, with [`IS_WHOLE`] where it is a pretoken and not a part of one.
     len: u32,
@@ -68,7 +66,7 @@ const ONLY_WHOLE: TokenId = 1 << 31;
 
 /// Most ids that wait for those between them, and most parts that are missed: enough for memory to answer, few enough for the first
 /// cache.
-const MOST_FOUND: usize = 192;
+const MOST_FOUND: usize = 512;
 const MOST_MISSED: usize = 32;
 
 /// What the tables take however few tokens there are: those by two bytes and by character.
@@ -88,6 +86,39 @@ struct Found {
 impl Default for Found {
     fn default() -> Self {
         Self { ids: [0; MOST_FOUND], len: 0, missed: [Default::default(); MOST_MISSED], misses: 0 }
+    }
+}
+
+impl Found {
+    /// Whether there is no room for another part.
+    fn is_full(&self) -> bool {
+        self.len > MOST_FOUND - LANES || self.misses == MOST_MISSED
+    }
+
+    /// Takes the ids of pretokens from byte `from` on for as long as they are words among the recent ones and there is room; gives where
+    /// the first one begins that is not, and the ends that are left. The innermost loop: kept to what the registers hold.
+    #[inline(always)]
+    fn recent<'e>(
+        &mut self,
+        recent: &Recent,
+        text: &[u8],
+        mut from: u32,
+        mut ends: &'e [u32],
+    ) -> (u32, &'e [u32]) {
+        let mut len = self.len;
+        while let [end, rest @ ..] = ends {
+            let size = end.wrapping_sub(from) as usize;
+            if size > LONGEST {
+                break;
+            }
+            let at = from as usize;
+            let Some(bytes) = text.get(at..at + 16).and_then(|bytes| bytes.first_chunk()) else { break };
+            let Some(entry) = recent.get(Word::new(bytes, size)) else { break };
+            let Some(after) = entry.write(&mut self.ids, len) else { break };
+            (len, from, ends) = (after, *end, rest);
+        }
+        self.len = len;
+        (from, ends)
     }
 }
 
@@ -158,10 +189,11 @@ impl Quick {
         let mut guard = self.caches.take(&mut scratch.cache_hint);
         let mut cache = guard.as_mut().map(|cache| &mut **cache.get_or_insert_default());
         let mut ends = std::mem::take(&mut scratch.ends);
+        let mut found = Found::default();
         let mut flow = ControlFlow::Continue(());
         let split = pattern.for_each_batch(text, &mut ends, |start, ends| {
             let mut batch = Batch { quick: self, running, text, cache: cache.as_deref_mut(), scratch, out };
-            batch.encode(start, ends);
+            batch.encode(start, ends, &mut found);
             flow = look(out);
             flow
         });
@@ -209,49 +241,48 @@ struct Batch<'a> {
 }
 
 impl Batch<'_> {
-    fn encode(&mut self, start: usize, ends: &[u32]) {
-        let mut found = Found::default();
-        let mut from = start;
-        for &end in ends {
-            let end = end as usize;
-            if end - from <= LONGEST {
-                self.look_up(from, end, IS_WHOLE, &mut found);
-            } else {
-                let piece = &self.text.as_bytes()[from..end];
-                let quick = self.quick;
-                let _all = quick.cuts.each_part(piece, |first, last| {
-                    let whole = if last - first == piece.len() { IS_WHOLE } else { 0 };
-                    self.look_up(from + first, from + last, whole, &mut found);
-                    ControlFlow::Continue(())
-                });
+    fn encode(&mut self, start: usize, ends: &[u32], found: &mut Found) {
+        let (mut from, mut ends) = (start as u32, ends);
+        loop {
+            if let Some(cache) = self.cache.as_deref() {
+                (from, ends) = found.recent(cache.recent(), self.text.as_bytes(), from, ends);
             }
-            from = end;
+            let Some((&end, rest)) = ends.split_first() else { break };
+            self.look_up_pretoken(from as usize, end as usize, found);
+            (from, ends) = (end, rest);
         }
-        self.settle(&mut found);
+        self.settle(found);
     }
 
-    /// Ids of a part, if it is remembered: all that is kept of it is written at once, and what is too much written over. Otherwise memory
-    /// is asked for where it may be.
+    /// The same for one pretoken of any length.
+    #[inline(never)]
+    fn look_up_pretoken(&mut self, from: usize, end: usize, found: &mut Found) {
+        if end - from <= LONGEST {
+            return self.look_up(from, end, IS_WHOLE, found);
+        }
+        let piece = &self.text.as_bytes()[from..end];
+        let quick = self.quick;
+        let _all = quick.cuts.each_part(piece, |first, last| {
+            let whole = if last - first == piece.len() { IS_WHOLE } else { 0 };
+            self.look_up(from + first, from + last, whole, found);
+            ControlFlow::Continue(())
+        });
+    }
+
+    /// Ids of a part, if it is remembered. Otherwise memory is asked for where it may be.
     #[inline(always)]
     fn look_up(&mut self, start: usize, end: usize, whole: u32, found: &mut Found) {
+        if found.is_full() {
+            self.settle(found);
+        }
         let part = self.part(start, end, whole);
-        if let Some(cache) = self.cache.as_deref()
-            && let Some(entry) = cache.recent(part.word, part.place)
-        {
-            if let Some(place) = found.ids[found.len..].first_chunk_mut() {
-                *place = entry.ids;
-            }
-            found.len += entry.len as usize;
-            if found.len > MOST_FOUND - MOST_IDS {
-                self.settle(found);
-            }
+        let known = self.cache.as_deref().and_then(|cache| cache.recent().get(part.word));
+        if let Some(end) = known.and_then(|entry| entry.write(&mut found.ids, found.len)) {
+            found.len = end;
         } else {
             self.expect(&part);
             found.missed[found.misses % MOST_MISSED] = (part, found.len as u32);
             found.misses += 1;
-            if found.misses == MOST_MISSED {
-                self.settle(found);
-            }
         }
     }
 
@@ -302,7 +333,7 @@ impl Batch<'_> {
             }
         }
         if let Some(cache) = self.cache.as_deref_mut() {
-            cache.insert(word, part.place, &self.out[before..]);
+            cache.insert(word, &self.out[before..]);
         }
     }
 
@@ -347,30 +378,32 @@ impl Batch<'_> {
         let len = end - start;
         let (from, marked) = (start as u32, len as u32 | whole);
         if len > LONGEST {
-            return Part { word: Word::NONE, place: 0, start: from, len: marked };
+            return Part { word: Word::NONE, start: from, len: marked };
         }
         let word = match self.text.as_bytes()[start..].first_chunk::<16>() {
             Some(bytes) => Word::new(bytes, len),
             None => Word::of(&self.text.as_bytes()[start..end]),
         };
-        let place = match self.cache.as_deref() {
-            Some(cache) => cache.place(word.hash()),
-            None => 0,
-        };
-        Part { word, place, start: from, len: marked }
+        Part { word, start: from, len: marked }
     }
 
     fn merge(&mut self, part: &Part) {
         let bytes = &self.text.as_bytes()[part.range()];
         match &self.quick.linear {
-            Some(linear) if linear.applies(bytes) => match self.cache.as_deref_mut() {
-                Some(cache) if bytes.len() <= LONGEST_WORD => {
-                    let word = self.text.get(part.range());
-                    let by_chars = !bytes.is_ascii() && self.quick.cuts.has_whole_chars(bytes);
-                    linear.encode_word(bytes, word.filter(|_| by_chars), &mut cache.pairs, self.out)
+            Some(linear) if linear.applies(bytes) => {
+                if let Some(cache) = self.cache.as_deref_mut() {
+                    if bytes.len() <= LONGEST_WORD {
+                        let word = self.text.get(part.range());
+                        let by_chars = !bytes.is_ascii() && self.quick.cuts.has_whole_chars(bytes);
+                        let word = word.filter(|_| by_chars);
+                        return linear.encode_word(bytes, word, &mut cache.pairs, self.out);
+                    }
+                    if linear.encode_run(bytes, &mut cache.pairs, self.out) {
+                        return;
+                    }
                 }
-                _ => linear.encode(bytes, &mut self.scratch.linear, self.out),
-            },
+                linear.encode(bytes, &mut self.scratch.linear, self.out);
+            }
             _ => {
                 let word = self.text.get(part.range());
                 if let (Some(chars), Some(cache), Some(word)) =

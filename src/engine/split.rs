@@ -296,17 +296,15 @@ impl Pattern {
         if let Engine::Scanner { scanner, .. } = &self.inner.engine {
             let chunk = chunk.get_or_insert_default();
             while at < text.len() {
-                list.clear();
-                let end = self.chunk_end(text, at);
-                match end {
-                    Some(end) => scanner.ends(&text[at..end], end == text.len(), at as u32, chunk, list),
-                    None => scanner.ends_without_cut(text, at, list),
-                }
-                let next = list.last().map_or(text.len(), |&end| end as usize);
-                if batch(at, list).is_break() {
+                let len = match self.chunk_end(text, at) {
+                    Some(end) => scanner.borders(&text[at..end], end == text.len(), at as u32, chunk, list),
+                    None => scanner.borders_without_cut(text, at, list),
+                };
+                let ends = &list[1..len];
+                if batch(at, ends).is_break() {
                     break;
                 }
-                at = next;
+                at = ends.last().map_or(text.len(), |&end| end as usize);
             }
             return Ok(());
         }
@@ -403,6 +401,7 @@ const BATCH: usize = 256;
 #[derive(Default)]
 pub(super) struct Ends {
     chunk: Option<Box<Chunk>>,
+    /// As many as a batch has are at its front.
     list: Vec<u32>,
 }
 
@@ -435,8 +434,16 @@ impl Scanner {
         }
     }
 
-    /// Appends where the pieces of a chunk end, which begins at byte `base`.
-    fn ends(&self, text: &str, ends_text: bool, base: u32, chunk: &mut Chunk, ends: &mut Vec<u32>) {
+    /// Puts where the pieces of a chunk start, which begins at byte `base`, and where the last one ends at the front of `borders`; gives how
+    /// many they are.
+    fn borders(
+        &self,
+        text: &str,
+        ends_text: bool,
+        base: u32,
+        chunk: &mut Chunk,
+        borders: &mut Vec<u32>,
+    ) -> usize {
         let bytes = text.as_bytes();
         match self {
             Self::DeepSeek(_) => chunk.read(bytes, &deepseek::ASCII_CLASSES, classes_with_han_kana()),
@@ -448,11 +455,17 @@ impl Scanner {
             Self::O200k(scan) => scan.mark(chunk, bytes, ends_text),
             Self::DeepSeek(scan) => scan.mark(chunk, bytes, ends_text),
         };
-        if marked { chunk.ends(base, ends) } else { self.scanned_ends(text, base, ends) }
+        if marked {
+            return chunk.borders(base, borders);
+        }
+        borders.clear();
+        borders.push(base);
+        self.add_ends(text, base, borders);
+        borders.len()
     }
 
-    /// The same from piece to piece.
-    fn scanned_ends(&self, text: &str, base: u32, ends: &mut Vec<u32>) {
+    /// Appends where the pieces of a text end, found piece by piece.
+    fn add_ends(&self, text: &str, base: u32, ends: &mut Vec<u32>) {
         let mut end = base;
         let _all = self.drive(text, &mut |piece| {
             end += piece.len() as u32;
@@ -461,20 +474,23 @@ impl Scanner {
         });
     }
 
-    /// Appends where pieces from byte `at` on end, as many as a chunk may have. For a place that has no safe cut near.
-    fn ends_without_cut(&self, text: &str, at: usize, ends: &mut Vec<u32>) {
+    /// The same for as many pieces from byte `at` on as a chunk may have. For a place that has no safe cut near.
+    fn borders_without_cut(&self, text: &str, at: usize, borders: &mut Vec<u32>) -> usize {
         let mut next = at;
+        borders.clear();
+        borders.push(at as u32);
         while next < text.len() && next < at + CHUNK {
             if let Self::DeepSeek(scan) = self {
                 // A stretch is found whole, so it is cut whole.
                 let stretch = scan.stretch(text, next);
-                self.scanned_ends(&text[next..stretch], next as u32, ends);
+                self.add_ends(&text[next..stretch], next as u32, borders);
                 next = stretch;
             } else {
                 next = self.piece_end(text.as_bytes(), next).unwrap_or(text.len());
-                ends.push(next as u32);
+                borders.push(next as u32);
             }
         }
+        borders.len()
     }
 
     /// The end of the piece that starts at byte `at`, where this stands for a single regex.

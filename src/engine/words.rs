@@ -172,8 +172,7 @@ impl std::fmt::Debug for WordTable {
 
 /// What words and longer pieces were merged into, in a fixed amount of memory.
 pub(super) struct WordCache {
-    /// The words that came last: little enough for the second cache of a core.
-    recent: Box<[Line; 1 << RECENT_LOG2]>,
+    recent: Recent,
     /// Words that had to be merged.
     merged: Box<[Line; 1 << MERGED_LOG2]>,
     /// Those of them that have more ids.
@@ -215,9 +214,35 @@ struct Line([Entry; 2]);
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
 pub(super) struct Entry {
-    pub(super) word: Word,
-    pub(super) ids: [TokenId; MOST_IDS],
-    pub(super) len: u32,
+    word: Word,
+    /// Its ids, and last how many they are: copied as one.
+    lanes: [u32; LANES],
+}
+
+/// Places of an entry.
+pub(super) const LANES: usize = MOST_IDS + 1;
+
+impl Entry {
+    fn new(word: Word, ids: &[TokenId]) -> Option<Self> {
+        let mut lanes = [0; LANES];
+        lanes[..MOST_IDS].get_mut(..ids.len())?.copy_from_slice(ids);
+        lanes[MOST_IDS] = ids.len() as u32;
+        Some(Self { word, lanes })
+    }
+
+    fn ids(&self) -> &[TokenId] {
+        &self.lanes[..(self.lanes[MOST_IDS] as usize).min(MOST_IDS)]
+    }
+
+    /// Writes its ids at `at`, and over what is behind them, and gives where they end. `None` where there is no room for all lanes.
+    #[inline(always)]
+    pub(super) fn write<const N: usize>(&self, into: &mut [TokenId; N], at: usize) -> Option<usize> {
+        if at > N - LANES {
+            return None;
+        }
+        into[at..at + LANES].copy_from_slice(&self.lanes);
+        Some(at + self.lanes[MOST_IDS] as usize)
+    }
 }
 
 /// A word with more ids.
@@ -246,14 +271,34 @@ struct Long {
 pub(super) const LONGEST_LONG: usize = 64;
 const MOST_LONG_IDS: usize = 15;
 
-/// Where a word may be: the second half of the line or the first.
-pub(super) type Place = u32;
+/// The words that came last: little enough for the second cache of a core.
+pub(super) struct Recent {
+    lines: Box<[Line; 1 << RECENT_LOG2]>,
+}
+
+impl Recent {
+    /// By fewer instructions than [`Word::hash`]: it is asked for every word.
+    #[inline(always)]
+    fn place(word: Word) -> usize {
+        const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+        ((word.low.wrapping_mul(FACTOR) ^ word.high).wrapping_mul(FACTOR) >> (64 - RECENT_LOG2)) as usize
+    }
+
+    /// What is known of a word.
+    #[inline(always)]
+    pub(super) fn get(&self, word: Word) -> Option<&Entry> {
+        let Line(entries) = &self.lines[Self::place(word)];
+        // Which of the two it is cannot be foreseen, that it is one of them can.
+        let entry = &entries[usize::from(entries[1].word == word)];
+        (entry.word == word).then_some(entry)
+    }
+}
 
 impl Default for WordCache {
     fn default() -> Self {
         let no_long = Long { bytes: [0; LONGEST_LONG], ids: [0; MOST_LONG_IDS], len: 0, ids_len: 0 };
         Self {
-            recent: boxed(Line::default()),
+            recent: Recent { lines: boxed(Line::default()) },
             merged: boxed(Line::default()),
             many: boxed(Many::default()),
             long: boxed(no_long),
@@ -275,9 +320,9 @@ fn boxed<T: Clone, const N: usize>(value: T) -> Box<[T; N]> {
 impl Line {
     #[inline(always)]
     fn insert(&mut self, word: Word, ids: &[TokenId]) {
-        let Some(kept) = kept(ids) else { return };
+        let Some(entry) = Entry::new(word, ids) else { return };
         self.0[1] = self.0[0];
-        self.0[0] = Entry { word, ids: kept, len: ids.len() as u32 };
+        self.0[0] = entry;
     }
 }
 
@@ -290,25 +335,16 @@ impl WordCache {
         + PairCache::MEMORY_BYTES
         + RankedPairs::MEMORY_BYTES;
 
-    /// The first place of a word with this hash.
+    /// The words that came last.
     #[inline(always)]
-    pub(super) fn place(&self, hash: u64) -> Place {
-        (hash >> (64 - RECENT_LOG2)) as Place * 2
+    pub(super) fn recent(&self) -> &Recent {
+        &self.recent
     }
 
-    /// What is known of a word of which this is the first place, if it is among the recent ones.
-    #[inline(always)]
-    pub(super) fn recent(&self, word: Word, place: Place) -> Option<&Entry> {
-        let Line(entries) = &self.recent[place as usize / 2 % (1 << RECENT_LOG2)];
-        // Which of the two it is cannot be foreseen, that it is one of them can.
-        let entry = &entries[usize::from(entries[1].word == word)];
-        (entry.word == word).then_some(entry)
-    }
-
-    /// Remembers a word's ids at its place.
+    /// Remembers a word's ids among those that came last.
     #[inline]
-    pub(super) fn insert(&mut self, word: Word, place: Place, ids: &[TokenId]) {
-        self.recent[place as usize / 2 % (1 << RECENT_LOG2)].insert(word, ids);
+    pub(super) fn insert(&mut self, word: Word, ids: &[TokenId]) {
+        self.recent.lines[Recent::place(word)].insert(word, ids);
     }
 
     /// The ids of a word that was merged.
@@ -316,7 +352,7 @@ impl WordCache {
     pub(super) fn merged(&self, word: Word, hash: u64) -> Option<&[TokenId]> {
         let Line(entries) = &self.merged[(hash >> (64 - MERGED_LOG2)) as usize];
         if let Some(entry) = entries.iter().find(|entry| entry.word == word) {
-            return entry.ids.get(..entry.len as usize);
+            return Some(entry.ids());
         }
         let known = &self.many[(hash >> (64 - MANY_LOG2)) as usize];
         if known.word == word { known.ids.get(..known.len as usize) } else { None }

@@ -27,7 +27,7 @@ impl PairCache {
     pub(in crate::engine) const MEMORY_BYTES: usize = 8 << SLOTS_LOG2;
 
     #[inline(always)]
-    fn get(&mut self, linear: &Linear, left: Symbol, right: Symbol) -> Symbol {
+    pub(super) fn get(&mut self, linear: &Linear, left: Symbol, right: Symbol) -> Symbol {
         let pair = u64::from(left) << SYMBOL_BITS | u64::from(right);
         let home = (pair.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - SLOTS_LOG2)) as usize;
         let slot = &mut self.0[home];

@@ -13,8 +13,14 @@ use super::planes::{self, AsciiClasses, Planes};
 /// Most bytes of a chunk, and so most characters.
 pub(super) const CHUNK: usize = 2048;
 
+/// Room for the borders of pieces of a chunk, and for what [`planes::positions`] writes over.
+const MOST_BORDERS: usize = CHUNK + 64;
+
 /// Bitmaps of 64 characters.
 const BLOCKS: usize = CHUNK / 64;
+
+/// ASCII characters among others that are read at once.
+const ASCII_STRETCH: usize = 16;
 
 /// Classes of ASCII characters in a chunk. They are those of [`super::class`], but that a blank is a space and punctuation at once, and an apostrophe (or
 /// what else a family sets apart) has the bit of line ends without that of spaces.
@@ -119,6 +125,17 @@ impl Chunk {
         while let (Some(&byte), true) = (text.get(at), len < CHUNK) {
             self.offsets[len] = at as u16;
             if byte < 0x80 {
+                // Mostly it is not the only one.
+                if let Some(bytes) = text[at..].first_chunk::<ASCII_STRETCH>()
+                    && bytes.is_ascii()
+                    && let Some(classes) = self.classes[len..].first_chunk_mut::<ASCII_STRETCH>()
+                    && let Some(offsets) = self.offsets[len..].first_chunk_mut::<ASCII_STRETCH>()
+                {
+                    *classes = bytes.map(|byte| ascii[usize::from(byte & 0x7f)]);
+                    *offsets = std::array::from_fn(|i| (at + i) as u16);
+                    (at, len) = (at + ASCII_STRETCH, len + ASCII_STRETCH);
+                    continue;
+                }
                 self.classes[len] = ascii[usize::from(byte)];
                 at += 1;
             } else {
@@ -215,31 +232,21 @@ impl Chunk {
         at < self.len && self.starts[at / 64] >> (at % 64) & 1 == 1
     }
 
-    /// Appends the byte at which each piece ends, counted from `base` before the chunk.
-    pub(super) fn ends(&self, base: u32, ends: &mut Vec<u32>) {
-        if self.len == 0 {
-            return;
+    /// Writes the bytes at which pieces start, and where the last one ends, counted from `base` before the chunk, to the front of
+    /// `borders`, and gives how many they are. The list is not cut off behind them: it would have to be cleared again.
+    pub(super) fn borders(&self, base: u32, borders: &mut Vec<u32>) -> usize {
+        debug_assert!(self.len == 0 || self.starts[0] & 1 == 1, "a chunk starts with a piece");
+        if borders.len() < MOST_BORDERS {
+            borders.resize(MOST_BORDERS, 0);
         }
-        if self.ascii {
-            self.each_start_but_first(|at| ends.push(base + at as u32));
-        } else {
-            self.each_start_but_first(|at| ends.push(base + u32::from(self.offsets[at % CHUNK])));
-        }
-        ends.push(base + self.offset(self.len) as u32);
-    }
-
-    /// A piece ends where the next one starts.
-    #[inline(always)]
-    fn each_start_but_first(&self, mut take: impl FnMut(usize)) {
-        debug_assert!(self.starts[0] & 1 == 1, "a chunk starts with a piece");
-        let mut first = 1;
-        for (block, &map) in self.starts[..self.blocks()].iter().enumerate() {
-            let mut map = map & !first;
-            first = 0;
-            while map != 0 {
-                take(block * 64 + map.trailing_zeros() as usize);
-                map &= map - 1;
+        let first = if self.ascii { base } else { 0 };
+        let len = planes::positions(&self.starts[..self.blocks()], first, borders);
+        if !self.ascii {
+            for border in &mut borders[..len] {
+                *border = base + u32::from(self.offsets[*border as usize % CHUNK]);
             }
         }
+        borders[len] = base + self.offset(self.len) as u32;
+        len + 1
     }
 }

@@ -29,6 +29,16 @@ pub(super) fn of_classes(classes: &[Class], planes: &mut [Planes]) {
     plain::of_classes(classes, planes);
 }
 
+/// Writes the numbers of the bits that are set, counted from `base`, and gives how many they are. Behind them up to 63 places are written
+/// over, so there is room for 64 more than the bits that are set before the last map.
+pub(super) fn positions(maps: &[u64], base: u32, places: &mut [u32]) -> usize {
+    #[cfg(target_arch = "x86_64")]
+    if x86::level() == Some(x86::Level::Avx512) {
+        return x86::positions(maps, base, places);
+    }
+    plain::positions(maps, base, places)
+}
+
 mod plain {
     use super::{AsciiClasses, Class, Planes};
 
@@ -52,6 +62,25 @@ mod plain {
                 }
             }
         }
+    }
+
+    /// Eight at a time: when a map ends cannot be foreseen.
+    pub(super) fn positions(maps: &[u64], base: u32, places: &mut [u32]) -> usize {
+        let mut len = 0;
+        for (base, &map) in (base..).step_by(64).zip(maps) {
+            let mut left = map;
+            for eight in places[len..][..64].as_chunks_mut::<8>().0 {
+                if left == 0 {
+                    break;
+                }
+                for place in eight {
+                    *place = base + left.trailing_zeros();
+                    left &= left.wrapping_sub(1);
+                }
+            }
+            len += map.count_ones() as usize;
+        }
+        len
     }
 
     /// A matrix of 8 by 8 bits, a byte a row, turned over: bit `i` of byte `k` was bit `k` of byte `i` (Warren, Hacker's
@@ -80,7 +109,11 @@ mod x86 {
     }
 
     pub(super) fn level() -> Option<Level> {
-        if is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512vbmi") {
+        if is_x86_feature_detected!("avx512vbmi")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512vbmi2")
+            && is_x86_feature_detected!("popcnt")
+        {
             return Some(Level::Avx512);
         }
         is_x86_feature_detected!("avx2").then_some(Level::Avx2)
@@ -122,6 +155,50 @@ mod x86 {
                 Level::Avx2 => unsafe { planes_avx2(block, planes) },
             }
         }
+    }
+
+    /// Only where [`level`] is [`Level::Avx512`].
+    pub(super) fn positions(maps: &[u64], base: u32, places: &mut [u32]) -> usize {
+        debug_assert_eq!(level(), Some(Level::Avx512));
+        // SAFETY: the machine has it.
+        unsafe { positions_avx512(maps, base, places) }
+    }
+
+    /// The numbers 0 to 63 without those whose bits are not set, then widened.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vbmi2,popcnt")]
+    fn positions_avx512(maps: &[u64], base: u32, places: &mut [u32]) -> usize {
+        const NUMBERS: [u8; 64] = {
+            let mut numbers = [0; 64];
+            let mut i = 0;
+            while i < 64 {
+                numbers[i] = i as u8;
+                i += 1;
+            }
+            numbers
+        };
+        // SAFETY: the array has the size that is read.
+        let numbers = unsafe { _mm512_loadu_si512(NUMBERS.as_ptr().cast()) };
+        let mut len = 0;
+        for (base, &map) in (base..).step_by(64).zip(maps) {
+            let count = map.count_ones() as usize;
+            let set = _mm512_maskz_compress_epi8(map, numbers);
+            let base = _mm512_set1_epi32(base as i32);
+            let (sixteens, _) = places[len..][..64].as_chunks_mut::<16>();
+            let widened = [
+                _mm512_cvtepu8_epi32(_mm512_castsi512_si128(set)),
+                _mm512_cvtepu8_epi32(_mm512_extracti32x4_epi32::<1>(set)),
+                _mm512_cvtepu8_epi32(_mm512_extracti32x4_epi32::<2>(set)),
+                _mm512_cvtepu8_epi32(_mm512_extracti32x4_epi32::<3>(set)),
+            ];
+            // Few maps have more than half of their bits.
+            let wanted = if count > 32 { 4 } else { 2 };
+            for (sixteen, widened) in sixteens[..wanted].iter_mut().zip(widened) {
+                // SAFETY: the array has the size that is written.
+                unsafe { _mm512_storeu_si512(sixteen.as_mut_ptr().cast(), _mm512_add_epi32(widened, base)) };
+            }
+            len += count;
+        }
+        len
     }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
@@ -199,6 +276,25 @@ mod x86 {
     #[cfg(test)]
     mod tests {
         use super::*;
+
+        /// Every number of bits, in every map.
+        #[test]
+        fn all_ways_find_the_same_places() {
+            if level() != Some(Level::Avx512) {
+                return;
+            }
+            let mixed = |i: u64| i.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(i as u32);
+            let maps: Vec<u64> = (0..=64)
+                .map(|bits| if bits == 64 { u64::MAX } else { (1 << bits) - 1 })
+                .chain((0..200).flat_map(|i| [mixed(i), mixed(i) & mixed(i + 7), mixed(i) | mixed(i + 9)]))
+                .collect();
+            let (mut expected, mut places) = (vec![0; 64 * maps.len()], vec![0; 64 * maps.len()]);
+            let len = super::super::plain::positions(&maps, 7, &mut expected);
+            assert_eq!(super::positions(&maps, 7, &mut places), len);
+            assert_eq!(places[..len], expected[..len]);
+            let bits = (0..64 * maps.len()).filter(|at| maps[at / 64] >> (at % 64) & 1 == 1);
+            assert!(bits.map(|at| 7 + at as u32).eq(expected[..len].iter().copied()));
+        }
 
         /// Every way on every byte in every place.
         #[test]
