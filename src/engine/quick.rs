@@ -69,6 +69,9 @@ const ONLY_WHOLE: TokenId = 1 << 31;
 const MOST_FOUND: usize = 512;
 const MOST_MISSED: usize = 32;
 
+/// Parts of a long pretoken that are looked up together.
+const MOST_PARTS: usize = 32;
+
 /// What the tables take however few tokens there are: those by two bytes and by character.
 const LEAST_BYTES: usize = 640 << 10;
 
@@ -193,7 +196,8 @@ impl Quick {
         let mut flow = ControlFlow::Continue(());
         let split = pattern.for_each_batch(text, &mut ends, |start, ends| {
             let mut batch = Batch { quick: self, running, text, cache: cache.as_deref_mut(), scratch, out };
-            batch.encode(start, ends, &mut found);
+            batch.encode(start, ends, Are::Pretokens, &mut found);
+            batch.settle(&mut found);
             flow = look(out);
             flow
         });
@@ -216,18 +220,28 @@ impl Quick {
         let mut batch = Batch { quick: self, running, text, cache, scratch, out };
         let mut found = Found::default();
         let mut looked = 0;
-        self.cuts.each_part(text.as_bytes(), |from, to| {
-            batch.look_up(from, to, if to - from == text.len() { IS_WHOLE } else { 0 }, &mut found);
-            if to - looked < LOOK_BYTES {
+        batch.encode_long(0, text.len(), &mut found, |batch, found, at| {
+            if at - looked < LOOK_BYTES {
                 return ControlFlow::Continue(());
             }
-            looked = to;
-            batch.settle(&mut found);
+            looked = at;
+            batch.settle(found);
             look(batch.out)
         })?;
         batch.settle(&mut found);
         look(out)
     }
+}
+
+/// What there are ends of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Are {
+    /// Pretokens that may be cut further.
+    Pretokens,
+    /// Parts of a pretoken.
+    Parts,
+    /// A pretoken that is not cut.
+    AWhole,
 }
 
 /// A batch on its way.
@@ -241,36 +255,54 @@ struct Batch<'a> {
 }
 
 impl Batch<'_> {
-    fn encode(&mut self, start: usize, ends: &[u32], found: &mut Found) {
+    /// Ids of pretokens or of parts of one, the first of which begins at `start`.
+    fn encode(&mut self, start: usize, ends: &[u32], are: Are, found: &mut Found) {
         let (mut from, mut ends) = (start as u32, ends);
         loop {
             if let Some(cache) = self.cache.as_deref() {
                 (from, ends) = found.recent(cache.recent(), self.text.as_bytes(), from, ends);
             }
-            let Some((&end, rest)) = ends.split_first() else { break };
-            self.look_up_pretoken(from as usize, end as usize, found);
+            let Some((&end, rest)) = ends.split_first() else { return };
+            if are == Are::Pretokens && (end - from) as usize > LONGEST {
+                let _all =
+                    self.encode_long(from as usize, end as usize, found, |_, _, _| ControlFlow::Continue(()));
+            } else {
+                let whole = if are == Are::Parts { 0 } else { IS_WHOLE };
+                self.look_up(from as usize, end as usize, whole, found);
+            }
             (from, ends) = (end, rest);
         }
-        self.settle(found);
     }
 
-    /// The same for one pretoken of any length.
+    /// The same for a pretoken that may be long, part by part; `look` is called now and then with the byte that was come to, and says
+    /// whether to go on.
     #[inline(never)]
-    fn look_up_pretoken(&mut self, from: usize, end: usize, found: &mut Found) {
-        if end - from <= LONGEST {
-            return self.look_up(from, end, IS_WHOLE, found);
-        }
-        let piece = &self.text.as_bytes()[from..end];
-        let quick = self.quick;
-        let _all = quick.cuts.each_part(piece, |first, last| {
-            let whole = if last - first == piece.len() { IS_WHOLE } else { 0 };
-            self.look_up(from + first, from + last, whole, found);
-            ControlFlow::Continue(())
-        });
+    fn encode_long(
+        &mut self,
+        start: usize,
+        end: usize,
+        found: &mut Found,
+        mut look: impl FnMut(&mut Self, &mut Found, usize) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        let (text, quick) = (self.text, self.quick);
+        let (mut from, mut ends, mut len) = (start, [0; MOST_PARTS], 0);
+        quick.cuts.each_part(&text.as_bytes()[start..end], |_, last| {
+            ends[len] = (start + last) as u32;
+            len += 1;
+            if len < MOST_PARTS {
+                return ControlFlow::Continue(());
+            }
+            self.encode(from, &ends, Are::Parts, found);
+            (from, len) = (start + last, 0);
+            look(self, found, from)
+        })?;
+        let are = if from == start && len == 1 { Are::AWhole } else { Are::Parts };
+        self.encode(from, &ends[..len], are, found);
+        ControlFlow::Continue(())
     }
 
     /// Ids of a part, if it is remembered. Otherwise memory is asked for where it may be.
-    #[inline(always)]
+    #[inline]
     fn look_up(&mut self, start: usize, end: usize, whole: u32, found: &mut Found) {
         if found.is_full() {
             self.settle(found);

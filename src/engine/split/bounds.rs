@@ -93,14 +93,8 @@ impl Lines {
                 chunk.no_start_at(start + 1);
             }
         }
-        let (mut end, mut last) = (start, None);
-        while chunk.is(end, SPACE) {
-            if is_newline(chunk, end) {
-                last = Some(end);
-            }
-            end += 1;
-        }
-        let Some(last) = last else { return end.max(start) };
+        let end = if chunk.is_there(start) { chunk.spaces_end(start) } else { start };
+        let Some(last) = chunk.last_newline(start, end) else { return end };
         if !(self.whole_at_end && ends_text && end == chunk.len()) {
             chunk.start_at(last + 1);
         }

@@ -19,6 +19,10 @@ const MOST_BORDERS: usize = CHUNK + 64;
 /// Bitmaps of 64 characters.
 const BLOCKS: usize = CHUNK / 64;
 
+/// Which of the bitmaps are those of white space and of line ends.
+const SPACE_PLANE: usize = SPACE.trailing_zeros() as usize;
+const NEWLINE_PLANE: usize = NEWLINE.trailing_zeros() as usize;
+
 /// ASCII characters among others that are read at once.
 const ASCII_STRETCH: usize = 16;
 
@@ -123,7 +127,6 @@ impl Chunk {
     fn read_chars(&mut self, text: &[u8], ascii: &AsciiClasses, classes: &Classes) -> usize {
         let (mut at, mut len) = (0, 0);
         while let (Some(&byte), true) = (text.get(at), len < CHUNK) {
-            self.offsets[len] = at as u16;
             if byte < 0x80 {
                 // Mostly it is not the only one.
                 if let Some(bytes) = text[at..].first_chunk::<ASCII_STRETCH>()
@@ -136,10 +139,16 @@ impl Chunk {
                     (at, len) = (at + ASCII_STRETCH, len + ASCII_STRETCH);
                     continue;
                 }
+                self.offsets[len] = at as u16;
                 self.classes[len] = ascii[usize::from(byte)];
                 at += 1;
+            } else if let Some(&bytes @ [0xe0..=0xef, ..]) = text[at..].first_chunk::<3>() {
+                self.offsets[len] = at as u16;
+                self.classes[len] = classes.of_three(bytes);
+                at += 3;
             } else {
                 let (scalar, bytes) = decode(text, at);
+                self.offsets[len] = at as u16;
                 self.classes[len] = classes.of(scalar);
                 at += bytes;
             }
@@ -190,6 +199,34 @@ impl Chunk {
             apart: newline & !space,
             valid,
         }
+    }
+
+    /// The first character from `at` on that is no space, or the number of characters.
+    pub(super) fn spaces_end(&self, at: usize) -> usize {
+        let mut ahead = u64::MAX << (at % 64);
+        for (block, planes) in self.planes[..self.blocks()].iter().enumerate().skip(at / 64) {
+            let text = !planes[SPACE_PLANE] & ahead;
+            if text != 0 {
+                return self.len.min(block * 64 + text.trailing_zeros() as usize);
+            }
+            ahead = u64::MAX;
+        }
+        self.len
+    }
+
+    /// The last line end from `start` on before `end`.
+    pub(super) fn last_newline(&self, start: usize, end: usize) -> Option<usize> {
+        let last = end.checked_sub(1).filter(|&last| last >= start)?;
+        let mut before = u64::MAX >> (63 - last % 64);
+        for block in (start / 64..=last / 64).rev() {
+            let planes = &self.planes[block];
+            let newlines = planes[NEWLINE_PLANE] & planes[SPACE_PLANE] & before;
+            if newlines != 0 {
+                return Some(block * 64 + newlines.ilog2() as usize).filter(|&at| at >= start);
+            }
+            before = u64::MAX;
+        }
+        None
     }
 
     /// Whether there is such a character.

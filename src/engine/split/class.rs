@@ -114,6 +114,13 @@ impl Classes {
         self.blocks.get(block * BLOCK + scalar % BLOCK).copied().unwrap_or(0)
     }
 
+    /// The same for a character of these three bytes.
+    #[inline(always)]
+    pub(super) fn of_three(&self, bytes: [u8; 3]) -> Class {
+        let [first, second, third] = bytes.map(u32::from);
+        self.of((first & 0x0f) << 12 | (second & 0x3f) << 6 | third & 0x3f)
+    }
+
     fn from_regex_syntax() -> Self {
         Self::share_equal_blocks(&Self::flat())
     }
