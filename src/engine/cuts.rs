@@ -8,7 +8,6 @@
 //! costs nothing but time. Tokens may also begin or end in the middle of a character. Those are kept by the bytes that they
 //! have of it, and looked for only next to a character that some such token holds.
 
-use hashbrown::HashSet;
 use std::ops::ControlFlow;
 
 /// The pairs of characters that tokens hold.
@@ -18,10 +17,9 @@ pub(super) struct Cuts {
     shift: u32,
     /// Characters that stand beside a part of another one in some token, as bits under their hash.
     beside_parts: Box<[u64]>,
-    /// First bytes of characters, by the last byte of the one before, that stand together in a token which has neither whole.
-    both_parts: HashSet<(u8, u8), foldhash::fast::FixedState>,
-    /// The first bytes of those.
-    parts_begin: Box<[bool]>,
+    /// By the first byte of a character and the last one of that before: whether these stand together in a token which has neither
+    /// character whole.
+    both_parts: Box<[u64]>,
     /// By two codes, the left one above: whether tokens hold such characters side by side, or a part of the mark beside one.
     codes: Box<[u64]>,
 }
@@ -79,6 +77,12 @@ fn code(char: Char) -> Option<usize> {
     }
 }
 
+/// The last byte of a character and the first one of the next as a number. Those of one script are close by.
+#[inline(always)]
+fn both(last: u8, first: u8) -> usize {
+    usize::from(first) << 8 | usize::from(last)
+}
+
 /// Length in bytes of the character that begins with this byte; 1 for a byte that begins none.
 #[inline(always)]
 fn char_len(first: u8) -> usize {
@@ -121,7 +125,7 @@ impl Cuts {
     pub(super) fn new<'a>(tokens: impl Iterator<Item = &'a [u8]>) -> Self {
         let mut hashes = Vec::new();
         let mut cuts = Self {
-            parts_begin: vec![false; 256].into(),
+            both_parts: vec![0; 1 << 10].into(),
             beside_parts: vec![0; 64].into(),
             codes: vec![0; 256].into(),
             ..Self::default()
@@ -172,8 +176,8 @@ impl Cuts {
                 if left == MARK_BYTES[2] && begins_mark(right) {
                     self.join_codes(MARK_CODE, MARK_CODE);
                 }
-                self.both_parts.insert((left, right as u8));
-                self.parts_begin[usize::from(right as u8)] = true;
+                let pair = both(left, right as u8);
+                self.both_parts[pair / 64] |= 1 << (pair % 64);
             }
             // Parts of one and the same character.
             (_, Part::End(_)) | (Part::Beginning(_), _) => {}
@@ -246,7 +250,8 @@ impl Cuts {
     fn joins_part(&self, before: Char, here: Char, piece: &[u8], at: usize) -> bool {
         let last = piece[at - 1];
         let first = here as u8;
-        if self.parts_begin[usize::from(first)] && self.both_parts.contains(&(last, first)) {
+        let pair = both(last, first);
+        if self.both_parts.get(pair / 64).is_none_or(|bits| bits >> (pair % 64) & 1 == 1) {
             return true;
         }
         if self.is_beside_part(here) && self.has(hash(last.into(), here, ENDS_BEFORE)) {
@@ -277,7 +282,7 @@ impl Cuts {
 
     /// Bytes of heap.
     pub(super) fn memory_bytes(&self) -> usize {
-        (self.bits.len() + self.codes.len()) * 8 + self.both_parts.allocation_size()
+        (self.bits.len() + self.codes.len() + self.both_parts.len() + self.beside_parts.len()) * 8
     }
 }
 

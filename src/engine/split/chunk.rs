@@ -126,31 +126,33 @@ impl Chunk {
     /// Number of characters.
     fn read_chars(&mut self, text: &[u8], ascii: &AsciiClasses, classes: &Classes) -> usize {
         let (mut at, mut len) = (0, 0);
-        while let (Some(&byte), true) = (text.get(at), len < CHUNK) {
-            if byte < 0x80 {
-                // Mostly it is not the only one.
-                if let Some(bytes) = text[at..].first_chunk::<ASCII_STRETCH>()
-                    && bytes.is_ascii()
-                    && let Some(classes) = self.classes[len..].first_chunk_mut::<ASCII_STRETCH>()
-                    && let Some(offsets) = self.offsets[len..].first_chunk_mut::<ASCII_STRETCH>()
-                {
-                    *classes = bytes.map(|byte| ascii[usize::from(byte & 0x7f)]);
-                    *offsets = std::array::from_fn(|i| (at + i) as u16);
-                    (at, len) = (at + ASCII_STRETCH, len + ASCII_STRETCH);
-                    continue;
+        while let (Some(rest @ &[byte, ..]), true) = (text.get(at..), len < CHUNK) {
+            self.offsets[len] = at as u16;
+            match rest.first_chunk() {
+                Some(&[first, second, third]) if first & 0xf0 == 0xe0 => {
+                    self.classes[len] = classes.of_three([first, second, third]);
+                    at += 3;
                 }
-                self.offsets[len] = at as u16;
-                self.classes[len] = ascii[usize::from(byte)];
-                at += 1;
-            } else if let Some(&bytes @ [0xe0..=0xef, ..]) = text[at..].first_chunk::<3>() {
-                self.offsets[len] = at as u16;
-                self.classes[len] = classes.of_three(bytes);
-                at += 3;
-            } else {
-                let (scalar, bytes) = decode(text, at);
-                self.offsets[len] = at as u16;
-                self.classes[len] = classes.of(scalar);
-                at += bytes;
+                _ if byte < 0x80 => {
+                    // Mostly it is not the only one.
+                    if let Some(bytes) = rest.first_chunk::<ASCII_STRETCH>()
+                        && bytes.is_ascii()
+                        && let Some(classes) = self.classes[len..].first_chunk_mut::<ASCII_STRETCH>()
+                        && let Some(offsets) = self.offsets[len..].first_chunk_mut::<ASCII_STRETCH>()
+                    {
+                        *classes = bytes.map(|byte| ascii[usize::from(byte & 0x7f)]);
+                        *offsets = std::array::from_fn(|i| (at + i) as u16);
+                        (at, len) = (at + ASCII_STRETCH, len + ASCII_STRETCH);
+                        continue;
+                    }
+                    self.classes[len] = ascii[usize::from(byte)];
+                    at += 1;
+                }
+                _ => {
+                    let (scalar, bytes) = decode(text, at);
+                    self.classes[len] = classes.of(scalar);
+                    at += bytes;
+                }
             }
             len += 1;
         }

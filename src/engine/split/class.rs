@@ -59,8 +59,8 @@ const SCALARS: usize = 0x11_0000;
 
 /// Class of every scalar value, in blocks of 256 of which equal ones are stored once.
 pub(super) struct Classes {
-    block_of: Vec<u16>,
-    blocks: Vec<Class>,
+    block_of: Box<[u16; SCALARS / BLOCK]>,
+    blocks: Vec<[Class; BLOCK]>,
 }
 
 impl Classes {
@@ -110,15 +110,16 @@ impl Classes {
     #[inline(always)]
     pub(super) fn of(&self, scalar: u32) -> Class {
         let scalar = scalar as usize;
-        let block = self.block_of.get(scalar / BLOCK).map_or(0, |&block| usize::from(block));
-        self.blocks.get(block * BLOCK + scalar % BLOCK).copied().unwrap_or(0)
+        let block = self.block_of.get(scalar / BLOCK).copied().unwrap_or(0);
+        self.blocks[usize::from(block)][scalar % BLOCK]
     }
 
-    /// The same for a character of these three bytes.
+    /// The same for a character of these three bytes, which every way through Chinese and Korean takes.
     #[inline(always)]
     pub(super) fn of_three(&self, bytes: [u8; 3]) -> Class {
-        let [first, second, third] = bytes.map(u32::from);
-        self.of((first & 0x0f) << 12 | (second & 0x3f) << 6 | third & 0x3f)
+        let [first, second, third] = bytes.map(usize::from);
+        let block = self.block_of[(first & 0x0f) << 4 | (second & 0x3f) >> 2];
+        self.blocks[usize::from(block)][(second & 3) << 6 | third & 0x3f]
     }
 
     fn from_regex_syntax() -> Self {
@@ -148,19 +149,16 @@ impl Classes {
     }
 
     fn share_equal_blocks(flat: &[Class]) -> Self {
-        let mut known: hashbrown::HashMap<&[Class], u16, foldhash::fast::FixedState> =
+        let mut known: hashbrown::HashMap<&[Class; BLOCK], u16, foldhash::fast::FixedState> =
             hashbrown::HashMap::default();
         let mut blocks = Vec::new();
-        let block_of = flat
-            .chunks(BLOCK)
-            .map(|block| {
-                *known.entry(block).or_insert_with(|| {
-                    let number = blocks.len() / BLOCK;
-                    blocks.extend_from_slice(block);
-                    u16::try_from(number).expect("there are 4352 blocks")
-                })
-            })
-            .collect();
+        let mut block_of = Box::new([0; SCALARS / BLOCK]);
+        for (number, block) in block_of.iter_mut().zip(flat.as_chunks().0) {
+            *number = *known.entry(block).or_insert_with(|| {
+                blocks.push(*block);
+                u16::try_from(blocks.len() - 1).expect("there are 4352 blocks")
+            });
+        }
         Self { block_of, blocks }
     }
 }
