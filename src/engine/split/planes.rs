@@ -3,7 +3,8 @@
 //! Three ways that agree: plain Rust for every machine, AVX2, and AVX-512 with its look-up of 128 bytes, chosen when the program
 //! runs. AVX2 saves 10 instructions a byte of the 66 that encoding English took with the plain way (callgrind).
 
-use super::class::Class;
+use super::chunk::CHUNK;
+use super::class::{Class, Classes, decode};
 
 /// By bit of the class, the characters of a block that have it.
 pub(super) type Planes = [u64; 8];
@@ -18,6 +19,36 @@ pub(super) fn of_ascii(text: &[u8], table: &AsciiClasses, classes: &mut [Class],
         return x86::of_ascii(level, text, table, classes, planes);
     }
     plain::of_ascii(text, table, classes, planes);
+}
+
+/// Writes the class of each character of `text`, of up to [`CHUNK`] bytes, and the byte at which it starts, and gives how many they are. Nothing is done, and
+/// there is no number, where the machine has no way to do it that is quicker than one by one.
+pub(super) fn of_chars(
+    text: &[u8],
+    table: &AsciiClasses,
+    unicode: &Classes,
+    classes: &mut [Class; CHUNK],
+    starts: &mut [u16; CHUNK + 1],
+) -> Option<usize> {
+    #[cfg(target_arch = "x86_64")]
+    if x86::level() == Some(x86::Level::Avx512) {
+        return Some(x86::of_chars(text, table, unicode, classes, starts));
+    }
+    None
+}
+
+/// The class of the character that starts at byte `at`, which is not ASCII.
+#[inline(always)]
+pub(super) fn of_char(text: &[u8], at: usize, unicode: &Classes) -> (Class, usize) {
+    match text[at..].first_chunk() {
+        Some(&[first, second, third]) if first & 0xf0 == 0xe0 => {
+            (unicode.of_three([first, second, third]), 3)
+        }
+        _ => {
+            let (scalar, len) = decode(text, at);
+            (unicode.of(scalar), len)
+        }
+    }
 }
 
 /// Writes the bitmaps of each 64 classes. The rest of the last 64 may be anything.
@@ -98,7 +129,7 @@ mod plain {
 #[cfg(target_arch = "x86_64")]
 #[expect(unsafe_code, reason = "wide registers; see the measured gain above")]
 mod x86 {
-    use super::{AsciiClasses, Class, Planes};
+    use super::{AsciiClasses, CHUNK, Class, Classes, Planes, of_char};
     use std::arch::x86_64::*;
 
     /// What this machine has, of what is used here.
@@ -164,18 +195,92 @@ mod x86 {
         unsafe { positions_avx512(maps, base, places) }
     }
 
+    /// The numbers 0 to 63.
+    const NUMBERS: [u8; 64] = {
+        let mut numbers = [0; 64];
+        let mut i = 0;
+        while i < 64 {
+            numbers[i] = i as u8;
+            i += 1;
+        }
+        numbers
+    };
+
+    /// Only where [`level`] is [`Level::Avx512`].
+    pub(super) fn of_chars(
+        text: &[u8],
+        table: &AsciiClasses,
+        unicode: &Classes,
+        classes: &mut [Class; CHUNK],
+        starts: &mut [u16; CHUNK + 1],
+    ) -> usize {
+        debug_assert_eq!(level(), Some(Level::Avx512));
+        // SAFETY: the machine has it.
+        unsafe { chars_avx512(text, table, unicode, classes, starts) }
+    }
+
+    /// Of each 64 bytes those of ASCII get their class at once and the first ones of other characters one by one; then the bytes that
+    /// begin none are taken out.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vbmi2,popcnt")]
+    fn chars_avx512(
+        text: &[u8],
+        table: &AsciiClasses,
+        unicode: &Classes,
+        classes: &mut [Class; CHUNK],
+        starts: &mut [u16; CHUNK + 1],
+    ) -> usize {
+        // SAFETY: the arrays have the sizes that are read.
+        let (low, high, numbers) = unsafe {
+            (
+                _mm512_loadu_si512(table.as_ptr().cast()),
+                _mm512_loadu_si512(table.as_ptr().add(64).cast()),
+                _mm512_loadu_si512(NUMBERS.as_ptr().cast()),
+            )
+        };
+        let mut len = 0;
+        for (base, block) in (0..).step_by(64).zip(text.chunks(64)) {
+            let mut bytes = [0; 64];
+            bytes[..block.len()].copy_from_slice(block);
+            // SAFETY: the array has the size that is read.
+            let bytes = unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) };
+            let is_inside = _mm512_cmpeq_epi8_mask(
+                _mm512_and_si512(bytes, _mm512_set1_epi8(0xc0_u8 as i8)),
+                _mm512_set1_epi8(0x80_u8 as i8),
+            );
+            let first = !is_inside & u64::MAX >> (64 - block.len());
+            let mut of_bytes = [0; 64];
+            let mut others = _mm512_movepi8_mask(bytes) & first;
+            // SAFETY: the array has the size that is written.
+            unsafe {
+                let found = _mm512_permutex2var_epi8(low, bytes, high);
+                _mm512_storeu_si512(of_bytes.as_mut_ptr().cast(), found);
+            }
+            while others != 0 {
+                let at = others.trailing_zeros() as usize;
+                (of_bytes[at], _) = of_char(text, base + at, unicode);
+                others &= others - 1;
+            }
+            // `len` is `base` at most, and whole blocks fit: there are 64 places.
+            let (to, starts) = (&mut classes[len..][..64], &mut starts[len..][..64]);
+            let begin = _mm512_maskz_compress_epi8(first, numbers);
+            let base = _mm512_set1_epi16(base as i16);
+            // SAFETY: the array that is read has 64 bytes, as have both that are written, the second one of two bytes each.
+            unsafe {
+                let found = _mm512_loadu_si512(of_bytes.as_ptr().cast());
+                _mm512_storeu_si512(to.as_mut_ptr().cast(), _mm512_maskz_compress_epi8(first, found));
+                let half = _mm512_cvtepu8_epi16(_mm512_castsi512_si256(begin));
+                _mm512_storeu_si512(starts.as_mut_ptr().cast(), _mm512_add_epi16(half, base));
+                let half = _mm512_cvtepu8_epi16(_mm512_extracti64x4_epi64::<1>(begin));
+                _mm512_storeu_si512(starts.as_mut_ptr().add(32).cast(), _mm512_add_epi16(half, base));
+            }
+            len += first.count_ones() as usize;
+        }
+        len
+    }
+
     /// The numbers 0 to 63 without those whose bits are not set, then widened.
     #[target_feature(enable = "avx512f,avx512bw,avx512vbmi2,popcnt")]
     fn positions_avx512(maps: &[u64], base: u32, places: &mut [u32]) -> usize {
-        const NUMBERS: [u8; 64] = {
-            let mut numbers = [0; 64];
-            let mut i = 0;
-            while i < 64 {
-                numbers[i] = i as u8;
-                i += 1;
-            }
-            numbers
-        };
         // SAFETY: the array has the size that is read.
         let numbers = unsafe { _mm512_loadu_si512(NUMBERS.as_ptr().cast()) };
         let mut len = 0;
