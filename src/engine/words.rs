@@ -202,7 +202,7 @@ const MOST_LONGER_IDS: usize = 256;
 
 const RECENT_LOG2: u32 = 13;
 const MERGED_LOG2: u32 = 15;
-const MANY_LOG2: u32 = 13;
+const MANY_LOG2: u32 = 14;
 const LONG_LOG2: u32 = 11;
 
 /// Two words in a cache line, the one that came last first.
