@@ -9,7 +9,7 @@ pub(super) use self::chars::RankedPairs;
 use super::cuts::Cuts;
 use super::linear::{LONGEST_WORD, Linear};
 use super::model::{Chars, Running};
-use super::words::{Caches, LONGEST, LANES, LONGEST_LONG, Recent, Word, WordCache, WordTable};
+use super::words::{Caches, LANES, LONGEST, LONGEST_LONG, Recent, Word, WordCache, WordTable};
 use super::{Merge, MergeTable, Pattern, Scratch, SplitError, TokenId};
 use foldhash::fast::FixedState;
 use hashbrown::HashSet;

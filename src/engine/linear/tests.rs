@@ -155,6 +155,27 @@ proptest! {
     }
 
     #[test]
+    fn a_character_repeated_is_merged_as_one_by_one(
+        (parts, first, rest) in (parts(b"ab", 0), "[ab]", "[ab]"),
+        times in proptest::collection::vec(1usize..300, 1..12),
+    ) {
+        let Some(by_linear) = parts.linear() else { return Ok(()) };
+        let mut cache = PairCache::default();
+        for times in times {
+            let text = [first.as_bytes(), &rest.as_bytes().repeat(times)].concat();
+            let mut ids = vec![];
+            if by_linear.applies(&text) {
+                prop_assert!(by_linear.encode_run(&text, &mut cache, &mut ids), "{:?}", parts.merges);
+                prop_assert_eq!(ids, parts.heap(&text), "{:?} on {:?}", parts.merges, text);
+            }
+        }
+        for no_run in [&b""[..], b"a", b"aab", b"abba", b"abbc"] {
+            let mut ids = vec![];
+            prop_assert!(!by_linear.encode_run(no_run, &mut cache, &mut ids) && ids.is_empty());
+        }
+    }
+
+    #[test]
     fn compatible_is_what_merging_two_tokens_says(parts in parts(b"abc", 0)) {
         let Some(linear) = parts.linear() else { return Ok(()) };
         let known = linear.tokens.iter().enumerate().filter(|(symbol, _)| *symbol >= 256 || (97..100).contains(symbol));

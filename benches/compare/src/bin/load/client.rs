@@ -44,6 +44,13 @@ impl Request {
     }
 }
 
+impl Request {
+    /// Whether the server lives.
+    pub fn probe(port: u16) -> Self {
+        Self { wire: format!("GET /livez HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n").into_bytes(), text_bytes: 0 }
+    }
+}
+
 /// What a run found.
 pub struct Run {
     pub requests: u64,
@@ -85,6 +92,34 @@ pub async fn run(
     let mut latencies = Vec::new();
     for connection in work {
         latencies.append(&mut connection.await??);
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    latencies.sort_unstable();
+    Ok(Run { requests: latencies.len() as u64, seconds, server_cpu: 0.0, client_cpu: 0.0, latencies })
+}
+
+/// Sends a request each `pace` on one connection for `duration`. The latency is counted from when it was due, so that
+/// one that waits for the one before it shows (Tene, "How NOT to Measure Latency").
+pub async fn paced(
+    port: u16,
+    requests: &[Request],
+    pace: Duration,
+    duration: Duration,
+) -> Result<Run, Failure> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+    stream.set_nodelay(true)?;
+    let (mut latencies, mut answer) = (Vec::new(), vec![0; 1 << 16]);
+    let started = Instant::now();
+    let mut due = started;
+    for request in requests.iter().cycle() {
+        due += pace;
+        if due > started + duration {
+            break;
+        }
+        tokio::time::sleep_until(due.into()).await;
+        stream.write_all(&request.wire).await?;
+        read_answer(&mut stream, &mut answer).await?;
+        latencies.push(u32::try_from(due.elapsed().as_micros()).unwrap_or(u32::MAX));
     }
     let seconds = started.elapsed().as_secs_f64();
     latencies.sort_unstable();

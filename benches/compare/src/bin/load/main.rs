@@ -53,6 +53,12 @@ struct Args {
     /// Cores of the server, as taskset takes them.
     #[arg(long, default_value = "0")]
     server_cores: String,
+    /// Measures short texts at a steady pace alone and beside a stream of texts of so many bytes, and probes, in place of all else.
+    #[arg(long, value_name = "BYTES")]
+    beside: Option<usize>,
+    /// Encodes the same texts without a server, in this process, in place of all else.
+    #[arg(long)]
+    in_process: bool,
     /// Starts to measure; 0 leaves that out.
     #[arg(long, default_value_t = 10)]
     starts: usize,
@@ -94,6 +100,22 @@ struct StartRow {
     starts: usize,
 }
 
+/// Short requests, and probes of /livez, at a steady pace; alone, and beside one long request after the other.
+#[derive(Debug, Serialize)]
+struct BesideRow {
+    vocab: String,
+    corpus: String,
+    text_bytes: usize,
+    long_bytes: usize,
+    alone_p50_ms: f64,
+    alone_p99_ms: f64,
+    beside_p50_ms: f64,
+    beside_p99_ms: f64,
+    probe_alone_p99_ms: f64,
+    probe_beside_p99_ms: f64,
+    long_mb_per_s: f64,
+}
+
 /// Resident memory in MB (10^6 bytes).
 #[derive(Debug, Serialize)]
 struct MemoryRow {
@@ -118,11 +140,60 @@ fn main() -> ExitCode {
     }
 }
 
+/// What the engine alone does of the same texts.
+#[derive(Debug, Serialize)]
+struct EngineRow {
+    vocab: String,
+    corpus: String,
+    text_bytes: usize,
+    mb_per_s: f64,
+    min: f64,
+    max: f64,
+}
+
+fn in_process(args: &Args, vocab: &str) -> Result<(), Failure> {
+    let file = args.vocab.as_ref().ok_or("--in-process wants --vocab")?;
+    let tokenizer = vocabd::formats::import(&std::fs::read(file)?, None, &Default::default())?;
+    let (options, mut scratch) = Default::default();
+    for path in &args.corpus {
+        let corpus = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
+        for &size in &args.size {
+            let texts = texts(&corpus, size, TEXTS)?;
+            let mut speeds = Vec::new();
+            for _ in 0..=args.runs {
+                let (started, mut bytes) = (std::time::Instant::now(), 0);
+                while started.elapsed().as_secs_f64() < args.seconds / 2.0 {
+                    for text in &texts {
+                        std::hint::black_box(tokenizer.encode(text, &options, &mut scratch)?.ids);
+                        bytes += text.len();
+                    }
+                }
+                speeds.push(bytes as f64 / started.elapsed().as_secs_f64() / 1e6);
+            }
+            // The first run warms.
+            let speeds = &speeds[1..];
+            let row = EngineRow {
+                vocab: vocab.to_owned(),
+                corpus: stem(path),
+                text_bytes: size,
+                mb_per_s: rounded(median(speeds.iter().copied()), 1),
+                min: rounded(speeds.iter().copied().fold(f64::INFINITY, f64::min), 1),
+                max: rounded(speeds.iter().copied().fold(0.0, f64::max), 1),
+            };
+            print(&row, args.json)?;
+        }
+    }
+    Ok(())
+}
+
 async fn measure(args: &Args) -> Result<(), Failure> {
     let vocab = match &args.vocab {
         Some(file) => stem(file),
         None => "default".to_owned(),
     };
+    if args.in_process {
+        return in_process(args, &vocab);
+    }
     if args.starts > 0 {
         for data_dir in ["fresh", "used"] {
             print(&starts(args, &vocab, data_dir)?, args.json)?;
@@ -130,6 +201,9 @@ async fn measure(args: &Args) -> Result<(), Failure> {
     }
     let data = server::DataDir::new()?;
     let server = Server::start(args, &data)?;
+    if let Some(long) = args.beside {
+        return beside(args, &vocab, &server, long).await;
+    }
     let rss_ready_mb = server.status_mb("VmRSS");
 
     let mut cells = Vec::new();
@@ -188,6 +262,59 @@ async fn measure(args: &Args) -> Result<(), Failure> {
     print(&memory, args.json)
 }
 
+async fn beside(args: &Args, vocab: &str, server: &Server, long_bytes: usize) -> Result<(), Failure> {
+    const PACE: Duration = Duration::from_millis(4);
+    let duration = Duration::from_secs_f64(args.seconds);
+    for path in &args.corpus {
+        let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
+        let port = server.port;
+        let text_bytes = args.size.first().copied().unwrap_or(100);
+        let short = requests(&text, text_bytes, 1, client::Shape::Json, port)?;
+        let long = requests(&text, long_bytes, 1, client::Shape::Packed, port)?;
+        let probes: Arc<[client::Request]> = [client::Request::probe(port)].into();
+        let (mut alone, mut others) = (Vec::new(), Vec::new());
+        for _ in 0..args.runs.max(1) {
+            let both =
+                || futures(client::paced(port, &short, PACE, duration), client::paced(port, &probes, PACE, duration));
+            alone.push(both().await?);
+            let stream = client::run(port, &long, 1, duration);
+            let (measured, stream) = tokio::join!(both(), stream);
+            others.push((measured?, stream?));
+        }
+        let p = |runs: &mut dyn Iterator<Item = &client::Run>, share| {
+            rounded(median(runs.map(|run| run.percentile(share))), 2)
+        };
+        print(
+            &BesideRow {
+                vocab: vocab.to_owned(),
+                corpus: stem(path),
+                text_bytes,
+                long_bytes,
+                alone_p50_ms: p(&mut alone.iter().map(|(short, _)| short), 0.50),
+                alone_p99_ms: p(&mut alone.iter().map(|(short, _)| short), 0.99),
+                beside_p50_ms: p(&mut others.iter().map(|((short, _), _)| short), 0.50),
+                beside_p99_ms: p(&mut others.iter().map(|((short, _), _)| short), 0.99),
+                probe_alone_p99_ms: p(&mut alone.iter().map(|(_, probe)| probe), 0.99),
+                probe_beside_p99_ms: p(&mut others.iter().map(|((_, probe), _)| probe), 0.99),
+                long_mb_per_s: rounded(
+                    median(others.iter().map(|(_, run)| run.requests as f64 * long_bytes as f64 / run.seconds / 1e6)),
+                    1,
+                ),
+            },
+            args.json,
+        )?;
+    }
+    Ok(())
+}
+
+/// Both at once.
+async fn futures<A>(
+    first: impl Future<Output = Result<A, Failure>>,
+    second: impl Future<Output = Result<A, Failure>>,
+) -> Result<(A, A), Failure> {
+    tokio::try_join!(first, second)
+}
+
 fn connections(args: &Args, size: usize) -> usize {
     if size < 16 << 10 { args.connections } else { args.connections.div_ceil(4) }
 }
@@ -211,27 +338,29 @@ fn starts(args: &Args, vocab: &str, data_dir: &'static str) -> Result<StartRow, 
     })
 }
 
-/// Requests with texts of `size` bytes (less the end of a character), from places spread evenly over the corpus.
-fn requests(
-    corpus: &str,
-    size: usize,
-    texts: usize,
-    shape: client::Shape,
-    port: u16,
-) -> Result<Arc<[client::Request]>, Failure> {
+/// Texts of `size` bytes (less the end of a character), from places spread evenly over the corpus.
+fn texts(corpus: &str, size: usize, texts: usize) -> Result<Vec<&str>, Failure> {
     if corpus.len() < size * 2 {
         return Err(format!("a corpus of {} bytes is too small for texts of {size}", corpus.len()).into());
     }
-    let step = (corpus.len() - size) / (TEXTS * texts);
+    let step = (corpus.len() - size) / texts;
     let text = |at: usize| {
         let start = corpus.ceil_char_boundary(at * step);
         &corpus[start..corpus.floor_char_boundary(start + size)]
     };
-    let request = |at: usize| {
-        let texts: Vec<&str> = (0..texts).map(|n| text(at * texts + n)).collect();
-        client::Request::encode(&texts, shape, port)
-    };
-    (0..TEXTS).map(request).collect()
+    Ok((0..texts).map(text).collect())
+}
+
+/// Requests with so many of those.
+fn requests(
+    corpus: &str,
+    size: usize,
+    of_each: usize,
+    shape: client::Shape,
+    port: u16,
+) -> Result<Arc<[client::Request]>, Failure> {
+    let texts = texts(corpus, size, TEXTS * of_each)?;
+    texts.chunks(of_each).map(|texts| client::Request::encode(texts, shape, port)).collect()
 }
 
 /// A line of JSON, or `name value` pairs for a person.
