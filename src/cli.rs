@@ -2,6 +2,7 @@
 
 mod analysis;
 mod import;
+mod key;
 mod local;
 pub mod open;
 mod serve;
@@ -65,6 +66,8 @@ enum Command {
     Inspect(import::InspectArgs),
     /// Print the `OpenAPI` document.
     Openapi,
+    /// Make a key for callers of a server, and its entry in the file of keys.
+    Key(key::KeyArgs),
     /// Ask a running server whether it is ready; for container health checks.
     Health(serve::HealthArgs),
 }
@@ -133,8 +136,10 @@ fn run(cli: Cli) -> Outcome {
     if let Command::Serve(ServeArgs { listen: Some(listen), .. }) = &command {
         flags.push(("listen", listen.clone()));
     }
-    if matches!(command, Command::Openapi) {
-        return print(crate::http::openapi_yaml().as_bytes());
+    match &command {
+        Command::Openapi => return print(crate::http::openapi_yaml().as_bytes()),
+        Command::Key(args) => return key::key(args),
+        _ => {}
     }
     let config = Config::load(cli.common.config.as_deref(), config::process_env()?, flags)?;
     if matches!(command, Command::Serve(ServeArgs { print_config: true, .. })) {
@@ -156,7 +161,7 @@ fn run(cli: Cli) -> Outcome {
             Command::Compare(args) => analysis::compare(&config, args).await,
             Command::Explain(args) => analysis::explain(&config, args).await,
             Command::Inspect(args) => import::inspect(&config, args).await,
-            Command::Openapi => Ok(()),
+            Command::Openapi | Command::Key(_) => Ok(()),
             Command::Health(args) => serve::health(&config, args).await,
         }
     });

@@ -35,6 +35,10 @@ pub struct Config {
     pub listen: String,
     /// Serve callers on other machines although nobody is asked for a key.
     pub allow_unauthenticated: bool,
+    /// File of the keys that callers are asked for; empty for none, see [`Config::keys_file`].
+    pub keys_file: PathBuf,
+    /// Origins whose pages may call: none, `*`, or some separated by commas; see [`Config::allows_origin`].
+    pub cors_origins: String,
     /// Directory of everything that the server keeps.
     pub data_dir: PathBuf,
     /// Directory whose files training requests may name; empty for none, see [`Config::corpus_root`].
@@ -155,7 +159,24 @@ impl Config {
     /// open on the machine could otherwise drive the server.
     #[must_use]
     pub fn guards_loopback(&self) -> bool {
-        self.listen_addr().ip().is_loopback() && !self.allow_unauthenticated
+        self.listen_addr().ip().is_loopback() && !self.allow_unauthenticated && self.keys_file().is_none()
+    }
+
+    /// The file of the keys that callers are asked for, if they are.
+    #[must_use]
+    pub fn keys_file(&self) -> Option<&Path> {
+        (!self.keys_file.as_os_str().is_empty()).then_some(self.keys_file.as_path())
+    }
+
+    /// The origins whose pages may call, or `*` for all.
+    pub fn origins(&self) -> impl Iterator<Item = &str> {
+        self.cors_origins.split(',').map(str::trim).filter(|origin| !origin.is_empty())
+    }
+
+    /// Whether pages of that origin may call.
+    #[must_use]
+    pub fn allows_origin(&self, origin: &str) -> bool {
+        self.origins().any(|allowed| allowed == "*" || allowed == origin)
     }
 
     /// The directory whose files training requests may name, if any.

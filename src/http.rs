@@ -1,11 +1,13 @@
 //! The HTTP side: the route table and the layers, in order. A handler parses, calls one function of the domain and
 //! answers; what is not about HTTP is not here.
 
+mod access;
 mod chat;
 mod chunk;
 mod coding;
 mod compare;
 mod compat;
+mod cors;
 mod cpu;
 mod decode;
 mod docs;
@@ -29,7 +31,7 @@ mod wanted;
 pub use cpu::Cpu;
 pub use openapi::yaml as openapi_yaml;
 pub use problem::{Problem, ProblemBody};
-pub use state::{App, AppState};
+pub use state::{App, AppError, AppState};
 
 use axum::Router;
 use utoipa::OpenApi as _;
@@ -85,11 +87,13 @@ fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(docs::docs))
 }
 
-/// The router of a server: the routes, inside the outermost layer.
+/// The router of a server: the routes, inside the outermost layer, inside what answers preflights of other origins.
 pub fn router(app: AppState) -> Router {
     let (router, _) = routes().split_for_parts();
-    router
-        .fallback(|| async { Problem::unknown_route() })
-        .layer(layers::Outermost(app.clone()))
-        .with_state(app)
+    let router = router.fallback(|| async { Problem::unknown_route() }).layer(layers::Outermost(app.clone()));
+    let router = match cors::layer(&app.config) {
+        Some(cors) => router.layer(cors),
+        None => router,
+    };
+    router.with_state(app)
 }

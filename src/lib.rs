@@ -12,6 +12,7 @@ pub mod fetch;
 pub mod formats;
 pub mod http;
 pub mod jobs;
+pub mod keys;
 pub mod registry;
 pub mod shutdown;
 pub mod store;

@@ -21,13 +21,14 @@ pub use facts::{Loaded, Provenance, SplitFacts, VersionFacts};
 pub use name::{AliasName, NameError, Pick, VocabName, VocabRef};
 
 use crate::engine::Tokenizer;
+use crate::store::Key;
 use crate::store::Store;
 use crate::store::StoreError;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use serde::Serialize;
 use snapshot::{Snapshot, Vocabs};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -117,7 +118,7 @@ pub struct ReloadReport {
 /// Something that could not be loaded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Failure {
-    /// A ref, a file in the import folder, or `store`.
+    /// A ref, a file in the import folder, `store`, or `keys`.
     pub what: String,
     /// Why, without paths.
     pub problem: String,

@@ -45,7 +45,7 @@ pub(super) async fn serve(config: Config) -> Outcome {
     Ok(())
 }
 
-/// Reads the store again at each SIGHUP, and every `watch_seconds` where that is set.
+/// Reads the store and the keys again at each SIGHUP, and every `watch_seconds` where that is set.
 async fn reload(app: Arc<App>, mut asked: Receiver<()>) {
     loop {
         let timer = async {
@@ -59,8 +59,7 @@ async fn reload(app: Arc<App>, mut asked: Receiver<()>) {
             message = asked.recv() => if message.is_none() { return } else { false },
             () = timer => true,
         };
-        let report = app.registry.reload().await;
-        app.metrics.reloaded(report.failed.is_empty());
+        let report = app.reload().await;
         let (loaded, unchanged, failed) = (report.loaded.len(), report.unchanged, report.failed.len());
         if !watched || loaded > 0 || !report.removed.is_empty() {
             tracing::info!(loaded, unchanged, removed = report.removed.len(), failed, "reloaded");

@@ -162,7 +162,10 @@ impl Layers {
         let Ok(listen) = config.listen.parse::<SocketAddr>() else {
             return refuse("listen", &config.listen, "an IP address with a port, like 127.0.0.1:8080".into());
         };
-        if !listen.ip().to_canonical().is_loopback() && !config.allow_unauthenticated {
+        if !listen.ip().to_canonical().is_loopback()
+            && !config.allow_unauthenticated
+            && config.keys_file().is_none()
+        {
             return Err(ConfigError::Open { listen, origin: self.source_of("listen") });
         }
         if config.data_dir.as_os_str().is_empty() {
@@ -170,6 +173,10 @@ impl Layers {
         }
         if config.default_vocab.is_empty() {
             return refuse("default_vocab", "", "the name of a vocabulary".into());
+        }
+        if let Some(bad) = config.origins().find(|origin| !is_origin(origin)) {
+            let expected = "origins like https://example.org, with commas between, or * for all";
+            return refuse("cors_origins", bad, expected.into());
         }
         for (model, vocab) in &config.models {
             if model.is_empty() || vocab.is_empty() {
@@ -188,6 +195,13 @@ impl Layers {
         }
         Ok(())
     }
+}
+
+/// Whether it is `*` or as browsers send an origin: scheme and host, with a port or without one, and no more.
+fn is_origin(origin: &str) -> bool {
+    let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.:[]".contains(c);
+    origin == "*" || host.is_some_and(|host| !host.is_empty() && host.chars().all(fits))
 }
 
 /// `NAME=VALUE,NAME=VALUE` as a table.

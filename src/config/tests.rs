@@ -41,6 +41,7 @@ fn other_value(key: &str, default: &Value) -> Value {
         _ => Value::String(
             match key {
                 "listen" => "[::1]:9",
+                "cors_origins" => "https://other.example",
                 "log_level" => "warn",
                 "log_format" => "text",
                 _ => "other",
@@ -208,9 +209,29 @@ fn other_machines_are_served_only_on_request() {
         check_error(load_env(&[("VOCABD_LISTEN", listen)]), &parts);
         let allowed = [("VOCABD_LISTEN", listen), ("VOCABD_ALLOW_UNAUTHENTICATED", "true")];
         assert_eq!(load_env(&allowed).unwrap().listen, listen);
+        let asked = load_env(&[("VOCABD_LISTEN", listen), ("VOCABD_KEYS_FILE", "keys.toml")]).unwrap();
+        assert_eq!(asked.keys_file(), Some(Path::new("keys.toml")));
     }
     for listen in ["127.0.0.1:0", "127.9.9.9:80", "[::1]:80", "[::ffff:127.0.0.1]:80"] {
         assert!(load_env(&[("VOCABD_LISTEN", listen)]).is_ok(), "{listen}");
+    }
+}
+
+#[test]
+fn origins_are_those_that_browsers_send() {
+    let c = load_env(&[("VOCABD_CORS_ORIGINS", " https://a.example, http://localhost:3000,")]).unwrap();
+    assert!(c.allows_origin("https://a.example") && c.allows_origin("http://localhost:3000"));
+    assert!(
+        !c.allows_origin("http://a.example")
+            && !c.allows_origin("https://a.example.evil")
+            && !c.allows_origin("")
+    );
+    assert!(!Config::default().allows_origin("http://localhost"));
+    assert!(load_env(&[("VOCABD_CORS_ORIGINS", "*")]).unwrap().allows_origin("https://any.example"));
+    for bad in
+        ["a.example", "https://", "https://a.example/", "https://*.example", "https://A.example", "null"]
+    {
+        check_error(load_env(&[("VOCABD_CORS_ORIGINS", bad)]), &["cors_origins", bad, "https://example.org"]);
     }
 }
 

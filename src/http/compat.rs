@@ -50,6 +50,36 @@ pub(super) enum Dialect {
 }
 
 impl Dialect {
+    /// Whose route it is, for errors that come before its body is read. Where several meet on one, it is the one whose errors
+    /// that route tells anyway.
+    pub(super) fn of_route(route: &str) -> Option<Self> {
+        let own = |name: &str| {
+            Some(match name {
+                "vllm" => Self::Vllm,
+                "sglang" => Self::Sglang,
+                "tei" => Self::Tei,
+                "llamacpp" => Self::LlamaCpp,
+                "cohere" => Self::Cohere,
+                "anthropic" => Self::Anthropic,
+                "openai" => Self::OpenAi,
+                "litellm" => Self::LiteLlm,
+                _ => return None,
+            })
+        };
+        match route {
+            "/tokenize" | "/detokenize" | "/tokenizer_info" => Some(Self::Vllm),
+            "/v1/tokenize" | "/v1/detokenize" => Some(Self::Sglang),
+            "/apply-template" => Some(Self::LlamaCpp),
+            "/v1/messages/count_tokens" => Some(Self::Anthropic),
+            "/v1/responses/input_tokens" => Some(Self::OpenAi),
+            "/utils/token_counter" => Some(Self::LiteLlm),
+            _ if route.ends_with("/v1/models") || route.ends_with("/v1/models/{*model}") => {
+                Some(Self::OpenAi)
+            }
+            _ => own(route.strip_prefix("/compat/")?.split('/').next()?),
+        }
+    }
+
     /// An error as the server of the dialect tells it: its status and its body.
     pub(super) fn error(self, problem: &Problem, request_id: &str) -> (u16, Value) {
         match self {

@@ -85,7 +85,7 @@ pub(super) async fn readyz(State(app): State<AppState>) -> Result<Json<StatusRep
 #[utoipa::path(get, path = "/health", tag = "operations", responses(
     (status = 200, description = "Its state", body = HealthReply)))]
 pub(super) async fn health(State(app): State<AppState>) -> Json<HealthReply> {
-    let failed: Vec<FailureReply> = app.registry.failed().iter().map(FailureReply::from).collect();
+    let failed: Vec<FailureReply> = app.failed().iter().map(FailureReply::from).collect();
     let reply = HealthReply {
         status: if failed.is_empty() { "ok" } else { "degraded" },
         version: env!("CARGO_PKG_VERSION"),

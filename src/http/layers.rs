@@ -1,9 +1,11 @@
-//! What every request passes through: an id, the guard of a server without keys, the log, the figures, and the
-//! rendering of problems.
+//! What every request passes through: an id, the guard of a server without keys or the look at the caller's key, the log,
+//! the figures, and the rendering of problems.
 
+use super::access;
 use super::compat::Dialect;
 use super::problem::Problem;
 use super::state::AppState;
+use crate::keys::Key;
 use crate::telemetry::InFlight;
 use axum::extract::{MatchedPath, Request};
 use axum::http::uri::Authority;
@@ -59,13 +61,19 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request) -> Self::Future {
-        let exchange = Exchange::begin(&self.app, &request);
-        let allowed = guard(&self.app, &request, exchange.is_probe());
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        let mut exchange = Exchange::begin(&self.app, &request);
+        let allowed = guard(&self.app, &request, exchange.is_probe()).and_then(|()| {
+            exchange.key = access::admit(&self.app, request.method(), request.headers(), exchange.matched())?;
+            Ok(())
+        });
+        if let Some(key) = &exchange.key {
+            request.extensions_mut().insert(Arc::clone(key));
+        }
         let answer = allowed.map(|()| AssertUnwindSafe(self.inner.call(request)).catch_unwind());
         Box::pin(async move {
             let response = match answer {
-                Err(problem) => problem.into_response(),
+                Err(problem) => exchange.refuse(problem),
                 // The hook of `telemetry` has logged where a panic was; what it said may quote a text.
                 Ok(answer) => {
                     answer.await.map_or_else(|_panic| Problem::internal().into_response(), |Ok(made)| made)
@@ -85,6 +93,8 @@ struct Exchange {
     method: Method,
     /// The path as the route table has it: a raw one would make labels without bound, and may hold anything.
     route: Option<MatchedPath>,
+    /// Whose request it is, where callers are asked.
+    key: Option<Arc<Key>>,
 }
 
 impl Exchange {
@@ -96,11 +106,25 @@ impl Exchange {
             id: request_id(request.headers()),
             method: request.method().clone(),
             route: request.extensions().get::<MatchedPath>().cloned(),
+            key: None,
         }
     }
 
+    fn matched(&self) -> Option<&str> {
+        self.route.as_ref().map(MatchedPath::as_str)
+    }
+
     fn route(&self) -> &str {
-        self.route.as_ref().map_or("unmatched", MatchedPath::as_str)
+        self.matched().unwrap_or("unmatched")
+    }
+
+    /// The answer to a request that no handler gets, in the shape of the route's server.
+    fn refuse(&self, problem: Problem) -> Response {
+        let mut response = problem.into_response();
+        if let Some(dialect) = self.matched().and_then(Dialect::of_route) {
+            response.extensions_mut().insert(dialect);
+        }
+        response
     }
 
     fn is_probe(&self) -> bool {
@@ -123,7 +147,9 @@ impl Exchange {
         let status = response.status().as_u16();
         let elapsed = self.started.elapsed();
         self.app.metrics.answered(self.route(), status, elapsed);
-        log(&self.method, self.route(), status, code, elapsed.as_secs_f64() * 1000.0, id, self.is_probe());
+        let ms = elapsed.as_secs_f64() * 1000.0;
+        let key = self.key.as_deref().map(Key::name);
+        log(&self.method, self.route(), status, code, ms, id, key, self.is_probe());
 
         let headers = response.headers_mut();
         headers.insert(REQUEST_ID, self.id);
@@ -139,6 +165,7 @@ fn log(
     code: Option<&str>,
     ms: f64,
     request_id: &str,
+    key: Option<&str>,
     probe: bool,
 ) {
     // A method of the client's own making may be anybody's text.
@@ -149,10 +176,10 @@ fn log(
         _ => "other",
     };
     match status {
-        500.. => tracing::error!(method, route, status, code, ms, request_id, "request"),
-        400.. => tracing::info!(method, route, status, code, ms, request_id, "request"),
-        _ if probe => tracing::trace!(method, route, status, ms, request_id, "request"),
-        _ => tracing::debug!(method, route, status, ms, request_id, "request"),
+        500.. => tracing::error!(method, route, status, code, ms, request_id, key, "request"),
+        400.. => tracing::info!(method, route, status, code, ms, request_id, key, "request"),
+        _ if probe => tracing::trace!(method, route, status, ms, request_id, key, "request"),
+        _ => tracing::debug!(method, route, status, ms, request_id, key, "request"),
     }
 }
 
@@ -178,8 +205,8 @@ fn own_id() -> HeaderValue {
     HeaderValue::from_bytes(id.as_flattened()).unwrap_or_else(|_| HeaderValue::from_static("0"))
 }
 
-/// Without keys a server on loopback answers only to who addresses it as such, and to no page but its own: otherwise
-/// any web page open on the same machine could drive it.
+/// Without keys a server on loopback answers only to who addresses it as such, and to no page but its own and those that
+/// the settings allow: otherwise any web page open on the same machine could drive it.
 fn guard(app: &AppState, request: &Request, probe: bool) -> Result<(), Problem> {
     if probe || !app.config.guards_loopback() {
         return Ok(());
@@ -197,6 +224,9 @@ fn guard(app: &AppState, request: &Request, probe: bool) -> Result<(), Problem> 
     let host = host.filter(is_loopback).ok_or_else(|| Problem::foreign_origin("Host"))?;
     let Some(origin) = request.headers().get(header::ORIGIN) else { return Ok(()) };
     let origin = origin.to_str().unwrap_or_default();
+    if app.config.allows_origin(origin) {
+        return Ok(());
+    }
     let origin = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
     if origin == Some(host.as_str()) { Ok(()) } else { Err(Problem::foreign_origin("Origin")) }
 }

@@ -1,11 +1,13 @@
 //! The `OpenAPI` file: made from the handlers' own annotations, committed as `openapi.yaml`, served as it is.
 
-use axum::http::header;
+use super::access::{self, Access};
+use axum::http::{Method, header};
 use axum::response::IntoResponse;
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::schema::Schema;
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, PathItem, Ref, RefOr, Response, ResponseBuilder};
-use utoipa::{OpenApi, ToSchema};
+use utoipa::{Modify, OpenApi, ToSchema};
 
 /// The parts of the document that belong to no route.
 #[derive(OpenApi)]
@@ -16,8 +18,9 @@ use utoipa::{OpenApi, ToSchema};
             answer of the encode side names the version that made it, in its body and in the headers `Vocab` and `ETag`.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
-    // Nobody is asked for a key.
-    security(()),
+    // Only servers with a file of keys ask for one.
+    security((), ("bearer" = []), ("x_api_key" = [])),
+    modifiers(&Keys),
     servers((url = "http://127.0.0.1:8080", description = "where `vocabd serve` listens unless told otherwise")),
     tags(
         (name = "encode", description = "Texts to ids and back"),
@@ -33,6 +36,20 @@ use utoipa::{OpenApi, ToSchema};
     )
 )]
 pub(super) struct Document;
+
+/// The two ways to send a key.
+struct Keys;
+
+impl Modify for Keys {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let components = document.components.get_or_insert_default();
+        let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer);
+        let bearer = bearer.description(Some("A key, where the server has a file of keys")).build();
+        let header = ApiKeyValue::with_description("x-api-key", "The same in a header of its own");
+        components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+        components.add_security_scheme("x_api_key", SecurityScheme::ApiKey(ApiKey::Header(header)));
+    }
+}
 
 /// Ids one after the other, little-endian; batches after n and n counts of 32 bits.
 #[derive(Debug, ToSchema)]
@@ -79,6 +96,28 @@ fn document() -> utoipa::openapi::OpenApi {
         let refused = operation.responses.responses.contains_key("4XX");
         if !refused {
             operation.responses.responses.insert("4XX".to_owned(), refusal().into());
+        }
+    }
+    // What a key needs, route by route.
+    for (path, item) in &mut document.paths.paths {
+        let methods = [
+            (Method::GET, &mut item.get),
+            (Method::PUT, &mut item.put),
+            (Method::POST, &mut item.post),
+            (Method::DELETE, &mut item.delete),
+        ];
+        for (method, operation) in methods {
+            let Some(operation) = operation else { continue };
+            let scope = match access::needed(&method, path) {
+                Access::Open => {
+                    operation.security = Some(Vec::new());
+                    continue;
+                }
+                Access::AnyKey => "any",
+                Access::Scoped(scope) => scope.name(),
+            };
+            let extensions = operation.extensions.get_or_insert_default();
+            extensions.insert("x-scope".to_owned(), scope.into());
         }
     }
     // Names of models have slashes, which axum has a sign for and the document has not.

@@ -5,7 +5,8 @@
 
 use super::compat::Dialect;
 use super::reply::Json;
-use axum::http::{HeaderValue, StatusCode, header};
+use crate::keys::{Refused, Scope};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -133,6 +134,32 @@ impl Problem {
     /// 400: a body that does not say whose request it is.
     pub(super) fn dialect(detail: &str) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "which_dialect", detail)
+    }
+
+    /// 401: the route wants a key and the request has none.
+    pub(super) fn no_key() -> Self {
+        let detail = "a key is wanted: Authorization: Bearer KEY, or x-api-key: KEY";
+        Self::new(StatusCode::UNAUTHORIZED, "no_key", detail).at("/header/Authorization")
+    }
+
+    /// 401: the key of the request is not one of this server's.
+    pub(super) fn unknown_key() -> Self {
+        let detail = "the key is not known here";
+        Self::new(StatusCode::UNAUTHORIZED, "unknown_key", detail).at("/header/Authorization")
+    }
+
+    /// 403: the key of the request is for other things.
+    pub(super) fn missing_scope(scope: Scope) -> Self {
+        let detail = format!("the key has not the scope {scope}, which this takes");
+        Self::new(StatusCode::FORBIDDEN, "missing_scope", detail).with("scope", scope.name())
+    }
+
+    /// 429: a limit of the key is reached.
+    pub(super) fn key_limit(refused: &Refused) -> Self {
+        let Refused { limit, value, retry_after } = *refused;
+        let detail = format!("the key has {limit} = {value}, which is used up");
+        let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "key_limit", detail);
+        problem.with("setting", limit).with("limit", value).retry_in(Some(retry_after))
     }
 
     /// 403: the request comes from a page or for a host that this server is not.
@@ -324,15 +351,17 @@ impl Problem {
         let (status, body) = dialect.error(&self, request_id);
         let status = StatusCode::from_u16(status).unwrap_or(self.0.status);
         let mut response = Json(status, body).into_response();
-        if let Some(seconds) = self.0.retry_after {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-        }
+        self.0.put_headers(response.headers_mut());
         response
     }
 
     /// The answer, with the id of the request.
     pub fn render(self, request_id: &str) -> Response {
-        let parts = *self.0;
+        let mut parts = *self.0;
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        parts.put_headers(&mut headers);
+        headers.extend(parts.allow.take().map(|allow| (header::ALLOW, allow)));
         let body = ProblemBody {
             kind: "about:blank",
             title: parts.status.canonical_reason().unwrap_or("Error"),
@@ -344,15 +373,19 @@ impl Problem {
             more: parts.more,
         };
         let body = serde_json::to_vec(&body).unwrap_or_default();
-        let mut response =
-            (parts.status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
-        if let Some(seconds) = parts.retry_after {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        (parts.status, headers, body).into_response()
+    }
+}
+
+impl Parts {
+    /// What a client looks for in the head, whatever the shape of the body.
+    fn put_headers(&self, headers: &mut HeaderMap) {
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if let Some(allow) = parts.allow {
-            response.headers_mut().insert(header::ALLOW, allow);
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        response
     }
 }
 

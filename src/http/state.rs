@@ -4,7 +4,8 @@ use super::cpu::Cpu;
 use crate::config::Config;
 use crate::fetch::UrlPolicy;
 use crate::jobs::{JobQueue, JobsSettings, Uploads};
-use crate::registry::Registry;
+use crate::keys::{Keys, KeysError};
+use crate::registry::{Failure, Registry, ReloadReport};
 use crate::store::StoreError;
 use crate::telemetry::Metrics;
 use std::sync::Arc;
@@ -18,6 +19,8 @@ use tokio_util::sync::CancellationToken;
 pub struct App {
     /// Settings.
     pub config: Config,
+    /// Who may call.
+    pub keys: Keys,
     /// Vocabularies.
     pub registry: Registry,
     /// Training jobs and uploads.
@@ -34,17 +37,29 @@ pub struct App {
     pub shutdown: CancellationToken,
 }
 
+/// Why a server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The setting `keys_file` names no good file.
+    #[error("setting keys_file: {0}")]
+    Keys(#[from] KeysError),
+    /// The records of jobs cannot be listed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 impl App {
     /// Puts a server together from its settings and an open registry, and starts the workers of its jobs on the
     /// current runtime. Cancelling `shutdown` refuses new jobs, ends event streams and makes `/readyz` say no.
     ///
     /// # Errors
-    /// The records of jobs cannot be listed.
+    /// See [`AppError`].
     pub async fn open(
         config: Config,
         registry: Registry,
         shutdown: CancellationToken,
-    ) -> Result<AppState, StoreError> {
+    ) -> Result<AppState, AppError> {
+        let keys = Keys::open(config.keys_file())?;
         let uploads = Uploads::new(
             config.data_dir.join("uploads"),
             config.max_upload_bytes,
@@ -71,11 +86,34 @@ impl App {
             metrics: Metrics::new(env!("CARGO_PKG_VERSION")),
             connections: Arc::new(AtomicU64::new(0)),
             config,
+            keys,
             registry,
             jobs,
             shutdown,
         }))
     }
+}
+
+impl App {
+    /// Reads the keys, the store and the import folder again.
+    pub async fn reload(&self) -> ReloadReport {
+        let keys = self.keys.reload();
+        let mut report = self.registry.reload().await;
+        report.failed.extend(keys.err().map(|error| keys_failure(&error)));
+        self.metrics.reloaded(report.failed.is_empty());
+        report
+    }
+
+    /// What could not be loaded when it was last tried.
+    pub fn failed(&self) -> Vec<Failure> {
+        let mut failed = Vec::clone(&self.registry.failed());
+        failed.extend(self.keys.failure().map(|error| keys_failure(&error)));
+        failed
+    }
+}
+
+fn keys_failure(error: &KeysError) -> Failure {
+    Failure { what: "keys".to_owned(), problem: error.to_string() }
 }
 
 /// The state of the router: one reference.

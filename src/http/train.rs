@@ -1,10 +1,12 @@
 //! `/train`: jobs, their progress, their end.
 
+use super::access::Caller;
 use super::extract::{Path, Payload};
 use super::problem::{Problem, ProblemBody};
 use super::reply::Json;
 use super::state::AppState;
 use crate::jobs::{JobId, JobQueue, JobView, TrainRequest};
+use crate::keys::Scope;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
@@ -40,10 +42,15 @@ const MAX_KEY_BYTES: usize = 200;
 pub(super) async fn create(
     State(app): State<AppState>,
     headers: HeaderMap,
+    caller: Caller,
     Payload(request): Payload<TrainRequest>,
 ) -> Result<Response, Problem> {
     if app.shutdown.is_cancelled() {
         return Err(Problem::not_ready("the server is going down"));
+    }
+    if !request.aliases.is_empty() {
+        // Moving an alias is publishing, whenever it happens.
+        caller.needs(Scope::Publish).map_err(|problem| problem.at("/aliases"))?;
     }
     let key = match headers.get("idempotency-key").map(HeaderValue::to_str) {
         None => None,

@@ -135,7 +135,7 @@ pub(super) struct ReloadReply {
 /// Something that could not be loaded.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct FailureReply {
-    /// A version, an alias, or a file in the import folder.
+    /// A version, an alias, a file in the import folder, `store`, or `keys`.
     what: String,
     /// Why.
     problem: String,
@@ -373,12 +373,11 @@ fn precondition(headers: &HeaderMap) -> Result<Precondition, Problem> {
     }
 }
 
-/// Read the store and the import folder again.
+/// Read the store, the import folder and the file of keys again.
 #[utoipa::path(post, path = "/reload", tag = "vocabs", responses(
     (status = 200, description = "What changed, and what could not be taken", body = ReloadReply)))]
 pub(super) async fn reload(State(app): State<AppState>) -> Json<ReloadReply> {
-    let report = app.registry.reload().await;
-    app.metrics.reloaded(report.failed.is_empty());
+    let report = app.reload().await;
     let refs = |refs: &[VocabRef]| refs.iter().map(ToString::to_string).collect();
     let reply = ReloadReply {
         loaded: refs(&report.loaded),

@@ -12,11 +12,12 @@ use std::process::Command;
 use source::Source;
 
 /// Who may name whom; a module that is not on the left is a breach by itself, so a new one has to be placed here.
-const ARROWS: [(&str, &[&str]); 16] = [
+const ARROWS: [(&str, &[&str]); 17] = [
     ("engine", &[]),
     ("store", &[]),
     ("fetch", &[]),
     ("models", &[]),
+    ("keys", &[]),
     ("config", &[]),
     ("telemetry", &[]),
     ("shutdown", &[]),
@@ -30,11 +31,12 @@ const ARROWS: [(&str, &[&str]); 16] = [
     ("cli", &EVERYTHING),
     ("main", &EVERYTHING),
 ];
-const BELOW_HTTP: [&str; 11] = [
+const BELOW_HTTP: [&str; 12] = [
     "engine",
     "store",
     "fetch",
     "models",
+    "keys",
     "formats",
     "analysis",
     "chat",
@@ -43,11 +45,12 @@ const BELOW_HTTP: [&str; 11] = [
     "config",
     "telemetry",
 ];
-const EVERYTHING: [&str; 14] = [
+const EVERYTHING: [&str; 15] = [
     "engine",
     "store",
     "fetch",
     "models",
+    "keys",
     "formats",
     "analysis",
     "chat",

@@ -14,6 +14,7 @@ mod http_browse;
 mod http_chat;
 mod http_compat;
 mod http_encode;
+mod http_keys;
 mod http_stream;
 mod http_train;
 mod http_train_inputs;

@@ -4,6 +4,7 @@ mod crash;
 mod demo;
 mod disk;
 pub(crate) mod http;
+mod keys;
 mod resume;
 mod secrets;
 mod start;

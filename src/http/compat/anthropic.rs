@@ -123,6 +123,7 @@ pub(super) fn error(problem: &Problem, request_id: &str) -> (u16, Value) {
         status => status,
     };
     let kind = match status {
+        401 => "authentication_error",
         403 => "permission_error",
         404 => "not_found_error",
         413 => "request_too_large",

@@ -66,6 +66,7 @@ fn told(loaded: &Loaded, model: &str, tokens: usize) -> Value {
 pub(super) fn error(problem: &Problem) -> (u16, Value) {
     let status = status(problem);
     let kind = match status {
+        401 => "auth_error",
         404 => "not_found_error",
         500.. => "internal_server_error",
         _ => "invalid_request_error",

@@ -142,6 +142,8 @@ pub(super) fn error(problem: &Problem) -> (u16, Value) {
         _ => status(problem),
     };
     let kind = match status {
+        401 => "authentication_error",
+        403 => "permission_error",
         404 => "not_found_error",
         501 => "not_supported_error",
         429 | 503 => "unavailable_error",

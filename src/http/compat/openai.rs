@@ -170,6 +170,7 @@ pub(super) fn error(problem: &Problem) -> (u16, Value) {
     let status = status(problem);
     let (kind, code) = match status {
         404 if problem.code() == "unknown_model" => ("invalid_request_error", Some("model_not_found")),
+        401 => ("invalid_request_error", Some("invalid_api_key")),
         429 => ("rate_limit_error", Some("rate_limit_exceeded")),
         500.. => ("server_error", None),
         _ => ("invalid_request_error", None),
