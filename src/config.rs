@@ -41,6 +41,8 @@ pub struct Config {
     pub cors_origins: String,
     /// Directory of everything that the server keeps.
     pub data_dir: PathBuf,
+    /// Where vocabularies and jobs are kept; empty for `data_dir`, see [`Config::bucket`].
+    pub store: String,
     /// Directory whose files training requests may name; empty for none, see [`Config::corpus_root`].
     pub corpus_root: PathBuf,
     /// Vocabulary of requests that name none. Only known here not to be empty.
@@ -177,6 +179,12 @@ impl Config {
     #[must_use]
     pub fn allows_origin(&self, origin: &str) -> bool {
         self.origins().any(|allowed| allowed == "*" || allowed == origin)
+    }
+
+    /// The `s3://` URL of the store, if it is no directory.
+    #[must_use]
+    pub fn bucket(&self) -> Option<&str> {
+        (!self.store.is_empty()).then_some(self.store.as_str())
     }
 
     /// The directory whose files training requests may name, if any.

@@ -151,6 +151,8 @@ struct Shared {
     failed: ArcSwap<Vec<Failure>>,
     /// Held by the one change that runs.
     changes: Mutex<import::Seen>,
+    /// The records that were read, by key, with the tag of the state that they are; never held across an await.
+    records: std::sync::Mutex<HashMap<Key, (String, Bytes)>>,
     /// Taken by each load of a version that is not in lasting use: a few at once, so that a burst of requests for
     /// cold versions cannot take all memory and threads.
     loads: Arc<Semaphore>,
@@ -179,6 +181,7 @@ impl Registry {
             snapshot: ArcSwap::default(),
             failed: ArcSwap::default(),
             changes: Mutex::default(),
+            records: std::sync::Mutex::default(),
             loads: Arc::new(Semaphore::new(LOADS_AT_ONCE)),
             room: std::sync::Mutex::default(),
             clock: AtomicU64::new(1),

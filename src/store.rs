@@ -10,6 +10,7 @@
 
 mod error;
 mod key;
+mod s3;
 
 pub use error::{Source, StoreError};
 pub use key::{Digest, Key, Segment, VocabKey};
@@ -18,7 +19,7 @@ use bytes::Bytes;
 use futures_util::TryStreamExt;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload};
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload, UpdateVersion};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -31,6 +32,10 @@ pub struct Store {
     objects: Arc<dyn ObjectStore>,
     local: Option<Local>,
 }
+
+/// Which state of an object was read.
+#[derive(Debug, Clone)]
+pub struct Tag(UpdateVersion);
 
 /// What a local directory needs beyond `object_store`.
 #[derive(Debug)]
@@ -50,6 +55,8 @@ pub struct Listed {
     pub bytes: u64,
     /// How long ago it was written; zero where the clocks disagree.
     pub age: Duration,
+    /// Differs from that of any other state of the object; `None` where the backend has no such thing.
+    pub etag: Option<String>,
 }
 
 /// The folders that belong to the store; whatever else lies in the directory (uploads, import) is left alone.
@@ -96,6 +103,52 @@ impl Store {
         self.write(key, bytes.into(), PutMode::Create).await
     }
 
+    /// The bytes at `key` and their tag, for [`Store::put_if`]; `None` where there is no object.
+    pub async fn get_tagged(&self, key: &Key) -> Result<Option<(Bytes, Tag)>, StoreError> {
+        match self.objects.get(&key.0).await.map_err(StoreError::from) {
+            Ok(got) => {
+                let tag =
+                    Tag(UpdateVersion { e_tag: got.meta.e_tag.clone(), version: got.meta.version.clone() });
+                Ok(Some((got.bytes().await?, tag)))
+            }
+            Err(StoreError::NotFound) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Puts `bytes` at `key` if what is there is what `before` was read of (`None`: nothing); [`StoreError::Changed`]
+    /// otherwise, and of several that do so at once exactly one does not get that.
+    pub async fn put_if(
+        &self,
+        key: &Key,
+        bytes: impl Into<Bytes>,
+        before: Option<&Tag>,
+    ) -> Result<(), StoreError> {
+        let Some(Tag(before)) = before else {
+            return match self.create(key, bytes).await {
+                Err(StoreError::AlreadyExists) => Err(StoreError::Changed),
+                outcome => outcome,
+            };
+        };
+        let Some(local) = &self.local else {
+            return self.write(key, bytes.into(), PutMode::Update(before.clone())).await;
+        };
+        // A directory has no conditional rename: whoever comes here, of this process or another, takes the same lock.
+        let folder = local.root.join(FOLDERS[0]);
+        let _lock = blocking(move || {
+            let folder = File::open(folder)?;
+            // Some network file systems have no locks.
+            let _ = folder.lock();
+            Ok(folder)
+        })
+        .await?;
+        match self.objects.head(&key.0).await.map_err(StoreError::from) {
+            Ok(meta) if meta.e_tag == before.e_tag => self.put(key, bytes).await,
+            Ok(_) | Err(StoreError::NotFound) => Err(StoreError::Changed),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Removes the object at `key`; that there is none is no error.
     pub async fn delete(&self, key: &Key) -> Result<(), StoreError> {
         match self.objects.delete(&key.0).await.map_err(StoreError::from) {
@@ -120,6 +173,7 @@ impl Store {
             key: Key(meta.location),
             bytes: meta.size,
             age: now.duration_since(meta.last_modified.into()).unwrap_or_default(),
+            etag: meta.e_tag,
         });
         let mut objects: Vec<Listed> = listing.try_collect().await?;
         objects.sort_unstable_by(|a, b| a.key.cmp(&b.key));

@@ -13,19 +13,23 @@ const EMBEDDED: &[u8] = include_bytes!("../../config/vocabs/default.vocabd");
 /// Its name.
 const EMBEDDED_NAME: &str = "default";
 
-/// The registry over the data directory.
+/// The registry over the bucket or the data directory of the settings.
 pub(super) async fn registry(config: &Config) -> Result<Registry, Failure> {
     // Settings first: a bad one must not leave a directory behind.
     settings(config)?;
-    let dir = &config.data_dir;
-    let store = Store::open_local(dir).await;
-    let store = store.map_err(Failure::of(format!("data directory {}", dir.display())))?;
-    registry_over(config, Arc::new(store)).await
+    let (store, what) = match config.bucket() {
+        Some(url) => (Store::open_s3(url).await, format!("store {url}")),
+        None => {
+            let dir = &config.data_dir;
+            (Store::open_local(dir).await, format!("data directory {}", dir.display()))
+        }
+    };
+    registry_over(config, Arc::new(store.map_err(Failure::of(what))?)).await
 }
 
 /// The same for commands that only read: a data directory that is not there is not made for them.
 pub(super) async fn registry_to_read(config: &Config) -> Result<Registry, Failure> {
-    if config.data_dir.is_dir() {
+    if config.bucket().is_some() || config.data_dir.is_dir() {
         registry(config).await
     } else {
         registry_over(config, Arc::new(Store::memory())).await

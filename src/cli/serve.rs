@@ -20,6 +20,9 @@ pub(super) async fn serve(config: Config) -> Outcome {
         fetch::hub::Hub::from_env()?;
     }
     let registry = open::registry(&config).await?;
+    if config.bucket().is_some() && config.watch().is_none() {
+        tracing::warn!("watch_seconds is 0: what other replicas publish is served after a reload only");
+    }
     // Bound before anything is acknowledged, so that a port in use ends the start at once.
     let listener = TcpListener::bind(config.listen_addr())
         .await

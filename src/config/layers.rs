@@ -171,6 +171,9 @@ impl Layers {
         if config.data_dir.as_os_str().is_empty() {
             return refuse("data_dir", "", "the path of a directory".into());
         }
+        if config.bucket().is_some_and(|url| url.strip_prefix("s3://").is_none_or(|rest| rest.len() < 3)) {
+            return refuse("store", &config.store, "empty, or s3://BUCKET/PREFIX".into());
+        }
         if config.default_vocab.is_empty() {
             return refuse("default_vocab", "", "the name of a vocabulary".into());
         }

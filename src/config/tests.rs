@@ -41,6 +41,7 @@ fn other_value(key: &str, default: &Value) -> Value {
         _ => Value::String(
             match key {
                 "listen" => "[::1]:9",
+                "store" => "s3://other",
                 "cors_origins" => "https://other.example",
                 "log_level" => "warn",
                 "log_format" => "text",
@@ -198,6 +199,10 @@ fn strings_are_checked() {
     check_error(load_env(&[("VOCABD_LISTEN", "localhost")]), &["listen", "127.0.0.1:8080", "\"localhost\""]);
     check_error(load_env(&[("VOCABD_LOG_LEVEL", "loud")]), &["log_level", "debug", "\"loud\""]);
     check_error(load_env(&[("VOCABD_LOG_FORMAT", "xml")]), &["log_format", "json, text"]);
+    for bad in ["data", "s3://", "gs://bucket"] {
+        check_error(load_env(&[("VOCABD_STORE", bad)]), &["store", bad, "s3://BUCKET/PREFIX"]);
+    }
+    assert_eq!(load_env(&[("VOCABD_STORE", "s3://bucket/a")]).unwrap().bucket(), Some("s3://bucket/a"));
     check_error(load_env(&[("VOCABD_DATA_DIR", "")]), &["data_dir", "VOCABD_DATA_DIR"]);
     check_error(load_env(&[("VOCABD_DEFAULT_VOCAB", "")]), &["default_vocab"]);
 }

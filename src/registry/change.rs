@@ -18,6 +18,9 @@ use crate::store::StoreError;
 use bytes::Bytes;
 use std::sync::Arc;
 
+/// So often another process may move an alias that this one is about to move.
+const ALIAS_ATTEMPTS: usize = 8;
+
 /// So often another process may take the version number that this one was about to use.
 const NUMBER_ATTEMPTS: usize = 16;
 
@@ -58,6 +61,7 @@ impl Shared {
     ) -> Result<Published, PublishError> {
         let draft = Draft::new(tokenizer).await;
         let _changing = self.changes.lock().await;
+        self.catch_up(name).await?;
         self.publish_draft(name, &draft, &from, aliases).await
     }
 
@@ -209,11 +213,8 @@ impl Shared {
         undo: &mut Undo,
     ) -> Result<(), StoreError> {
         let key = Key::alias(facts.name.segment(), alias.segment());
-        let before = snapshot.vocabs.get(&facts.name).and_then(|vocab| vocab.alias_record(alias));
-        let previous = before.as_ref().map(|before| before.version);
-        let record = AliasRecord { version: facts.version, digest: Some(facts.digest), previous };
-        let record = Bytes::from(to_json(&record));
-        undo.wrote(key.clone(), record.clone(), before.map(|before| to_json(&before).into()));
+        let (record, before) = alias_records(snapshot, facts, alias);
+        undo.wrote(key.clone(), record.clone(), before);
         self.store.put(&key, record).await
     }
 
@@ -251,6 +252,27 @@ impl Shared {
         precondition: &Precondition,
     ) -> Result<AliasChange, ChangeError> {
         let _changing = self.changes.lock().await;
+        for _ in 1..ALIAS_ATTEMPTS {
+            match self.move_alias(name, alias, version, precondition).await {
+                Err(ChangeError::Store(StoreError::Changed)) => {}
+                outcome => return outcome,
+            }
+        }
+        self.move_alias(name, alias, version, precondition).await
+    }
+
+    /// Moves an alias unless somebody else does at that moment; the caller holds `changes`.
+    async fn move_alias(
+        &self,
+        name: &VocabName,
+        alias: &AliasName,
+        version: u32,
+        precondition: &Precondition,
+    ) -> Result<AliasChange, ChangeError> {
+        // The tag before the state that is checked: what changes after the check changes the tag.
+        let key = Key::alias(name.segment(), alias.segment());
+        let tag = self.store.get_tagged(&key).await?.map(|(_, tag)| tag);
+        self.catch_up(name).await?;
         let snapshot = self.snapshot.load_full();
         let vocab = snapshot.vocab(name)?;
         let slot = vocab.slots.get(&version).ok_or_else(|| vocab.unknown_version(name))?;
@@ -272,7 +294,9 @@ impl Shared {
             return Err(ResolveError::NoRoom { name: name.clone(), needed, pinned, limit }.into());
         }
         let mut undo = Undo::default();
-        if let Err(error) = self.put_alias(&snapshot, &slot.facts, alias, &mut undo).await {
+        let (record, before) = alias_records(&snapshot, &slot.facts, alias);
+        undo.wrote(key.clone(), record.clone(), before);
+        if let Err(error) = self.store.put_if(&key, record, tag.as_ref()).await {
             undo.roll_back(&self.store).await;
             self.settle();
             return Err(error.into());
@@ -290,6 +314,7 @@ impl Shared {
         precondition: &Precondition,
     ) -> Result<Option<Arc<VersionFacts>>, ChangeError> {
         let _changing = self.changes.lock().await;
+        self.catch_up(name).await?;
         let snapshot = self.snapshot.load_full();
         let vocab = snapshot.vocab(name)?;
         let old_version = vocab.aliases.get(alias).copied();
@@ -320,6 +345,7 @@ impl Shared {
         version: u32,
     ) -> Result<Arc<VersionFacts>, ChangeError> {
         let _changing = self.changes.lock().await;
+        self.catch_up(name).await?;
         self.delete(name, version).await
     }
 
@@ -424,6 +450,14 @@ impl Vocabulary {
         let digest = self.slots.get(&version).map(|slot| slot.facts.digest);
         Some(AliasRecord { version, digest, previous: None })
     }
+}
+
+/// The record that puts `alias` at the version of `facts`, and the one before it by `snapshot`.
+fn alias_records(snapshot: &Snapshot, facts: &VersionFacts, alias: &AliasName) -> (Bytes, Option<Bytes>) {
+    let before = snapshot.vocabs.get(&facts.name).and_then(|vocab| vocab.alias_record(alias));
+    let previous = before.as_ref().map(|before| before.version);
+    let record = AliasRecord { version: facts.version, digest: Some(facts.digest), previous };
+    (to_json(&record).into(), before.map(|before| to_json(&before).into()))
 }
 
 /// The newest version of `name` with that content, a healthy one before a damaged one.

@@ -13,12 +13,13 @@ use super::{Embedded, Failure, LOADS_AT_ONCE, ReloadReport, Shared, off_thread};
 use crate::formats::native;
 use crate::store::Digest;
 use crate::store::Key;
+use crate::store::Listed;
 use crate::store::StoreError;
 use crate::store::VocabKey;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// So many records are read at once.
@@ -93,6 +94,23 @@ impl Shared {
         self.warm_all(&base, &mut read.vocabs, report).await;
         compare(&base, &read.vocabs, report);
         self.swap(read.vocabs);
+        Ok(())
+    }
+
+    /// Takes over what other processes have made of one vocabulary, so that a change starts from what is true now; the
+    /// caller holds `changes`.
+    pub(super) async fn catch_up(&self, name: &VocabName) -> Result<(), StoreError> {
+        let base = self.snapshot.load().vocabs.clone();
+        let mut read = self.read_store(&base, Some(name)).await?;
+        let mut known = base.get(name).into_iter().flat_map(|vocab| vocab.slots.values());
+        if read.records == 0 && known.any(|slot| slot.stored) {
+            // As in `take_store`.
+            return Ok(());
+        }
+        if !same(base.get(name), read.vocabs.get(name)) {
+            self.warm_all(&base, &mut read.vocabs, &mut ReloadReport::default()).await;
+            self.swap(read.vocabs);
+        }
         Ok(())
     }
 
@@ -180,10 +198,15 @@ impl Shared {
         only: Option<&VocabName>,
     ) -> Result<Read, StoreError> {
         let folder = only.map_or_else(Key::vocabs, |name| Key::vocab(name.segment()));
-        let keys = self.store.list(&folder).await?.into_iter().map(|object| object.key);
-        let keys = keys.filter_map(|key| key.as_vocab().map(|about| (key, about)));
-        let records: Vec<(VocabKey, Result<Bytes, StoreError>)> = stream::iter(keys)
-            .map(|(key, about)| async move { (about, self.store.get(&key).await) })
+        let listed = self.store.list(&folder).await?;
+        if only.is_none() {
+            let there: HashSet<&Key> = listed.iter().map(|object| &object.key).collect();
+            lock(&self.records).retain(|key, _| there.contains(key));
+        }
+        let listed =
+            listed.into_iter().filter_map(|object| object.key.as_vocab().map(|about| (object, about)));
+        let records: Vec<(VocabKey, Result<Bytes, StoreError>)> = stream::iter(listed)
+            .map(|(object, about)| async move { (about, self.record(object).await) })
             .buffered(READS_AT_ONCE)
             .collect()
             .await;
@@ -212,6 +235,22 @@ impl Shared {
             read.vocabs = vocabs;
         }
         Ok(read)
+    }
+
+    /// The bytes of a listed record. What is as it was is not read again: a replica that looks every few seconds would
+    /// otherwise ask for every record there is each time.
+    async fn record(&self, object: Listed) -> Result<Bytes, StoreError> {
+        let known = || lock(&self.records).get(&object.key).cloned();
+        if let (Some(etag), Some((known, bytes))) = (&object.etag, known())
+            && *etag == known
+        {
+            return Ok(bytes);
+        }
+        let bytes = self.store.get(&object.key).await?;
+        if let Some(etag) = object.etag {
+            lock(&self.records).insert(object.key, (etag, bytes.clone()));
+        }
+        Ok(bytes)
     }
 
     /// Publishes the embedded vocabulary where no good one has its name. If the store does not take it, it is served
@@ -346,6 +385,10 @@ impl Vocabulary {
     }
 }
 
+fn lock<T>(mutex: &std::sync::Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn version_record(
     name: &VocabName,
     version: u32,
@@ -378,6 +421,15 @@ fn keep_unstored(base: &Vocabs, vocabs: &mut Vocabs) {
             vocab.slots.entry(*version).or_insert_with(|| Arc::clone(slot));
         }
     }
+}
+
+/// Whether two states of a vocabulary have the same versions and aliases.
+fn same(old: Option<&Arc<Vocabulary>>, new: Option<&Arc<Vocabulary>>) -> bool {
+    let (Some(old), Some(new)) = (old, new) else { return old.is_none() && new.is_none() };
+    let facts = |vocab: &'_ Vocabulary| -> Vec<Arc<VersionFacts>> {
+        vocab.slots.values().map(|slot| Arc::clone(&slot.facts)).collect()
+    };
+    old.highest == new.highest && old.aliases == new.aliases && facts(old) == facts(new)
 }
 
 /// Reports what is new, moved, gone and as it was.

@@ -12,6 +12,9 @@ pub enum StoreError {
     /// An object is there already and was to be created.
     #[error("already in the store")]
     AlreadyExists,
+    /// An object is not as it was read.
+    #[error("changed in the store meanwhile")]
+    Changed,
     /// No room: the disk, the quota or the file size limit.
     #[error("the storage is full")]
     Full(#[source] Source),
@@ -31,6 +34,7 @@ impl From<object_store::Error> for StoreError {
         match error {
             object_store::Error::NotFound { .. } => Self::NotFound,
             object_store::Error::AlreadyExists { .. } => Self::AlreadyExists,
+            object_store::Error::Precondition { .. } => Self::Changed,
             other => Self::from_source(Box::new(other)),
         }
     }
@@ -55,6 +59,14 @@ impl From<rustix::io::Errno> for StoreError {
 impl StoreError {
     /// The kind is that of the first `io::Error` in the chain of sources, however deep a backend wraps it.
     pub(super) fn from_source(source: Source) -> Self {
+        // What a server refuses is no error of the system.
+        let refused = |error: &object_store::Error| {
+            use object_store::Error::{PermissionDenied, Unauthenticated};
+            matches!(error, PermissionDenied { .. } | Unauthenticated { .. })
+        };
+        if source.downcast_ref().is_some_and(refused) {
+            return Self::ReadOnly(source);
+        }
         let mut link: Option<&(dyn Error + 'static)> = Some(source.as_ref());
         let mut kind = None;
         while let (Some(error), None) = (link, kind) {

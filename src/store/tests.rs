@@ -19,6 +19,28 @@ async fn check_backend(store: &Store) {
     assert_eq!(store.get(&one).await.unwrap(), "second");
     assert_eq!(store.size(&one).await.unwrap(), Some(6));
 
+    let (read, tag) = store.get_tagged(&two).await.unwrap().unwrap();
+    assert_eq!(read, "");
+    store.put_if(&two, "mine", Some(&tag)).await.unwrap();
+    assert!(matches!(store.put_if(&two, "other", Some(&tag)).await, Err(StoreError::Changed)));
+    assert!(matches!(store.put_if(&two, "other", None).await, Err(StoreError::Changed)));
+    let three = Key::version(&segment("zh"), 3);
+    assert!(store.get_tagged(&three).await.unwrap().is_none());
+    assert!(matches!(store.put_if(&three, "x", Some(&tag)).await, Err(StoreError::Changed)));
+    store.put_if(&three, "x", None).await.unwrap();
+    let (_, gone) = store.get_tagged(&three).await.unwrap().unwrap();
+    store.delete(&three).await.unwrap();
+    assert!(matches!(store.put_if(&three, "x", Some(&gone)).await, Err(StoreError::Changed)));
+    assert_eq!(store.get(&two).await.unwrap(), "mine");
+    let etags = async || {
+        let listed = store.list(&Key::vocab(&segment("zh"))).await.unwrap();
+        listed.into_iter().map(|object| object.etag.unwrap()).collect::<Vec<_>>()
+    };
+    let before = etags().await;
+    store.put(&two, "mind").await.unwrap();
+    let after = etags().await;
+    assert!(before[0] == after[0] && before[1] != after[1], "{before:?} {after:?}");
+
     let keys: Vec<Key> =
         store.list(&Key::vocab(&segment("zh"))).await.unwrap().into_iter().map(|o| o.key).collect();
     assert_eq!(keys, [one.clone(), two.clone()]);
@@ -48,6 +70,33 @@ async fn of_many_that_create_one_key_one_wins() {
     let winners: Vec<i32> = calls.join_all().await.into_iter().filter_map(Result::ok).collect();
     assert_eq!(winners.len(), 1);
     assert_eq!(store.get(&key).await.unwrap(), winners[0].to_string());
+}
+
+/// As two processes on one directory do it.
+#[tokio::test]
+async fn of_many_that_change_one_state_one_wins() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = Key::version(&segment("zh"), 1);
+    let directories =
+        [Store::open_local(dir.path()).await.unwrap(), Store::open_local(dir.path()).await.unwrap()];
+    let memory = Arc::new(Store::memory());
+    let directories = directories.map(Arc::new);
+    for stores in [&directories[..], &[Arc::clone(&memory), memory][..]] {
+        stores[0].put(&key, "0").await.unwrap();
+        for round in 1..20 {
+            let (_, tag) = stores[0].get_tagged(&key).await.unwrap().unwrap();
+            let mut calls = tokio::task::JoinSet::new();
+            for i in 0..8 {
+                let (store, key, tag) = (Arc::clone(&stores[i % 2]), key.clone(), tag.clone());
+                calls.spawn(async move {
+                    store.put_if(&key, format!("{round} by {i}"), Some(&tag)).await.map(|()| i)
+                });
+            }
+            let winners: Vec<usize> = calls.join_all().await.into_iter().filter_map(Result::ok).collect();
+            assert_eq!(winners.len(), 1);
+            assert_eq!(stores[1].get(&key).await.unwrap(), format!("{round} by {}", winners[0]));
+        }
+    }
 }
 
 #[tokio::test]

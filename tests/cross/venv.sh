@@ -10,6 +10,7 @@ has_all() {
 import importlib.metadata, sys
 for line in open(sys.argv[1]):
     name, version = line.split("==")
+    name = name.split("[")[0]
     assert importlib.metadata.version(name) == version.strip()
 X
 }

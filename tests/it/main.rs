@@ -24,6 +24,7 @@ mod openapi;
 mod parity;
 mod process;
 mod registry;
+mod replicas;
 mod sentencepiece;
 mod support;
 mod train_golden;

@@ -206,6 +206,10 @@ impl From<StoreError> for Problem {
             Self::new(status, code, detail).retry()
         };
         match &error {
+            StoreError::Changed => {
+                let detail = "another change came between; nothing was changed";
+                Self::new(StatusCode::CONFLICT, "changed_meanwhile", detail).retry()
+            }
             StoreError::Full(_) => {
                 failed(StatusCode::INSUFFICIENT_STORAGE, "storage_full", "the storage is full")
             }
