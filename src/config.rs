@@ -87,6 +87,8 @@ pub struct Config {
     pub train_max_memory_bytes: u64,
     /// Seconds of work after which a job keeps what it would go on from.
     pub train_checkpoint_seconds: u64,
+    /// Seconds of silence after which a job of another replica is taken over.
+    pub take_over_seconds: u64,
     /// URLs that training requests may name: none, `*`, or hosts separated by commas.
     pub corpus_urls: String,
     /// Texts up to this many bytes are encoded on the async threads.

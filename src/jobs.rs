@@ -2,7 +2,8 @@
 //!
 //! The record in the store is the truth: it is written before a job is acknowledged, when it starts and when it ends.
 //! A job found queued or running when the store is opened is run again from its stored request. Progress is not
-//! stored. A panic in a job fails that job only.
+//! stored. A panic in a job fails that job only. Where replicas share a store, each job is claimed by the one that runs it
+//! and taken over when that one is silent (`queue/share.rs`).
 
 mod alone;
 mod checkpoint;

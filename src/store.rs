@@ -37,6 +37,13 @@ pub struct Store {
 #[derive(Debug, Clone)]
 pub struct Tag(UpdateVersion);
 
+impl Tag {
+    /// What a listing has as the state's tag.
+    pub fn etag(&self) -> Option<&str> {
+        self.0.e_tag.as_deref()
+    }
+}
+
 /// What a local directory needs beyond `object_store`.
 #[derive(Debug)]
 struct Local {
@@ -191,6 +198,11 @@ impl Store {
         let Some(local) = &self.local else { return Ok(None) };
         let stat = rustix::fs::statvfs(&local.root)?;
         Ok(Some(stat.f_bavail.saturating_mul(stat.f_frsize)))
+    }
+
+    /// Whether other machines may run servers over the same store. A directory is one machine's.
+    pub fn is_shared(&self) -> bool {
+        self.local.is_none()
     }
 
     /// Whether no other process had the local directory open when this store was opened.

@@ -35,6 +35,7 @@ pub(super) const LIMITS: &[(&str, i64, i64)] = &[
     ("train_threads", 0, 1024),
     ("train_max_memory_bytes", 1 << 20, 1 << 50),
     ("train_checkpoint_seconds", 0, 86_400),
+    ("take_over_seconds", 1, DAY),
     ("inline_bytes", 0, 16 * MIB),
     ("encode_threads", 0, 1024),
     ("max_waiting_encodes", 1, 1_000_000),

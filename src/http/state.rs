@@ -76,6 +76,7 @@ impl App {
             scratch: config.data_dir.join("scratch").into(),
             max_memory: usize::try_from(config.train_max_memory_bytes).unwrap_or(usize::MAX),
             checkpoint_every: Duration::from_secs(config.train_checkpoint_seconds),
+            take_over_after: Duration::from_secs(config.take_over_seconds),
             urls: UrlPolicy::parse(&config.corpus_urls),
             max_url_bytes: config.max_upload_bytes,
         };

@@ -77,8 +77,9 @@ pub(super) async fn list(State(app): State<AppState>) -> Json<JobsReply> {
     Json(StatusCode::OK, JobsReply { jobs: app.jobs.list() })
 }
 
-fn job(jobs: &JobQueue, id: &str) -> Result<JobView, Problem> {
-    JobId::parse(id).and_then(|id| jobs.get(&id)).ok_or_else(|| Problem::not_found("job"))
+async fn job(jobs: &JobQueue, id: &str) -> Result<JobView, Problem> {
+    let unknown = || Problem::not_found("job");
+    jobs.find(&JobId::parse(id).ok_or_else(unknown)?).await?.ok_or_else(unknown)
 }
 
 /// One job.
@@ -89,7 +90,7 @@ pub(super) async fn get(
     State(app): State<AppState>,
     Path(id): Path<String>,
 ) -> Result<Json<JobView>, Problem> {
-    job(&app.jobs, &id).map(|job| Json(StatusCode::OK, job))
+    job(&app.jobs, &id).await.map(|job| Json(StatusCode::OK, job))
 }
 
 /// Cancel a job. One that runs ends within a second.
@@ -109,7 +110,7 @@ pub(super) async fn cancel(
     (status = 200, description = "Events until the job has ended", content_type = "text/event-stream", body = String),
     (status = 404, description = "There is none", body = ProblemBody, content_type = "application/problem+json")))]
 pub(super) async fn events(State(app): State<AppState>, Path(id): Path<String>) -> Result<Response, Problem> {
-    let first = job(&app.jobs, &id)?;
+    let first = job(&app.jobs, &id).await?;
     let mut response = Sse::new(follow(app, first)).keep_alive(KeepAlive::default()).into_response();
     // Proxies that buffer would turn the stream into one late answer.
     response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));

@@ -2,8 +2,8 @@
 //!
 //! Locks are std's and never held across an await. A job's record is in the store before its submission is answered.
 
-use super::progress::{Progress, lock};
-use super::record::{JobFailure, JobId, JobRecord, JobState, JobView, now};
+use super::progress::{Progress, ProgressView, lock};
+use super::record::{JobId, JobRecord, JobState, JobView, now};
 use super::request::TrainRequest;
 use super::uploads::{HeldUpload, UploadId, Uploads};
 use super::worker::{self, Outcome, Setting};
@@ -17,6 +17,9 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::Notify;
+
+mod restore;
+mod share;
 
 /// How jobs run.
 #[derive(Debug, Clone)]
@@ -39,6 +42,8 @@ pub struct JobsSettings {
     pub max_memory: usize,
     /// Most work that a crash costs, about.
     pub checkpoint_every: Duration,
+    /// How long the replica that runs a job may be silent before another takes the job over.
+    pub take_over_after: Duration,
     /// Which URLs `corpus.urls` may name.
     pub urls: UrlPolicy,
     /// The most bytes of one of them.
@@ -84,6 +89,8 @@ struct Shared {
     state: Mutex<State>,
     wake: Notify,
     running: AtomicUsize,
+    /// Where other processes run jobs of the same store.
+    share: Option<share::Share>,
     /// Held by the one submission that is being stored.
     submitting: tokio::sync::Mutex<()>,
 }
@@ -107,9 +114,16 @@ struct Job {
     uploads: Vec<HeldUpload>,
     progress: Arc<Progress>,
     cancelled: bool,
+    /// How far it is where another replica runs it.
+    elsewhere: Option<ProgressView>,
 }
 
 impl Job {
+    fn new(record: JobRecord) -> Self {
+        let progress = Arc::new(Progress::new());
+        Self { record, request: None, uploads: Vec::new(), progress, cancelled: false, elsewhere: None }
+    }
+
     fn view(&self) -> JobView {
         let JobRecord {
             id,
@@ -123,7 +137,7 @@ impl Job {
             error,
             ..
         } = self.record.clone();
-        let progress = self.progress.view();
+        let progress = self.elsewhere.clone().unwrap_or_else(|| self.progress.view());
         JobView { id, name, state, created_at, started_at, finished_at, progress, result, stop_reason, error }
     }
 }
@@ -151,6 +165,7 @@ impl JobQueue {
             urls: settings.urls.clone(),
             max_url_bytes: settings.max_url_bytes,
         };
+        let share = store.is_shared().then(|| share::Share::new(settings.take_over_after));
         let queue = Self {
             shared: Arc::new(Shared {
                 store,
@@ -159,10 +174,14 @@ impl JobQueue {
                 state: Mutex::default(),
                 wake: Notify::new(),
                 running: AtomicUsize::new(0),
+                share,
                 submitting: tokio::sync::Mutex::new(()),
             }),
         };
-        queue.shared.restore().await?;
+        match queue.shared.share {
+            Some(_) => share::watch(&queue.shared).await?,
+            None => queue.shared.restore().await?,
+        }
         for _ in 0..queue.shared.settings.max_running {
             tokio::spawn(Arc::clone(&queue.shared).work());
         }
@@ -194,6 +213,9 @@ impl JobQueue {
         let shared = Arc::clone(&self.shared);
         tokio::spawn(async move {
             let _turn = shared.submitting.lock().await;
+            if idempotency.is_some() {
+                shared.look().await?;
+            }
             if let Some(job) = lock(&shared.state).find_key(idempotency.as_ref())? {
                 return Ok(Submitted { job: job.view(), created: false });
             }
@@ -220,18 +242,15 @@ impl JobQueue {
                 starts: 0,
             };
             shared.store_new(&record, stored).await?;
-            let job = Job {
-                record,
-                request: Some(Arc::new(request)),
-                uploads,
-                progress: Arc::new(Progress::new()),
-                cancelled: false,
-            };
+            let job = Job { request: Some(Arc::new(request)), uploads, ..Job::new(record) };
             let view = job.view();
             {
                 let mut state = lock(&shared.state);
-                state.waiting.push_back(job.record.id.clone());
-                state.jobs.insert(job.record.id.clone(), job);
+                // Another look may have found it in the store already.
+                let id = job.record.id.clone();
+                state.waiting.retain(|waiting| *waiting != id);
+                state.waiting.push_back(id.clone());
+                state.jobs.insert(id, job);
             }
             shared.wake.notify_one();
             Ok(Submitted { job: view, created: true })
@@ -255,6 +274,9 @@ impl JobQueue {
     /// # Errors
     /// There is no such job, or it has ended.
     pub async fn cancel(&self, id: &JobId) -> Result<JobView, JobError> {
+        if let Some(told) = self.shared.cancel_elsewhere(id).await? {
+            return Ok(told);
+        }
         let ended = {
             let mut state = lock(&self.shared.state);
             let job = state.jobs.get_mut(id).ok_or(JobError::Unknown)?;
@@ -276,6 +298,17 @@ impl JobQueue {
     /// The uploads that jobs read.
     pub fn uploads(&self) -> &Uploads {
         &self.shared.setting.uploads
+    }
+
+    /// One job, also one that another replica has accepted a moment ago.
+    ///
+    /// # Errors
+    /// It is not known here, and the store cannot be asked.
+    pub async fn find(&self, id: &JobId) -> Result<Option<JobView>, StoreError> {
+        if self.get(id).is_none() {
+            self.shared.look().await?;
+        }
+        Ok(self.get(id))
     }
 
     /// How many jobs are in each state.
@@ -420,80 +453,6 @@ impl Shared {
         Ok(())
     }
 
-    async fn restore(&self) -> Result<(), StoreError> {
-        let listed = self.store.list(&Key::jobs()).await?;
-        for listed in &listed {
-            let Some(segment) = listed.key.as_job() else { continue };
-            let record = match self.store.get(&listed.key).await {
-                Ok(bytes) => serde_json::from_slice::<JobRecord>(&bytes).map_err(|e| e.to_string()),
-                Err(e) => Err(e.to_string()),
-            };
-            match record {
-                Ok(record) if record.id.segment() == segment => self.restore_job(record).await,
-                Ok(_) => tracing::warn!(job = segment.as_str(), "job record is another job's; left out"),
-                Err(problem) => tracing::warn!(job = segment.as_str(), problem, "job record cannot be read"),
-            }
-        }
-        let runs = |id: &JobId| lock(&self.state).jobs.get(id).is_some_and(|job| !job.record.state.ended());
-        worker::tidy(&self.settings.scratch, runs);
-        // Requests may hold texts; one whose job has ended, or never came to be, must not stay.
-        for (listed, segment) in listed.iter().filter_map(|l| Some((l, l.key.as_job_request()?))) {
-            if !JobId::parse(segment.as_str()).is_some_and(|id| runs(&id)) {
-                let _ = self.store.delete(&listed.key).await;
-            }
-        }
-        Ok(())
-    }
-
-    async fn restore_job(&self, mut record: JobRecord) {
-        let (progress, mut request, mut uploads) = (Progress::new(), None, Vec::new());
-        if record.state.ended() {
-            progress.end(record.state == JobState::Succeeded);
-        } else {
-            let stored = match self.stored_request(&record.id).await {
-                // Whatever it does to the process, it must not do it for ever.
-                Ok(_) if record.starts >= MAX_STARTS => {
-                    Err(("crashed", format!("the process ended {MAX_STARTS} times while the job ran")))
-                }
-                Ok(stored) => Ok(stored),
-                Err(problem) => {
-                    Err(("request_lost", format!("the request cannot be read after a restart: {problem}")))
-                }
-            };
-            match stored {
-                Ok(stored) => {
-                    record.state = JobState::Queued;
-                    record.started_at = None;
-                    let named = record.uploads.iter().chain(&record.upload);
-                    uploads = named.filter_map(|id| UploadId::parse(id)).collect();
-                    request = Some(Arc::new(stored));
-                }
-                Err((code, detail)) => {
-                    record.state = JobState::Failed;
-                    record.finished_at = Some(now());
-                    record.error = Some(JobFailure { code: code.to_owned(), detail });
-                    progress.end(false);
-                }
-            }
-            // On a full disk the old record stays, which says the same to the next start.
-            if let Err(error) = self.save(&record).await {
-                tracing::warn!(job = record.id.as_str(), ?error, "restart of the job is not recorded");
-            }
-        }
-        let uploads = uploads.into_iter().map(|id| self.setting.uploads.hold(id)).collect();
-        let mut state = lock(&self.state);
-        if record.state == JobState::Queued {
-            state.waiting.push_back(record.id.clone());
-        }
-        let job = Job { record, request, uploads, progress: Arc::new(progress), cancelled: false };
-        state.jobs.insert(job.record.id.clone(), job);
-    }
-
-    async fn stored_request(&self, id: &JobId) -> Result<TrainRequest, String> {
-        let bytes = self.store.get(&Key::job_request(&id.segment())).await.map_err(|e| e.to_string())?;
-        serde_json::from_slice(&bytes).map_err(|_| "it is damaged".to_owned())
-    }
-
     /// One worker: runs one job after the other.
     async fn work(self: Arc<Self>) {
         loop {
@@ -518,6 +477,7 @@ impl Shared {
     }
 
     async fn run(&self, id: &JobId) {
+        let Some(claim) = self.claim(id).await else { return };
         let started = {
             let mut state = lock(&self.state);
             let Some(job) = state.jobs.get_mut(id).filter(|job| job.record.state == JobState::Queued) else {
@@ -535,7 +495,12 @@ impl Shared {
             tracing::warn!(job = id.as_str(), ?error, "start of the job is not recorded");
         }
         tracing::info!(job = id.as_str(), vocab = %record.name, "job started");
+        let claim = claim.keep(&self.store, &progress);
         let outcome = worker::run(self.setting.clone(), request, id.as_str(), progress).await;
+        if claim.is_lost() {
+            tracing::warn!(job = id.as_str(), "another replica has taken the job over");
+            return self.leave(id);
+        }
         let ended = {
             let mut state = lock(&self.state);
             let cancelled = state.jobs.get(id).is_some_and(|job| job.cancelled);
@@ -558,7 +523,9 @@ impl Shared {
         };
         if ended.is_none() {
             // The server goes down in good order: that is no start that ended in a crash.
-            let _ = self.save(&JobRecord { starts: record.starts - 1, ..record }).await;
+            let state = if self.share.is_some() { JobState::Queued } else { record.state };
+            let _ = self.save(&JobRecord { starts: record.starts - 1, state, ..record }).await;
+            self.release(id).await;
         }
         self.record_end(ended).await;
     }
@@ -581,6 +548,7 @@ impl Shared {
             tokio::time::sleep(SAVE_AGAIN_AFTER).await;
         }
         let _ = self.store.delete(&Key::job_request(&record.id.segment())).await;
+        self.release(&record.id).await;
         for old in forgotten {
             let _ = self.store.delete(&Key::job(&old.segment())).await;
         }

@@ -159,7 +159,17 @@ impl Key {
         Self(Path::from_iter(["jobs", &format!("{id}.request.json")]))
     }
 
-    /// All job records and requests.
+    /// Who runs a job.
+    pub fn job_claim(id: &Segment) -> Self {
+        Self(Path::from_iter(["jobs", &format!("{id}.claim.json")]))
+    }
+
+    /// That whoever runs a job should cancel it.
+    pub fn job_cancel(id: &Segment) -> Self {
+        Self(Path::from_iter(["jobs", &format!("{id}.cancel.json")]))
+    }
+
+    /// All that is kept of jobs.
     pub fn jobs() -> Self {
         Self(Path::from("jobs"))
     }
@@ -184,15 +194,33 @@ impl Key {
         Digest::parse(&format!("sha256:{}", self.0.filename()?))
     }
 
-    /// Reads a key under [`Key::jobs`] that is a request (and not a record).
+    /// Reads a key under [`Key::jobs`] that is a request.
     pub fn as_job_request(&self) -> Option<Segment> {
-        Segment::parse(self.0.as_ref().strip_prefix("jobs/")?.strip_suffix(".request.json")?)
+        self.job_part(".request.json")
     }
 
-    /// Reads a key under [`Key::jobs`] that is a record (and not a request).
+    /// Reads a key under [`Key::jobs`] that is a claim.
+    pub fn as_job_claim(&self) -> Option<Segment> {
+        self.job_part(".claim.json")
+    }
+
+    /// Reads a key under [`Key::jobs`] that asks for a cancellation.
+    pub fn as_job_cancel(&self) -> Option<Segment> {
+        self.job_part(".cancel.json")
+    }
+
+    /// Reads a key under [`Key::jobs`] that is a record.
     pub fn as_job(&self) -> Option<Segment> {
-        let stem = self.0.filename()?.strip_suffix(".json")?;
-        if stem.ends_with(".request") { None } else { Segment::parse(stem) }
+        let other = [".request.json", ".claim.json", ".cancel.json"];
+        if other.iter().any(|suffix| self.0.as_ref().ends_with(suffix)) {
+            None
+        } else {
+            self.job_part(".json")
+        }
+    }
+
+    fn job_part(&self, suffix: &str) -> Option<Segment> {
+        Segment::parse(self.0.as_ref().strip_prefix("jobs/")?.strip_suffix(suffix)?)
     }
 }
 
@@ -237,6 +265,10 @@ mod tests {
         assert_eq!(Digest::parse(&digest.to_string()), Some(digest));
         assert_eq!(Digest::parse(&digest.to_string().to_uppercase()), None);
         assert_eq!(Key::job(&name).as_job(), Some(name.clone()));
-        assert_eq!(Key::job_request(&name).as_job(), None);
+        let parts = [Key::job_request(&name), Key::job_claim(&name), Key::job_cancel(&name)];
+        assert_eq!(parts[0].as_job_request(), Some(name.clone()));
+        assert_eq!(parts[1].as_job_claim(), Some(name.clone()));
+        assert_eq!(parts[2].as_job_cancel(), Some(name));
+        assert!(parts.iter().all(|part| part.as_job().is_none()));
     }
 }

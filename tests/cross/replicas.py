@@ -28,6 +28,7 @@ os.environ.update(AWS_ACCESS_KEY_ID="test", AWS_SECRET_ACCESS_KEY="test", AWS_RE
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 WATCH_SECONDS = 1
+TAKE_OVER_SECONDS = 2
 TEXT = "one two three four five six seven eight nine ten" * 8
 WORDS = "one two three four five six seven eight nine ten".split()
 
@@ -161,7 +162,7 @@ def main():
 
     with Bucket() as bucket:
         os.environ["AWS_ENDPOINT"] = f"http://127.0.0.1:{bucket.port}"
-        settings = {"store": "s3://vocabs/test", "watch_seconds": WATCH_SECONDS, "max_connections": 100}
+        settings = {"take_over_seconds": TAKE_OVER_SECONDS, "store": "s3://vocabs/test", "watch_seconds": WATCH_SECONDS, "max_connections": 100}
         servers = [Server(program, **settings) for _ in range(3)]
         for server in servers:
             server.environment["AWS_ENDPOINT"] = os.environ["AWS_ENDPOINT"]
@@ -171,6 +172,7 @@ def main():
             clients = [Client(server) for server in servers]
             swaps(arguments.seconds, dice, servers, clients)
             kill(dice, servers, clients)
+            take_over(dice, servers, clients)
             outage(bucket, servers, clients)
         finally:
             for server in servers:
@@ -251,6 +253,40 @@ def try_publish(server):
         Client(server).ask("POST", "/vocabs?name=v&split=cl100k", vocabulary(999), headers=kind)
     except (OSError, http.client.HTTPException):
         pass  # It was killed before it answered.
+
+
+def take_over(dice, servers, clients):
+    """A replica is killed while it trains: another makes the same vocabulary, and says so in the job of that id."""
+    words = ["".join(dice.choices("abcdefghijklmnopqrstuvwxyz", k=dice.randint(3, 9))) for _ in range(60_000)]
+    job = {"name": "t", "corpus": {"texts": [" ".join(dice.choices(words, k=600_000))]}, "vocab_size": 12_000}
+    gone, other = dice.sample(range(3), 2)
+    ids = []
+    for killed in (True, False):
+        ids.append(clients[gone].good("POST", "/train", job)["id"])
+        while clients[other].good("GET", f"/train/{ids[-1]}")["state"] == "queued":
+            time.sleep(0.02)
+        if killed:
+            # Whoever runs it: the claim has no names of hosts, so all but one are killed.
+            for index, server in enumerate(servers):
+                if index != other:
+                    server.process.send_signal(signal.SIGKILL)
+                    server.process.wait()
+        begin = time.monotonic()
+        while (told := clients[other].good("GET", f"/train/{ids[-1]}"))["state"] in ("queued", "running"):
+            assert time.monotonic() - begin < 300, told
+            time.sleep(0.05)
+        assert told["state"] == "succeeded", told
+        if killed:
+            first, starts = told, time.monotonic() - begin
+            for index, server in enumerate(servers):
+                if index != other:
+                    server.connection = None
+                    server.start()
+                    clients[index] = Client(server)
+    assert told["result"]["vocab"] == first["result"]["vocab"] and not told["result"]["created"], (first, told)
+    for client in clients:
+        assert client.good("GET", f"/train/{ids[0]}")["state"] == "succeeded"
+    print(f"take over: the job of a killed replica ended {starts:.1f} s after the kill, with the vocabulary of an undisturbed run")
 
 
 def outage(bucket, servers, clients):

@@ -1,8 +1,9 @@
 //! Several servers over one store, as replicas over one bucket are: in memory here, `tests/cross/replicas.py` has it with
 //! processes and a server of S3.
 
-use crate::support::{Faults, TestServer, and, json_body, tiktoken, with_body};
+use crate::support::{Faults, TestServer, and, json_body, tiktoken, varied_text, with_body};
 use axum::http::Method;
+use futures_util::TryStreamExt;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,7 +11,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 
 async fn replicas() -> [TestServer; 3] {
     let store = Arc::new(Faults::default());
-    [TestServer::over(&store).await, TestServer::over(&store).await, TestServer::over(&store).await]
+    [replica(&store).await, replica(&store).await, replica(&store).await]
+}
+
+async fn replica(store: &Arc<Faults>) -> TestServer {
+    TestServer::over_with(store, |config| config.take_over_seconds = 1).await
 }
 
 async fn publish(server: &TestServer, word: &str) -> Value {
@@ -143,4 +148,113 @@ async fn while_aliases_move_no_request_fails_and_each_answer_is_its_versions() {
     let seen = clients.join_all().await;
     assert!(seen.iter().all(|versions| *versions >= 2), "{seen:?}");
     assert!(asked.load(SeqCst) > 100, "{asked:?}");
+}
+
+fn training(text: String, vocab_size: u32) -> Value {
+    json!({"name": "t", "corpus": {"texts": [text]}, "vocab_size": vocab_size})
+}
+
+/// The job of one replica as another tells it, once it has ended.
+async fn ended(server: &TestServer, id: &str) -> Value {
+    server.wait_for_job(id).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_job_runs_once_and_every_replica_tells_of_it() {
+    let servers = replicas().await;
+    let mut ids = Vec::new();
+    for n in 0..9_usize {
+        let text = format!("low lower lowest {n} {n}{n} ").repeat(50);
+        ids.push(servers[n % 3].train(training(text, 270)).await);
+        // At once, also where it was not accepted.
+        let told = servers[(n + 1) % 3].job(&ids[n]).await;
+        assert_eq!(told["name"], "t");
+    }
+    let mut versions = BTreeSet::new();
+    for id in &ids {
+        let told: Vec<Value> =
+            futures_util::future::join_all(servers.iter().map(|server| ended(server, id))).await;
+        assert_eq!(told[0]["state"], "succeeded", "{told:?}");
+        assert!(told.iter().all(|job| job["result"] == told[0]["result"]), "{told:?}");
+        assert_eq!(told[0]["result"]["created"], true, "nobody has made it before: {told:?}");
+        versions.insert(version(&told[0]["result"]["vocab"]));
+    }
+    assert_eq!(versions.len(), 9);
+    for server in &servers {
+        assert_eq!(server.get("/train").await.ok(200)["jobs"].as_array().unwrap().len(), 9);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_repeat_with_its_key_on_another_replica_is_the_same_job() {
+    let servers = replicas().await;
+    let mut ids = BTreeSet::new();
+    for server in &servers {
+        let body = training("low lower lowest ".repeat(20), 265);
+        let asked = and(json_body(Method::POST, "/train", &body), "idempotency-key", "once");
+        ids.insert(server.send(asked).await.ok(202)["id"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(ids.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_job_is_cancelled_through_any_replica() {
+    let [a, b, c] = replicas().await;
+    // Long enough to be met while it runs.
+    let id = a.train(training(varied_text(3_000_000), 200_000)).await;
+    let running = b.wait_until(&id, |job| job["state"] == "running").await;
+    assert!(running["started_at"].is_string());
+    c.post(&format!("/train/{id}/cancel"), "").await.ok(202);
+    for server in [&a, &b, &c] {
+        assert_eq!(ended(server, &id).await["state"], "cancelled");
+    }
+    let report = a.post("/reload", "").await.ok(200);
+    assert_eq!(report["loaded"], json!([]), "it made nothing");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_job_that_reads_an_upload_runs_where_the_upload_is() {
+    let [a, b, _] = replicas().await;
+    b.put("/uploads/corpus", "low lower lowest ".repeat(100)).await;
+    let body = json!({"name": "t", "corpus": {"upload": "corpus"}, "vocab_size": 265});
+    a.post_json("/train", body.clone()).await.problem(422, "invalid_field", Some("/corpus/upload"));
+    let id = b.train(body).await;
+    assert_eq!(ended(&a, &id).await["state"], "succeeded");
+}
+
+/// A replica that is gone left a record that says `running`, and a claim that nobody renews.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_job_of_a_replica_that_is_gone_is_taken_over() {
+    let store = Arc::new(Faults::default());
+    let objects: Arc<dyn object_store::ObjectStore> = Arc::clone(&store) as _;
+    let put = async |name: &str, body: Value| {
+        let at = object_store::path::Path::from(format!("jobs/{name}.json"));
+        object_store::ObjectStoreExt::put(&objects, &at, body.to_string().into()).await.unwrap();
+    };
+    let id = "0198f000000070008000000000000001";
+    let record = json!({
+        "id": id, "name": "t", "state": "running", "created_at": "2026-11-30T00:00:00.000Z",
+        "started_at": "2026-11-30T00:00:01.000Z", "finished_at": null, "result": null, "stop_reason": null,
+        "error": null, "starts": 1,
+    });
+    let one = replica(&store).await;
+    let made = one.train(training("low lower lowest ".repeat(20), 265)).await;
+    let undisturbed = ended(&one, &made).await;
+    put(&format!("{id}.request"), training("low lower lowest ".repeat(20), 265)).await;
+    let progress = undisturbed["progress"].clone();
+    put(&format!("{id}.claim"), json!({"holder": "gone", "beat": 7, "progress": progress})).await;
+    put(id, record).await;
+
+    let two = replica(&store).await;
+    let told = two.job(id).await;
+    assert_eq!((&told["state"], &told["progress"]), (&json!("running"), &progress), "{told}");
+    let told = ended(&two, id).await;
+    assert_eq!(
+        (&told["state"], &told["result"]["vocab"]),
+        (&json!("succeeded"), &undisturbed["result"]["vocab"])
+    );
+    assert_eq!(ended(&one, id).await["state"], "succeeded");
+    let left: Vec<_> = objects.list(None).try_collect::<Vec<_>>().await.unwrap();
+    let left: Vec<String> = left.into_iter().map(|meta| meta.location.to_string()).collect();
+    assert!(!left.iter().any(|key| key.contains(".claim") || key.contains(".request")), "{left:?}");
 }

@@ -53,9 +53,14 @@ impl TestServer {
 
     /// A server over a storage that fails on demand.
     pub(crate) async fn over(faults: &Arc<Faults>) -> Self {
+        Self::over_with(faults, |_| ()).await
+    }
+
+    /// The same with other settings.
+    pub(crate) async fn over_with(faults: &Arc<Faults>, change: impl FnOnce(&mut Config)) -> Self {
         let objects: Arc<dyn ObjectStore> = Arc::clone(faults) as _;
         let store = Arc::new(Store::over(objects));
-        Self::open(Arc::new(tempfile::tempdir().unwrap()), Some(store), |_| ()).await
+        Self::open(Arc::new(tempfile::tempdir().unwrap()), Some(store), change).await
     }
 
     /// Another server over the same directory, as after a restart.
