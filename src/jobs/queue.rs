@@ -525,7 +525,7 @@ impl Shared {
             // The server goes down in good order: that is no start that ended in a crash.
             let state = if self.share.is_some() { JobState::Queued } else { record.state };
             let _ = self.save(&JobRecord { starts: record.starts - 1, state, ..record }).await;
-            self.release(id).await;
+            let _ = self.release(id).await;
         }
         self.record_end(ended).await;
     }
@@ -540,17 +540,22 @@ impl Shared {
             Some(failure) => tracing::warn!(job = id, code = failure.code, "job failed"),
             None => tracing::info!(job = id, state = record.state.name(), "job ended"),
         }
-        while let Err(error) = self.save(&record).await {
+        while let Err(error) = self.put_end(&record).await {
             tracing::error!(job = id, ?error, "end of the job is not recorded; trying again");
             if lock(&self.state).closing {
                 return;
             }
             tokio::time::sleep(SAVE_AGAIN_AFTER).await;
         }
-        let _ = self.store.delete(&Key::job_request(&record.id.segment())).await;
-        self.release(&record.id).await;
         for old in forgotten {
             let _ = self.store.delete(&Key::job(&old.segment())).await;
         }
+    }
+
+    /// The record of an end; then what served the run goes, of which the request may hold all texts.
+    async fn put_end(&self, record: &JobRecord) -> Result<(), StoreError> {
+        self.save(record).await?;
+        self.store.delete(&Key::job_request(&record.id.segment())).await?;
+        self.release(&record.id).await
     }
 }

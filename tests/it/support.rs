@@ -7,6 +7,7 @@ use axum::http::{HeaderMap, Method, Request, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 use http_body_util::BodyExt;
 use object_store::memory::InMemory;
@@ -18,7 +19,7 @@ use object_store::{
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -329,11 +330,20 @@ fn copy_folder(from: &Path, to: &Path) {
     }
 }
 
-/// Memory whose writes fail on demand.
+pub(crate) const EIO: i64 = 5;
+pub(crate) const ENOSPC: i64 = 28;
+
+/// Memory whose calls fail on demand.
 #[derive(Debug, Default)]
 pub(crate) struct Faults {
     inner: InMemory,
     mode: AtomicU8,
+    /// The call that fails, counted down to 0 by each; none below that.
+    countdown: AtomicI64,
+    /// With that error of the system, and whether what it asked for takes place all the same.
+    errno: AtomicI64,
+    reported: AtomicBool,
+    hit: AtomicBool,
 }
 
 impl Faults {
@@ -352,11 +362,46 @@ impl Faults {
         self.mode.store(2, SeqCst);
     }
 
+    /// The call after `calls` others fails, once: with EIO any call, with ENOSPC a write. If `reported` it is a write that took
+    /// place all the same.
+    pub(crate) fn arm(&self, calls: i64, errno: i64, reported: bool) {
+        self.errno.store(errno, SeqCst);
+        self.reported.store(reported, SeqCst);
+        self.hit.store(false, SeqCst);
+        self.countdown.store(calls + 1, SeqCst);
+    }
+
+    /// Nothing fails any more; whether a call did.
+    pub(crate) fn disarm(&self) -> bool {
+        self.countdown.store(0, SeqCst);
+        self.hit.load(SeqCst)
+    }
+
+    /// All keys.
+    pub(crate) async fn keys(&self) -> Vec<String> {
+        let listed = self.inner.list(None).map(|meta| meta.unwrap().location.to_string());
+        let mut keys: Vec<String> = listed.collect().await;
+        keys.sort();
+        keys
+    }
+
+    fn strike(&self, is_write: bool) -> object_store::Result<()> {
+        let (errno, reported) = (self.errno.load(SeqCst), self.reported.load(SeqCst));
+        if !is_write && (errno != EIO || reported) || self.countdown.load(SeqCst) <= 0 {
+            return Ok(());
+        }
+        if self.countdown.fetch_sub(1, SeqCst) != 1 {
+            return Ok(());
+        }
+        self.hit.store(true, SeqCst);
+        let source = Box::new(std::io::Error::from_raw_os_error(errno as i32));
+        Err(object_store::Error::Generic { store: "faults", source })
+    }
+
     fn write(&self, at: &ObjectPath) -> object_store::Result<()> {
-        const ENOSPC: i32 = 28;
         match self.mode.load(SeqCst) {
             1 => {
-                let source = Box::new(std::io::Error::from_raw_os_error(ENOSPC));
+                let source = Box::new(std::io::Error::from_raw_os_error(ENOSPC as i32));
                 Err(object_store::Error::Generic { store: "faults", source })
             }
             2 if at.as_ref().starts_with("blobs") => panic!("on purpose, {CANARY}"),
@@ -380,7 +425,13 @@ impl ObjectStore for Faults {
         options: PutOptions,
     ) -> object_store::Result<PutResult> {
         self.write(at)?;
-        self.inner.put_opts(at, payload, options).await
+        let struck = self.strike(true);
+        if struck.is_err() && self.reported.load(SeqCst) {
+            self.inner.put_opts(at, payload, options).await?;
+        } else if struck.is_ok() {
+            return self.inner.put_opts(at, payload, options).await;
+        }
+        struck.map(|()| unreachable!())
     }
 
     async fn put_multipart_opts(
@@ -392,6 +443,7 @@ impl ObjectStore for Faults {
     }
 
     async fn get_opts(&self, at: &ObjectPath, options: GetOptions) -> object_store::Result<GetResult> {
+        self.strike(false)?;
         self.inner.get_opts(at, options).await
     }
 
@@ -399,10 +451,16 @@ impl ObjectStore for Faults {
         &self,
         at: BoxStream<'static, object_store::Result<ObjectPath>>,
     ) -> BoxStream<'static, object_store::Result<ObjectPath>> {
+        if let Err(error) = self.strike(true) {
+            return futures_util::stream::once(async { Err(error) }).boxed();
+        }
         self.inner.delete_stream(at)
     }
 
     fn list(&self, prefix: Option<&ObjectPath>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        if let Err(error) = self.strike(false) {
+            return futures_util::stream::once(async { Err(error) }).boxed();
+        }
         self.inner.list(prefix)
     }
 

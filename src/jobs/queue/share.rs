@@ -137,9 +137,12 @@ pub(super) async fn watch(shared: &Arc<Shared>) -> Result<(), StoreError> {
     let runs = |id: &JobId| lock(&shared.state).jobs.get(id).is_some_and(|job| !job.record.state.ended());
     worker::tidy(&shared.settings.scratch, runs);
     for object in shared.store.list(&Key::jobs()).await? {
-        let of = object.key.as_job_request().and_then(|segment| JobId::parse(segment.as_str()));
-        if of.is_some_and(|id| !runs(&id)) && object.age > REQUEST_GRACE {
-            let _ = shared.store.delete(&object.key).await;
+        let key = &object.key;
+        let of = key.as_job_request().or_else(|| key.as_job_claim()).or_else(|| key.as_job_cancel());
+        let Some(id) = of.and_then(|segment| JobId::parse(segment.as_str())) else { continue };
+        let known = lock(&shared.state).jobs.contains_key(&id);
+        if !runs(&id) && (known || object.age > REQUEST_GRACE) {
+            let _ = shared.store.delete(key).await;
         }
     }
     let shared = Arc::clone(shared);
@@ -383,18 +386,19 @@ impl Shared {
             }
             ended => {
                 ended.into_iter().for_each(|record| self.adopt(record));
-                self.release(id).await;
+                self.release(id).await?;
                 Ok(false)
             }
         }
     }
 
     /// Gives up a claim and what was asked of its holder.
-    pub(super) async fn release(&self, id: &JobId) {
+    pub(super) async fn release(&self, id: &JobId) -> Result<(), StoreError> {
         if self.share.is_some() {
-            let _ = self.store.delete(&Key::job_claim(&id.segment())).await;
-            let _ = self.store.delete(&Key::job_cancel(&id.segment())).await;
+            self.store.delete(&Key::job_claim(&id.segment())).await?;
+            self.store.delete(&Key::job_cancel(&id.segment())).await?;
         }
+        Ok(())
     }
 
     /// Leaves a job to the replica that has taken it over.
