@@ -99,6 +99,10 @@ pub struct Config {
     pub max_waiting_encodes: usize,
     /// Run chat templates that requests bring.
     pub allow_chat_template: bool,
+    /// Requests taken on at once.
+    pub max_requests_in_flight: u64,
+    /// Bytes of their bodies.
+    pub max_bytes_in_flight: u64,
     /// Open connections.
     pub max_connections: usize,
     /// Seconds in which a request's headers must have arrived.

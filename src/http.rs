@@ -2,6 +2,7 @@
 //! answers; what is not about HTTP is not here.
 
 mod access;
+mod admission;
 mod chat;
 mod chunk;
 mod coding;
@@ -28,6 +29,7 @@ mod uploads;
 mod vocabs;
 mod wanted;
 
+pub use admission::Admission;
 pub use cpu::Cpu;
 pub use openapi::yaml as openapi_yaml;
 pub use problem::{Problem, ProblemBody};

@@ -81,6 +81,8 @@ pub struct Metrics {
     train_jobs: IntGaugeVec,
     train_merges: IntCounter,
     inflight_bytes: IntGauge,
+    admitted_bytes: IntGauge,
+    shed: IntCounterVec,
     connections: IntGauge,
     process_memory: IntGauge,
     /// Handles by route, so that an answer neither hashes label values twice nor takes the vector's lock.
@@ -109,8 +111,10 @@ pub struct Scrape<'a> {
     pub jobs: &'a [(&'static str, u64)],
     /// Merges learned since the start. It never falls: a lower value than before changes nothing.
     pub train_merges: u64,
-    /// Bytes of request bodies in memory.
+    /// Bytes of texts that are worked on or wait for that.
     pub inflight_bytes: u64,
+    /// Bytes of request bodies that room was taken for.
+    pub admitted_bytes: u64,
     /// Open connections.
     pub connections: u64,
 }
@@ -154,6 +158,16 @@ impl Metrics {
         let reloads = counters(&r, "vocabd_reload_total", "Reloads by result: ok or failed.", &["result"])?;
         let build = gauges(&r, "vocabd_build_info", "1, labelled with the server's version.", &["version"])?;
         build.with_label_values(&[version]).set(1);
+        let shed = counters(
+            &r,
+            "vocabd_shed_total",
+            "Requests told to come back as too much was going on, by kind: encode or bulk.",
+            &["load"],
+        )?;
+        // There from the start, so that a rate can be told from nothing.
+        for load in ["encode", "bulk"] {
+            shed.with_label_values(&[load]);
+        }
         let start = gauge(&r, "process_start_time_seconds", "Start of the process, in seconds since 1970.")?;
         start.set(seconds_since_1970());
 
@@ -187,7 +201,17 @@ impl Metrics {
                 &r,
                 IntCounter::new("vocabd_train_merges_total", "Merges learned by training jobs.")?,
             )?,
-            inflight_bytes: gauge(&r, "vocabd_inflight_bytes", "Bytes of request bodies in memory.")?,
+            inflight_bytes: gauge(
+                &r,
+                "vocabd_inflight_bytes",
+                "Bytes of texts that are worked on or wait for that.",
+            )?,
+            admitted_bytes: gauge(
+                &r,
+                "vocabd_admitted_bytes",
+                "Bytes of the request bodies taken on; max_bytes_in_flight is the limit.",
+            )?,
+            shed,
             connections: gauge(&r, "vocabd_connections", "Open connections.")?,
             process_memory: gauge(&r, "process_resident_memory_bytes", "Memory of the process.")?,
             routes: ArcSwap::default(),
@@ -250,6 +274,11 @@ impl Metrics {
         counters
     }
 
+    /// Counts a request that was not taken on; `load` is a word of the program's.
+    pub fn shed(&self, load: &str) {
+        self.shed.with_label_values(&[load]).inc();
+    }
+
     /// Counts a reload.
     pub fn reloaded(&self, ok: bool) {
         if ok { self.reloads_ok.inc() } else { self.reloads_failed.inc() }
@@ -272,6 +301,7 @@ impl Metrics {
         self.train_merges.inc_by(scrape.train_merges.saturating_sub(self.train_merges.get()));
         self.resident_bytes.set(to_gauge(scrape.resident_bytes));
         self.inflight_bytes.set(to_gauge(scrape.inflight_bytes));
+        self.admitted_bytes.set(to_gauge(scrape.admitted_bytes));
         self.connections.set(to_gauge(scrape.connections));
         self.process_memory.set(to_gauge(process_memory_bytes()));
 
@@ -363,6 +393,8 @@ mod tests {
         ("vocabd_train_jobs", "gauge"),
         ("vocabd_train_merges_total", "counter"),
         ("vocabd_inflight_bytes", "gauge"),
+        ("vocabd_admitted_bytes", "gauge"),
+        ("vocabd_shed_total", "counter"),
         ("vocabd_connections", "gauge"),
         ("vocabd_build_info", "gauge"),
         ("process_start_time_seconds", "gauge"),

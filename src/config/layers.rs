@@ -39,6 +39,8 @@ pub(super) const LIMITS: &[(&str, i64, i64)] = &[
     ("inline_bytes", 0, 16 * MIB),
     ("encode_threads", 0, 1024),
     ("max_waiting_encodes", 1, 1_000_000),
+    ("max_requests_in_flight", 1, 10_000_000),
+    ("max_bytes_in_flight", KIB, 1024 * TIB),
     ("max_connections", 1, 1_000_000),
     ("header_timeout_seconds", 1, DAY),
     ("body_timeout_seconds", 1, DAY),
@@ -168,6 +170,10 @@ impl Layers {
             && config.keys_file().is_none()
         {
             return Err(ConfigError::Open { listen, origin: self.source_of("listen") });
+        }
+        if config.max_bytes_in_flight < config.max_body_bytes as u64 {
+            let expected = format!("at least max_body_bytes, which is {}", config.max_body_bytes);
+            return refuse("max_bytes_in_flight", &config.max_bytes_in_flight.to_string(), expected);
         }
         if config.data_dir.as_os_str().is_empty() {
             return refuse("data_dir", "", "the path of a directory".into());

@@ -1,6 +1,7 @@
 //! From a request to a checked type: bodies, query options, path segments. Everything that is refused here is refused
 //! with a problem that names the field and never repeats its value.
 
+use super::admission::Room;
 use super::coding;
 use super::listen::is_body_timeout;
 use super::media::{Coding, Form, sent};
@@ -17,6 +18,7 @@ use options::Field;
 use serde::de::DeserializeOwned;
 use std::error::Error;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 mod faults;
 pub(super) mod json;
@@ -191,11 +193,15 @@ async fn receive(
             return Err(problem);
         }
     };
+    let room = request.extensions().get::<Arc<Room>>().cloned();
     let body = collect(request, limit as u64).await?;
     let Some(coding) = coding else { return Ok((form, body)) };
     let limits = coding::Limits { bytes: limit, ratio: app.config.max_decompress_ratio };
     // Never here: few bytes may become many.
     let decoded = app.cpu.run_elsewhere(body.len(), move || coding::decode(coding, limits, &body)).await??;
+    if let Some(room) = room {
+        room.grow(decoded.len() as u64)?;
+    }
     Ok((form, decoded.into()))
 }
 
@@ -275,6 +281,8 @@ pub(super) async fn read_body(request: Request<Body>, limit: u64) -> Result<Byte
 /// The same for a body of any coding.
 async fn collect(request: Request<Body>, limit: u64) -> Result<Bytes, Problem> {
     let announced = announced_length(request.headers());
+    // What is not announced takes its room as it comes.
+    let room = request.extensions().get::<Arc<Room>>().filter(|_| announced.is_none()).cloned();
     let mut body = request.into_body();
     if announced.is_some_and(|n| n > limit) {
         discard(body).await;
@@ -291,6 +299,9 @@ async fn collect(request: Request<Body>, limit: u64) -> Result<Bytes, Problem> {
         if piece.len() > most - whole.len() {
             discard(body).await;
             return Err(Problem::body_too_large(limit));
+        }
+        if let Some(room) = &room {
+            room.grow(piece.len() as u64)?;
         }
         if whole.is_empty() && hyper::body::Body::is_end_stream(&body) {
             // Most bodies come in one piece.

@@ -125,6 +125,7 @@ pub(super) async fn metrics(State(app): State<AppState>) -> impl IntoResponse {
         jobs: &app.jobs.counts().map(|(state, n)| (state.name(), n)),
         train_merges: app.jobs.merges_made(),
         inflight_bytes: app.cpu.bytes_in_flight(),
+        admitted_bytes: app.admission.bytes_in_flight(),
         connections: app.connections.load(Relaxed),
     };
     ([(header::CONTENT_TYPE, METRICS_CONTENT_TYPE)], app.metrics.render(&scrape))

@@ -2,11 +2,13 @@
 //! the figures, and the rendering of problems.
 
 use super::access;
+use super::admission::{Load, Room};
 use super::compat::Dialect;
 use super::problem::Problem;
 use super::state::AppState;
 use crate::keys::Key;
 use crate::telemetry::InFlight;
+use axum::body::HttpBody as _;
 use axum::extract::{MatchedPath, Request};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
@@ -64,11 +66,16 @@ where
     fn call(&mut self, mut request: Request) -> Self::Future {
         let mut exchange = Exchange::begin(&self.app, &request);
         let allowed = guard(&self.app, &request, exchange.is_probe()).and_then(|()| {
+            // Before the key, so that what is shed is not counted as its holder's.
+            exchange.room = take_on(&self.app, &request, exchange.matched())?;
             exchange.key = access::admit(&self.app, request.method(), request.headers(), exchange.matched())?;
             Ok(())
         });
         if let Some(key) = &exchange.key {
             request.extensions_mut().insert(Arc::clone(key));
+        }
+        if let Some(room) = exchange.room.as_ref().filter(|_| may_grow(&request)) {
+            request.extensions_mut().insert(Arc::clone(room));
         }
         let answer = allowed.map(|()| AssertUnwindSafe(self.inner.call(request)).catch_unwind());
         Box::pin(async move {
@@ -95,6 +102,8 @@ struct Exchange {
     route: Option<MatchedPath>,
     /// Whose request it is, where callers are asked.
     key: Option<Arc<Key>>,
+    /// What it has of the limits, until its answer begins.
+    room: Option<Arc<Room>>,
 }
 
 impl Exchange {
@@ -107,6 +116,7 @@ impl Exchange {
             method: request.method().clone(),
             route: request.extensions().get::<MatchedPath>().cloned(),
             key: None,
+            room: None,
         }
     }
 
@@ -203,6 +213,28 @@ fn own_id() -> HeaderValue {
     let request = NEXT.fetch_add(1, Relaxed).wrapping_add(*PROCESS).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let id = [digits(*PROCESS), digits(request)];
     HeaderValue::from_bytes(id.as_flattened()).unwrap_or_else(|_| HeaderValue::from_static("0"))
+}
+
+/// Takes a request on, with the bytes that it announces as far as they may come into memory.
+fn take_on(app: &AppState, request: &Request, route: Option<&str>) -> Result<Option<Arc<Room>>, Problem> {
+    let load = Load::of(request.method(), route);
+    let most = match route {
+        // What passes through in pieces.
+        Some("/uploads/{id}" | "/encode/stream") => 0,
+        Some("/vocabs") => app.config.max_vocab_bytes,
+        _ => app.config.max_body_bytes,
+    };
+    let announced = request.body().size_hint().exact().unwrap_or(0).min(most as u64);
+    let admitted = app.admission.admit(load, announced);
+    if admitted.is_err() {
+        app.metrics.shed(load.name());
+    }
+    admitted
+}
+
+/// Whether more may come into memory than a request announces.
+fn may_grow(request: &Request) -> bool {
+    request.body().size_hint().exact().is_none() || request.headers().contains_key(header::CONTENT_ENCODING)
 }
 
 /// Without keys a server on loopback answers only to who addresses it as such, and to no page but its own and those that

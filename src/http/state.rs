@@ -1,5 +1,6 @@
 //! What every handler can reach.
 
+use super::admission::Admission;
 use super::cpu::Cpu;
 use crate::config::Config;
 use crate::fetch::UrlPolicy;
@@ -25,6 +26,8 @@ pub struct App {
     pub registry: Registry,
     /// Training jobs and uploads.
     pub jobs: JobQueue,
+    /// How much is taken on at once.
+    pub admission: Arc<Admission>,
     /// Where texts too long for the async threads are encoded.
     pub cpu: Cpu,
     /// Whose turn it is to read a whole corpus for an answer: one request at a time.
@@ -82,6 +85,7 @@ impl App {
         };
         let jobs = JobQueue::open(registry.clone(), uploads, settings).await?;
         Ok(Arc::new(Self {
+            admission: Admission::new(config.max_requests_in_flight, config.max_bytes_in_flight),
             cpu: Cpu::new(config.inline_bytes, config.encode_threads(), config.max_waiting_encodes),
             corpora: Arc::new(Semaphore::new(1)),
             metrics: Metrics::new(env!("CARGO_PKG_VERSION")),
