@@ -23,7 +23,8 @@ FROM scratch
 COPY --from=build /image/etc /etc
 COPY --from=build /image/vocabd /vocabd
 COPY --from=build --chown=65532:65532 /image/data /data
-# The container's network decides who may call; publish the port to 127.0.0.1 or behind a proxy that asks for a key.
+# In so many words: the container's network decides who may call. Publish the port to 127.0.0.1, or ask for keys with
+# VOCABD_KEYS_FILE, which counts whatever is said here.
 ENV VOCABD_LISTEN=0.0.0.0:8080 VOCABD_ALLOW_UNAUTHENTICATED=true VOCABD_DATA_DIR=/data
 USER 65532:65532
 VOLUME /data

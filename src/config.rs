@@ -33,6 +33,8 @@ const ENV_FILE: &str = "VOCABD_CONFIG";
 pub struct Config {
     /// Address and port to listen on; [`Config::listen_addr`] has it parsed.
     pub listen: String,
+    /// The same for operators alone; empty for none, see [`Config::admin_addr`].
+    pub admin_listen: String,
     /// Serve callers on other machines although nobody is asked for a key.
     pub allow_unauthenticated: bool,
     /// File of the keys that callers are asked for; empty for none, see [`Config::keys_file`].
@@ -101,7 +103,7 @@ pub struct Config {
     pub allow_chat_template: bool,
     /// Requests taken on at once.
     pub max_requests_in_flight: u64,
-    /// Bytes of their bodies.
+    /// Bytes of their bodies; see [`Config::bytes_in_flight`].
     pub max_bytes_in_flight: u64,
     /// Open connections.
     pub max_connections: usize,
@@ -163,6 +165,17 @@ impl Config {
         self.listen.parse().expect("loading checks that listen is a socket address")
     }
 
+    /// The parsed `admin_listen`, if there is one.
+    ///
+    /// # Panics
+    /// As [`Config::listen_addr`].
+    #[must_use]
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        let parsed =
+            || self.admin_listen.parse().expect("loading checks that admin_listen is a socket address");
+        (!self.admin_listen.is_empty()).then(parsed)
+    }
+
     /// Whether only callers that address this machine as such are answered: on loopback and without keys, any web page
     /// open on the machine could otherwise drive the server.
     #[must_use]
@@ -191,6 +204,13 @@ impl Config {
     #[must_use]
     pub fn bucket(&self) -> Option<&str> {
         (!self.store.is_empty()).then_some(self.store.as_str())
+    }
+
+    /// Bytes of request bodies that are taken on at once: no less than what lets the largest body in where nothing else is.
+    #[must_use]
+    pub fn bytes_in_flight(&self) -> u64 {
+        let largest = self.max_body_bytes.max(self.max_vocab_bytes) as u64;
+        self.max_bytes_in_flight.max(largest.saturating_add(largest / 3 + 1))
     }
 
     /// The directory whose files training requests may name, if any.

@@ -89,10 +89,20 @@ fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(docs::docs))
 }
 
+/// Which listener a router is behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The only one there is, or the one of operators: every route.
+    All,
+    /// The one of callers beside one of operators: no figures, and nothing that publishes or reloads.
+    Public,
+}
+
 /// The router of a server: the routes, inside the outermost layer, inside what answers preflights of other origins.
-pub fn router(app: AppState) -> Router {
+pub fn router(app: AppState, side: Side) -> Router {
     let (router, _) = routes().split_for_parts();
-    let router = router.fallback(|| async { Problem::unknown_route() }).layer(layers::Outermost(app.clone()));
+    let outermost = layers::Outermost { app: app.clone(), side };
+    let router = router.fallback(|| async { Problem::unknown_route() }).layer(outermost);
     let router = match cors::layer(&app.config) {
         Some(cors) => router.layer(cors),
         None => router,

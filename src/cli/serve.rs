@@ -2,7 +2,7 @@
 
 use super::{Failure, Outcome, open};
 use crate::config::Config;
-use crate::http::{self, App, listen};
+use crate::http::{self, App, Side, listen};
 use crate::{fetch, shutdown, telemetry};
 use clap::Args;
 use std::sync::Arc;
@@ -27,6 +27,13 @@ pub(super) async fn serve(config: Config) -> Outcome {
     let listener = TcpListener::bind(config.listen_addr())
         .await
         .map_err(Failure::of(format!("cannot listen on {}", config.listen)))?;
+    let operators = match config.admin_addr() {
+        None => None,
+        Some(address) => {
+            let bound = TcpListener::bind(address).await;
+            Some(bound.map_err(Failure::of(format!("cannot listen on {}", config.admin_listen)))?)
+        }
+    };
     let app = App::open(config, registry, signals.shutdown.clone()).await?;
     tokio::spawn(reload(Arc::clone(&app), signals.reload));
 
@@ -41,8 +48,19 @@ pub(super) async fn serve(config: Config) -> Outcome {
         drain: config.drain(),
         max_connections: config.max_connections,
     };
-    let router = http::router(Arc::clone(&app));
-    listen::serve(listener, router, settings, Arc::clone(&app.connections), signals.shutdown).await?;
+    let serve = async |listener: TcpListener, side| {
+        let router = http::router(Arc::clone(&app), side);
+        let (connections, shutdown) = (Arc::clone(&app.connections), signals.shutdown.clone());
+        listen::serve(listener, router, settings.clone(), connections, shutdown).await
+    };
+    match operators {
+        None => serve(listener, Side::All).await?,
+        Some(operators) => {
+            let address = operators.local_addr()?;
+            tracing::info!(%address, "listening for operators");
+            tokio::try_join!(serve(listener, Side::Public), serve(operators, Side::All))?;
+        }
+    }
     app.jobs.close().await;
     tracing::info!("ended");
     Ok(())

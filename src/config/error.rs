@@ -95,11 +95,13 @@ pub enum ConfigError {
     },
     /// An address that other machines reach, while nobody is asked for a key.
     #[error(
-        "listen is {listen} ({origin}), which other machines can reach, and callers are not asked for a key: listen on \
+        "{key} is {listen} ({origin}), which other machines can reach, and callers are not asked for a key: listen on \
          127.0.0.1, or name a file of keys (setting keys_file, `vocabd key` makes one), or set allow_unauthenticated to \
          true (VOCABD_ALLOW_UNAUTHENTICATED=true) if the network around the server is trusted"
     )]
     Open {
+        /// The setting.
+        key: &'static str,
         /// The address.
         listen: SocketAddr,
         /// Where it came from.

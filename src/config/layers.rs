@@ -162,18 +162,19 @@ impl Layers {
         let refuse = |key: &'static str, value: &str, expected: String| {
             Err(ConfigError::Value { key, value: value.to_owned(), expected, origin: self.source_of(key) })
         };
-        let Ok(listen) = config.listen.parse::<SocketAddr>() else {
-            return refuse("listen", &config.listen, "an IP address with a port, like 127.0.0.1:8080".into());
-        };
-        if !listen.ip().to_canonical().is_loopback()
-            && !config.allow_unauthenticated
-            && config.keys_file().is_none()
-        {
-            return Err(ConfigError::Open { listen, origin: self.source_of("listen") });
-        }
-        if config.max_bytes_in_flight < config.max_body_bytes as u64 {
-            let expected = format!("at least max_body_bytes, which is {}", config.max_body_bytes);
-            return refuse("max_bytes_in_flight", &config.max_bytes_in_flight.to_string(), expected);
+        for (key, value) in [("listen", &config.listen), ("admin_listen", &config.admin_listen)] {
+            if key == "admin_listen" && value.is_empty() {
+                continue;
+            }
+            let Ok(listen) = value.parse::<SocketAddr>() else {
+                return refuse(key, value, "an IP address with a port, like 127.0.0.1:8080".into());
+            };
+            if !listen.ip().to_canonical().is_loopback()
+                && !config.allow_unauthenticated
+                && config.keys_file().is_none()
+            {
+                return Err(ConfigError::Open { key, listen, origin: self.source_of(key) });
+            }
         }
         if config.data_dir.as_os_str().is_empty() {
             return refuse("data_dir", "", "the path of a directory".into());

@@ -40,7 +40,7 @@ fn other_value(key: &str, default: &Value) -> Value {
         Value::Table(_) => Value::Table([("gpt-*".to_owned(), "other".into())].into_iter().collect()),
         _ => Value::String(
             match key {
-                "listen" => "[::1]:9",
+                "listen" | "admin_listen" => "[::1]:9",
                 "store" => "s3://other",
                 "cors_origins" => "https://other.example",
                 "log_level" => "warn",
@@ -220,6 +220,15 @@ fn other_machines_are_served_only_on_request() {
     for listen in ["127.0.0.1:0", "127.9.9.9:80", "[::1]:80", "[::ffff:127.0.0.1]:80"] {
         assert!(load_env(&[("VOCABD_LISTEN", listen)]).is_ok(), "{listen}");
     }
+}
+
+#[test]
+fn the_largest_body_always_has_room() {
+    let c = load_env(&[("VOCABD_MAX_BYTES_IN_FLIGHT", "1024"), ("VOCABD_MAX_VOCAB_BYTES", "3000")]).unwrap();
+    let most = c.bytes_in_flight();
+    assert!(most - most / 4 >= c.max_body_bytes as u64, "{most}");
+    let c = load_env(&[("VOCABD_MAX_BYTES_IN_FLIGHT", "1000000000")]).unwrap();
+    assert_eq!(c.bytes_in_flight(), 1_000_000_000);
 }
 
 #[test]

@@ -105,6 +105,11 @@ pub(super) fn needed(method: &Method, route: &str) -> Access {
     }
 }
 
+/// Whether a route is only where operators are, if they have a listener of their own.
+pub(super) fn is_for_operators(method: &Method, route: &str) -> bool {
+    route == "/metrics" || matches!(needed(method, route), PUBLISH | ADMIN)
+}
+
 /// The key of a request to `route`, where callers are asked for one and the route is not open.
 ///
 /// # Errors
@@ -204,6 +209,23 @@ mod tests {
         check(Method::POST, "/vocabs", PUBLISH);
         check(Method::PATCH, "/reload", ADMIN);
         check(Method::GET, "/encode", ENCODE);
+    }
+
+    #[test]
+    fn operators_have_what_changes_things_and_the_figures() {
+        let all = TABLE.iter().filter(|(method, route, _)| is_for_operators(method, route));
+        let routes: Vec<String> = all.map(|(method, route, _)| format!("{method} {route}")).collect();
+        assert_eq!(
+            routes,
+            [
+                "GET /metrics",
+                "POST /vocabs",
+                "DELETE /vocabs/{name}/versions/{version}",
+                "PUT /vocabs/{name}/aliases/{alias}",
+                "DELETE /vocabs/{name}/aliases/{alias}",
+                "POST /reload"
+            ]
+        );
     }
 
     #[test]

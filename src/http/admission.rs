@@ -136,7 +136,8 @@ mod tests {
 
         let one = admit(Load::Encode, 70).unwrap().unwrap();
         assert!(admit(Load::Bulk, 6).is_err() && admit(Load::Encode, 31).is_err());
-        drop((admit(Load::Bulk, 5).unwrap(), admit(Load::Encode, 30).unwrap()));
+        drop(admit(Load::Bulk, 5).unwrap());
+        drop(admit(Load::Encode, 30).unwrap());
         assert!(one.grow(30).is_ok() && one.grow(1).is_err());
         assert_eq!(admission.bytes_in_flight(), 100);
         drop(one);

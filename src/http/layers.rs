@@ -1,6 +1,7 @@
 //! What every request passes through: an id, the guard of a server without keys or the look at the caller's key, the log,
 //! the figures, and the rendering of problems.
 
+use super::Side;
 use super::access;
 use super::admission::{Load, Room};
 use super::compat::Dialect;
@@ -33,13 +34,16 @@ const PROBES: [&str; 3] = ["/livez", "/readyz", "/health"];
 /// The outermost layer: by hand, as a layer made of a function takes four allocations a request, and so does one that catches
 /// panics.
 #[derive(Debug, Clone)]
-pub(super) struct Outermost(pub(super) AppState);
+pub(super) struct Outermost {
+    pub(super) app: AppState,
+    pub(super) side: Side,
+}
 
 impl<S> Layer<S> for Outermost {
     type Service = Around<S>;
 
     fn layer(&self, inner: S) -> Around<S> {
-        Around { app: Arc::clone(&self.0), inner }
+        Around { app: Arc::clone(&self.app), side: self.side, inner }
     }
 }
 
@@ -47,6 +51,7 @@ impl<S> Layer<S> for Outermost {
 #[derive(Debug, Clone)]
 pub(super) struct Around<S> {
     app: AppState,
+    side: Side,
     inner: S,
 }
 
@@ -66,6 +71,11 @@ where
     fn call(&mut self, mut request: Request) -> Self::Future {
         let mut exchange = Exchange::begin(&self.app, &request);
         let allowed = guard(&self.app, &request, exchange.is_probe()).and_then(|()| {
+            if self.side == Side::Public
+                && exchange.matched().is_some_and(|route| access::is_for_operators(request.method(), route))
+            {
+                return Err(Problem::unknown_route());
+            }
             // Before the key, so that what is shed is not counted as its holder's.
             exchange.room = take_on(&self.app, &request, exchange.matched())?;
             exchange.key = access::admit(&self.app, request.method(), request.headers(), exchange.matched())?;
@@ -157,39 +167,30 @@ impl Exchange {
         let status = response.status().as_u16();
         let elapsed = self.started.elapsed();
         self.app.metrics.answered(self.route(), status, elapsed);
-        let ms = elapsed.as_secs_f64() * 1000.0;
-        let key = self.key.as_deref().map(Key::name);
-        log(&self.method, self.route(), status, code, ms, id, key, self.is_probe());
+        self.log(status, code, elapsed.as_secs_f64() * 1000.0);
 
         let headers = response.headers_mut();
         headers.insert(REQUEST_ID, self.id);
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         response
     }
-}
 
-fn log(
-    method: &Method,
-    route: &str,
-    status: u16,
-    code: Option<&str>,
-    ms: f64,
-    request_id: &str,
-    key: Option<&str>,
-    probe: bool,
-) {
-    // A method of the client's own making may be anybody's text.
-    let method = match *method {
-        Method::GET | Method::HEAD | Method::POST | Method::PUT | Method::DELETE | Method::OPTIONS => {
-            method.as_str()
+    fn log(&self, status: u16, code: Option<&str>, ms: f64) {
+        // A method of the client's own making may be anybody's text.
+        let method = match self.method {
+            Method::GET | Method::HEAD | Method::POST | Method::PUT | Method::DELETE | Method::OPTIONS => {
+                self.method.as_str()
+            }
+            _ => "other",
+        };
+        let (route, key) = (self.route(), self.key.as_deref().map(Key::name));
+        let request_id = self.id.to_str().unwrap_or_default();
+        match status {
+            500.. => tracing::error!(method, route, status, code, ms, request_id, key, "request"),
+            400.. => tracing::info!(method, route, status, code, ms, request_id, key, "request"),
+            _ if self.is_probe() => tracing::trace!(method, route, status, ms, request_id, key, "request"),
+            _ => tracing::debug!(method, route, status, ms, request_id, key, "request"),
         }
-        _ => "other",
-    };
-    match status {
-        500.. => tracing::error!(method, route, status, code, ms, request_id, key, "request"),
-        400.. => tracing::info!(method, route, status, code, ms, request_id, key, "request"),
-        _ if probe => tracing::trace!(method, route, status, ms, request_id, key, "request"),
-        _ => tracing::debug!(method, route, status, ms, request_id, key, "request"),
     }
 }
 

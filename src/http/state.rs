@@ -85,7 +85,7 @@ impl App {
         };
         let jobs = JobQueue::open(registry.clone(), uploads, settings).await?;
         Ok(Arc::new(Self {
-            admission: Admission::new(config.max_requests_in_flight, config.max_bytes_in_flight),
+            admission: Admission::new(config.max_requests_in_flight, config.bytes_in_flight()),
             cpu: Cpu::new(config.inline_bytes, config.encode_threads(), config.max_waiting_encodes),
             corpora: Arc::new(Semaphore::new(1)),
             metrics: Metrics::new(env!("CARGO_PKG_VERSION")),

@@ -114,6 +114,21 @@ fn every_dependency_says_why() {
     check("dependencies", unexplained_dependencies(&manifest));
 }
 
+/// What a reviewer is promised leads somewhere.
+#[test]
+fn tests_that_the_threats_name_are_there() {
+    let page = fs::read_to_string(root().join("deploy/THREATS.md")).unwrap();
+    let names: Vec<&str> = (page.lines().filter(|line| line.starts_with("| ") && line.contains('`')))
+        .flat_map(|line| line.trim_end_matches('|').rsplit('|').next().unwrap_or_default().split('`'))
+        .filter(|word| word.contains('_'))
+        .collect();
+    assert!(names.len() > 30, "{names:?}");
+    let code: String =
+        tracked_texts().into_iter().filter(|(path, _)| path.ends_with(".rs")).map(|(_, text)| text).collect();
+    let missing = names.into_iter().filter(|name| !code.contains(&format!("fn {name}(")));
+    check("tests that are named and not there", missing.map(str::to_owned));
+}
+
 #[test]
 fn a_planted_arrow_is_found() {
     let found = |path: &str, code: &str| arrow_breaches(&Source::new(path, code));

@@ -17,6 +17,7 @@ async fn server(requests: u64, bytes: usize) -> TestServer {
         config.max_requests_in_flight = requests;
         config.max_bytes_in_flight = bytes as u64;
         config.max_body_bytes = MIB;
+        config.max_vocab_bytes = MIB;
     })
     .await
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use vocabd::http::listen::{ListenSettings, serve};
-use vocabd::http::router;
+use vocabd::http::{Side, router};
 
 async fn server() -> TestServer {
     let server = TestServer::with(|config| config.max_body_bytes = 1 << 20).await;
@@ -279,7 +279,7 @@ async fn listening(server: &TestServer) -> std::net::SocketAddr {
     };
     let app = Arc::clone(&server.app);
     let shutdown = app.shutdown.clone();
-    tokio::spawn(serve(listener, router(app), settings, Arc::new(AtomicU64::new(0)), shutdown));
+    tokio::spawn(serve(listener, router(app, Side::All), settings, Arc::new(AtomicU64::new(0)), shutdown));
     address
 }
 

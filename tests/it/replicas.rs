@@ -119,7 +119,7 @@ async fn while_aliases_move_no_request_fails_and_each_answer_is_its_versions() {
     let golden = Arc::new(golden);
     let (stop, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let mut clients = tokio::task::JoinSet::new();
-    for server in servers.iter().cloned() {
+    for server in servers.clone() {
         let (golden, stop, asked) = (Arc::clone(&golden), Arc::clone(&stop), Arc::clone(&asked));
         clients.spawn(async move {
             let mut seen = BTreeSet::new();

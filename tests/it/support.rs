@@ -25,7 +25,7 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use vocabd::config::Config;
-use vocabd::http::{App, AppState, router};
+use vocabd::http::{App, AppState, Side, router};
 use vocabd::store::Store;
 
 /// Stands in texts of requests; no error answer may ever hold it.
@@ -92,7 +92,7 @@ impl TestServer {
         };
         let registry = vocabd::cli::open::registry_over(&config, store).await.unwrap();
         let app = App::open(config, registry, CancellationToken::new()).await.unwrap();
-        Self { router: router(Arc::clone(&app)), app, dir }
+        Self { router: router(Arc::clone(&app), Side::All), app, dir }
     }
 
     /// The data directory.

@@ -39,7 +39,39 @@ fn an_address_that_others_reach_needs_a_word_of_consent() {
     };
     refused(open(None), &["0.0.0.0:0", "--listen", "VOCABD_ALLOW_UNAUTHENTICATED"]);
     refused(open(Some("false")), &["VOCABD_ALLOW_UNAUTHENTICATED"]);
+    let mut operators = serve(&[]);
+    operators.env("VOCABD_ADMIN_LISTEN", "0.0.0.0:0");
+    refused(operators, &["admin_listen", "0.0.0.0:0", "VOCABD_ADMIN_LISTEN"]);
     Server::run(open(Some("true"))).stop();
+}
+
+#[test]
+fn operators_have_a_listener_of_their_own() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start_with(data.path(), &[("admin_listen", "127.0.0.1:0")]);
+    let log = super::wait_for("its line", || {
+        server.log().lines().find(|line| line.contains("listening for operators")).map(str::to_owned)
+    });
+    let line: serde_json::Value = serde_json::from_str(&log).unwrap();
+    let mut operator = Client::new(line["address"].as_str().unwrap().parse().unwrap());
+    let mut caller = server.client();
+    let text = br#"{"text": "a"}"#;
+    for client in [&mut operator, &mut caller] {
+        client.ask("POST", "/encode", text).expect(200);
+        client.ask("GET", "/readyz", b"").expect(200);
+        client.ask("GET", "/vocabs", b"").expect(200);
+    }
+    let target = br#"{"version": 1}"#;
+    for (method, path, body, status) in [
+        ("GET", "/metrics", &b""[..], 200),
+        ("POST", "/reload", b"", 200),
+        ("PUT", "/vocabs/default/aliases/a", target, 201),
+        ("DELETE", "/vocabs/default/aliases/a", b"", 204),
+    ] {
+        assert_eq!(caller.ask(method, path, body).expect(404)["code"], "unknown_route", "{path}");
+        assert_eq!(operator.ask(method, path, body).status, status, "{path}");
+    }
+    server.stop();
 }
 
 #[test]
