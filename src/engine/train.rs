@@ -16,7 +16,7 @@ mod words;
 
 pub use count::{Counter, SafeCuts};
 pub use extend::{BaseError, Extended, Extension, LeftOut, ScriptTokens, tokens_by_script};
-pub use scripts::{Scripts, script_of};
+pub use scripts::Scripts;
 pub use words::{WordCounts, WordSums};
 
 use super::alphabet::bytes_by_letter;

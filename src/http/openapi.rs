@@ -25,10 +25,11 @@ use utoipa::{OpenApi, ToSchema};
         (name = "analysis", description = "What vocabularies make of texts: chunks, figures, steps"),
         (name = "vocabs", description = "Vocabularies, their versions and aliases"),
         (name = "train", description = "Training jobs and their corpora"),
-        (name = "compat", description = "Routes of other servers, in the shapes of their own code: vLLM, SGLang, TEI, llama.cpp, \
-            Cohere, Anthropic, OpenAI, LiteLLM. Each is also at `/compat/NAME` and its usual path (vllm, sglang, tei, llamacpp, \
-            cohere, anthropic, openai, litellm), where TEI has `/decode` and `/info` too. Names of models lead to vocabularies by \
-            the setting `models`."),
+        (name = "compat", description = "Routes of other servers, in the shapes of their own code: vLLM, SGLang, TEI, TGI, llama.cpp, \
+            OpenVINO's model server, LocalAI, Ollama (as proposed), Cohere, Anthropic, OpenAI, Google, xAI, watsonx, LiteLLM. Each is \
+            also at `/compat/NAME` and its usual path (vllm, sglang, tei, tgi, llamacpp, ovms, localai, ollama, cohere, anthropic, \
+            openai, google, xai, watsonx, litellm), where TEI has `/decode` and `/info` too, and TGI `/tokenize`. Names of models lead \
+            to vocabularies by the setting `models`."),
         (name = "operations", description = "Probes, limits, figures, the contract"),
     )
 )]
@@ -93,6 +94,7 @@ const PATTERNS: &[(&str, &str)] = &[
     ("name", "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"),
     ("id", "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"),
     ("alias", "^(?!latest$)(?![0-9]+$)[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"),
+    ("call", "^[^/:]+:countTokens$"),
     ("ref", "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}(@[A-Za-z0-9][A-Za-z0-9._-]{0,63})?$"),
 ];
 

@@ -86,7 +86,7 @@ async fn a_vocabulary_is_extended_and_keeps_its_ids() {
     }
     let gain = &job["result"]["report"]["gain"];
     assert_eq!(gain["held_back"], false);
-    let han = gain["scripts"].as_array().unwrap().iter().find(|s| s["script"] == "Han").unwrap();
+    let han = gain["scripts"].as_array().unwrap().iter().find(|s| s["script"] == "han").unwrap();
     let ratio = |name: &str| han[name].as_f64().unwrap();
     assert!(ratio("bytes_per_token_after") > ratio("bytes_per_token_before"), "{gain}");
     // The name of a special token of the base was not counted.

@@ -13,6 +13,7 @@ mod http_bodies;
 mod http_browse;
 mod http_chat;
 mod http_compat;
+mod http_compat_more;
 mod http_encode;
 mod http_stream;
 mod http_train;

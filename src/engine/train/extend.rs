@@ -8,11 +8,12 @@
 //! token.
 
 use super::merge::{self, ById, Limits, Merger, Order};
-use super::scripts::{Scripts, script_of};
+use super::scripts::Scripts;
 use super::words::WordCounts;
 use super::{LearnedMerge, MAX_VOCAB_SIZE, Observer, StopReason, TrainConfig, TrainError};
 use crate::engine::{
-    Merge, MergeTable, Model, Pattern, Pretokenizer, Scratch, Special, TokenId, Tokenizer, TokenizerParts,
+    Merge, MergeTable, Model, Pattern, Pretokenizer, Scratch, Special, TokenId, TokenScript, Tokenizer,
+    TokenizerParts,
 };
 use foldhash::fast::FixedState;
 use hashbrown::HashSet;
@@ -235,7 +236,7 @@ impl<'b> Extension<'b> {
 /// What pretokens of one script come to, in several vocabularies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScriptTokens {
-    /// The script, as [`script_of`] names it.
+    /// The name of the script, as [`TokenScript`] has it.
     pub script: &'static str,
     /// Bytes of its pretokens, each as often as it occurs.
     pub bytes: u64,
@@ -248,7 +249,7 @@ pub fn tokens_by_script(words: &WordCounts, vocabularies: &[&Tokenizer]) -> Vec<
     let mut all: Vec<ScriptTokens> = Vec::new();
     let (mut scratch, mut ids) = (Scratch::default(), Vec::new());
     for (word, count) in words.iter() {
-        let script = script_of(word);
+        let script = TokenScript::of(word).name();
         let at = all.iter().position(|known| known.script == script).unwrap_or_else(|| {
             all.push(ScriptTokens { script, bytes: 0, tokens: vec![0; vocabularies.len()] });
             all.len() - 1
