@@ -36,7 +36,7 @@ class Server:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        env = {"PATH": os.environ["PATH"], "VOCABD_DATA_DIR": data}
+        env = {**os.environ, "VOCABD_DATA_DIR": data}
         run = lambda *command: subprocess.run([args.vocabd, *command], env=env, check=True, stdout=subprocess.DEVNULL)
         run("import", "measured", args.vocabulary, *(["--split", args.split] if args.split else []))
         env |= {"VOCABD_LISTEN": f"127.0.0.1:{self.port}", "VOCABD_DEFAULT_VOCAB": "measured", "VOCABD_LOG_LEVEL": "warn"}

@@ -125,7 +125,8 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
         .route("/compat/ollama/api/tokenize", asked(Dialect::Ollama, ollama::tokenize))
         .route("/compat/ollama/api/detokenize", asked(Dialect::Ollama, ollama::detokenize))
         .route("/compat/localai/v1/tokenize", asked(Dialect::OpenAi, ollama::tokenize))
-        .route("/compat/google/v1beta/models/{call}", post(root::count_tokens_of))
+        .route("/compat/google/v1/models/{*model}", post(root::v1_count_tokens_of))
+        .route("/compat/google/v1beta/models/{call}", post(root::v1beta_count_tokens_of))
         .route("/compat/watsonx/ml/v1/text/tokenization", asked(Dialect::Watsonx, watsonx::tokenization))
         .route("/compat/xai/v1/tokenize-text", asked(Dialect::Xai, xai::tokenize_text))
 }

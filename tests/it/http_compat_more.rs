@@ -77,8 +77,12 @@ async fn input_tokens_of_a_chat_completion() {
 async fn google() {
     let server = server().await;
     let hello = json!({"contents": [{"role": "user", "parts": [{"text": "Hello"}]}]});
-    for path in ["/v1beta/models/cl100k:countTokens", "/compat/google/v1beta/models/gpt-4o-mini:countTokens"]
-    {
+    for path in [
+        "/v1/models/cl100k:countTokens",
+        "/v1beta/models/cl100k:countTokens",
+        "/compat/google/v1/models/gpt-4o-mini:countTokens",
+        "/compat/google/v1beta/models/gpt-4o-mini:countTokens",
+    ] {
         let expect =
             json!({"totalTokens": 8, "promptTokensDetails": [{"modality": "TEXT", "tokenCount": 8}]});
         assert_eq!(ask(&server, path, hello.clone()).await, expect);

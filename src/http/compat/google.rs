@@ -1,4 +1,4 @@
-//! Google: `/v1beta/models/MODEL:countTokens` of the Gemini API.
+//! Google: `/v1/models/MODEL:countTokens` of the Gemini API, and the same at `/v1beta`.
 
 use super::counting::{By, Conversation, count};
 use super::litellm::from_contents;

@@ -380,19 +380,30 @@ pub(in crate::http) async fn api_detokenize(State(app): State<AppState>, request
 /// Count the tokens of contents as Google does.
 ///
 /// By the vocabulary's chat template; without one by the formula that is published for `OpenAI`'s models.
-#[utoipa::path(post, path = "/v1beta/models/{call}", tag = "compat",
-    params(("call" = String, Path, description = "The name of the model, and `:countTokens` behind it", example = "default:countTokens")),
+#[utoipa::path(post, path = "/v1/models/{*model}", tag = "compat", operation_id = "v1_count_tokens_of",
+    params(("model" = String, Path, description = "The name of the model, and `:countTokens` behind it")),
     request_body(content = Object, content_type = "application/json", example = json!({"contents": [{"role": "user", "parts": [{"text": "Hello"}]}]})),
     responses((status = 200, description = "`{totalTokens, promptTokensDetails}`", body = Object),
         (status = "4XX", description = "Refused, as Google does it", body = Object),
         (status = "5XX", description = "Overloaded", body = Object)))]
-pub(in crate::http) async fn count_tokens_of(State(app): State<AppState>, request: Request) -> Response {
-    let (path, _) =
-        request.uri().path().rsplit_once(":countTokens").filter(|(_, rest)| rest.is_empty()).unzip();
-    let model = path.and_then(|path| path.rsplit('/').next()).map(unescaped);
+pub(in crate::http) async fn v1_count_tokens_of(State(app): State<AppState>, request: Request) -> Response {
+    let path = request.uri().path();
+    let model = path.split_once("/models/").and_then(|(_, call)| call.strip_suffix(":countTokens"));
+    let model = model.map(unescaped);
     let made = async {
         let model = model.ok_or_else(Problem::unknown_route)?;
         google::count_tokens(Call::of(app, request).await?, &model).await
     };
     speak(Dialect::Google, made.await)
+}
+
+/// The same at the other version of that interface.
+#[utoipa::path(post, path = "/v1beta/models/{call}", tag = "compat", operation_id = "v1beta_count_tokens_of",
+    params(("call" = String, Path, description = "The name of the model, and `:countTokens` behind it")),
+    request_body(content = Object, content_type = "application/json", example = json!({"contents": [{"role": "user", "parts": [{"text": "Hello"}]}]})),
+    responses((status = 200, description = "`{totalTokens, promptTokensDetails}`", body = Object),
+        (status = "4XX", description = "Refused, as Google does it", body = Object),
+        (status = "5XX", description = "Overloaded", body = Object)))]
+pub(in crate::http) async fn v1beta_count_tokens_of(state: State<AppState>, request: Request) -> Response {
+    v1_count_tokens_of(state, request).await
 }
