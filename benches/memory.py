@@ -3,7 +3,7 @@
 
     benches/memory.py VOCABD VOCABULARY CORPUS [--requests 1000000] [--bytes 2048] [--most 40] [--grows 5]
 
-VOCABULARY is any file that `vocabd import` takes; nothing else is served. Half of a text is of CORPUS, from a random place, the
+VOCABULARY is any file that `vocabd import` takes; as the latest `default` it is the only one in memory. Half of a text is of CORPUS, from a random place, the
 other half made of letters by chance, so that no memory of words ever has what comes next. Fails if more than --most MiB are
 resident at any time, or more than --grows per cent above what it was after the first hundredth of the requests, or if a request
 fails.
@@ -38,8 +38,8 @@ class Server:
             self.port = probe.getsockname()[1]
         env = {**os.environ, "VOCABD_DATA_DIR": data}
         run = lambda *command: subprocess.run([args.vocabd, *command], env=env, check=True, stdout=subprocess.DEVNULL)
-        run("import", "measured", args.vocabulary, *(["--split", args.split] if args.split else []))
-        env |= {"VOCABD_LISTEN": f"127.0.0.1:{self.port}", "VOCABD_DEFAULT_VOCAB": "measured", "VOCABD_LOG_LEVEL": "warn"}
+        run("import", "default", args.vocabulary, *(["--split", args.split] if args.split else []))
+        env |= {"VOCABD_LISTEN": f"127.0.0.1:{self.port}", "VOCABD_LOG_LEVEL": "warn"}
         self.process = subprocess.Popen([args.vocabd, "serve"], env=env)
         for _ in range(200):
             try:

@@ -105,7 +105,7 @@ async fn a_vocabulary_is_extended_and_keeps_its_ids() {
     .await;
     assert_eq!(server.get("/vocabs/han").await.ok(200)["vocab_size"], 270);
     let scripts = han_only["result"]["report"]["gain"]["scripts"].as_array().unwrap().clone();
-    let latin = scripts.iter().find(|s| s["script"] == "Latin").unwrap();
+    let latin = scripts.iter().find(|s| s["script"] == "latin").unwrap();
     assert_eq!(latin["bytes_per_token_before"], latin["bytes_per_token_after"]);
 
     for (request, pointer) in [

@@ -1,4 +1,4 @@
-//! Ollama: `/api/tokenize`, `/api/detokenize` as its users propose them; no release of it has routes of this kind. LocalAI's
+//! Ollama: `/api/tokenize`, `/api/detokenize` as its users propose them; no release of it has routes of this kind. `LocalAI`'s
 //! `/v1/tokenize` has the same request and answer.
 
 use super::{Call, How, message, status};
