@@ -17,12 +17,12 @@ done
 
 npx --yes @redocly/cli lint "$root/openapi.yaml" --format=summary
 
-cd "$here"
-PYTHONPATH=. SCHEMATHESIS_HOOKS=hooks "$venv/bin/schemathesis" --config-file schemathesis.toml run \
+# Where it puts what it remembers goes with everything else.
+cd "$work"
+PYTHONPATH=$here SCHEMATHESIS_HOOKS=hooks "$venv/bin/schemathesis" --config-file "$here/schemathesis.toml" run \
     "http://127.0.0.1:$port/openapi.yaml" --max-examples "$cases" --checks all --phases examples,coverage,fuzzing,stateful
 
-"$venv/bin/openapi-python-client" generate --path "$root/openapi.yaml" --meta none --output-path "$work/vocabd_client"
-cd "$work"
+"$venv/bin/openapi-python-client" generate --path "$root/openapi.yaml" --meta none --output-path vocabd_client
 "$venv/bin/python" - "$port" <<'X'
 import sys
 
