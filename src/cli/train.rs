@@ -148,7 +148,7 @@ pub(super) async fn train(config: &Config, args: TrainArgs) -> Outcome {
     bar.enable_steady_tick(Duration::from_millis(200));
     let base = request.base.clone();
     let max_memory = args.max_memory.unwrap_or_else(|| super::wordcount::max_memory(config));
-    let mut run = jobs::train_files(request, args.files, threads).within(max_memory);
+    let mut run = jobs::train_files(request, args.files, threads).within(max_memory, config.min_free_bytes);
     if let Some(base) = base {
         let registry = open::registry_to_read(config).await?;
         run = run.extending(registry.resolve(Some(&base)).await?);

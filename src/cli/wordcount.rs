@@ -90,7 +90,8 @@ pub(super) async fn wordcount(config: &Config, args: WordcountArgs) -> Outcome {
         let file = std::fs::File::create(&part).map_err(Failure::of(part.display()))?;
         Box::new(std::io::BufWriter::with_capacity(1 << 18, file))
     };
-    let counted = jobs::count_files(request, args.files, threads, max_memory, format, out, see).await;
+    let room = (max_memory, config.min_free_bytes);
+    let counted = jobs::count_files(request, args.files, threads, room, format, out, see).await;
     bar.finish_and_clear();
     if to_stdout {
         return counted.map_err(Failure);

@@ -3,7 +3,7 @@
 use super::cpu::Cpu;
 use crate::config::Config;
 use crate::fetch::UrlPolicy;
-use crate::jobs::{JobQueue, JobsSettings, Uploads};
+use crate::jobs::{JobQueue, JobsSettings, UploadLimits, Uploads};
 use crate::registry::Registry;
 use crate::store::StoreError;
 use crate::telemetry::Metrics;
@@ -45,12 +45,13 @@ impl App {
         registry: Registry,
         shutdown: CancellationToken,
     ) -> Result<AppState, StoreError> {
-        let uploads = Uploads::new(
-            config.data_dir.join("uploads"),
-            config.max_upload_bytes,
-            config.min_free_bytes,
-            config.upload_ttl(),
-        );
+        let limits = UploadLimits {
+            max_bytes: config.max_upload_bytes,
+            max_ratio: config.max_decompress_ratio as u64,
+            min_free_bytes: config.min_free_bytes,
+            ttl: config.upload_ttl(),
+        };
+        let uploads = Uploads::new(config.data_dir.join("uploads"), limits);
         let settings = JobsSettings {
             max_running: config.max_running_jobs,
             max_queued: config.max_queued_jobs,

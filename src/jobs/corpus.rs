@@ -1,12 +1,12 @@
 //! Reading a corpus: files of any size, compressed or not, as batches of records in bounded memory.
 
+use super::disk::Unpacking;
 use super::progress::Progress;
 use super::request::{CorpusFormat, InvalidUtf8, Records};
 use super::shard;
 use crate::engine::SafeCuts;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
 
 /// Text is handed on in batches of about this size, and a file that is one record is cut after as much. Several are in memory
 /// at once, so this is most of what reading takes.
@@ -92,6 +92,22 @@ pub enum CorpusError {
         /// Which rule.
         what: &'static str,
     },
+    /// More content than may be put on the disk.
+    #[error("{file} has over {limit} bytes when it is unpacked, which is the limit by {setting}")]
+    TooLarge {
+        /// As the request names it.
+        file: String,
+        /// The limit in bytes.
+        limit: u64,
+        /// The setting that it comes from.
+        setting: &'static str,
+    },
+    /// Too little room on the disk.
+    #[error("the disk has less than {min_free_bytes} bytes free, which is the setting min_free_bytes")]
+    DiskFull {
+        /// The setting.
+        min_free_bytes: u64,
+    },
     /// The reader was told to stop.
     #[error("stopped")]
     Stopped,
@@ -105,14 +121,21 @@ pub(super) struct Source {
     pub(super) file: File,
 }
 
+impl Source {
+    /// Its size as stored; 0 where it has none.
+    pub(super) fn bytes(&self) -> u64 {
+        self.file.metadata().map_or(0, |meta| meta.len())
+    }
+}
+
 /// How sources are read.
 pub(super) struct Reading<'p> {
     pub(super) format: CorpusFormat,
     pub(super) field: String,
     pub(super) records: Records,
     pub(super) invalid_utf8: InvalidUtf8,
-    /// Where what has to be read from its end is unpacked.
-    pub(super) scratch: &'p Path,
+    /// How what has to be read from its end is unpacked.
+    pub(super) unpacking: &'p Unpacking,
     /// Where a file that is one record may be cut.
     pub(super) cuts: &'p SafeCuts<'p>,
 }
@@ -431,8 +454,9 @@ fn read_parquet(
         source
     } else {
         // Compressed as a whole: it is read from its end, so it has to be unpacked first.
+        let stored = source.bytes();
         let mut content = open(&name, source.file, progress)?;
-        let file = shard::unpack(&mut content, how.scratch).map_err(|e| read_error(&name, &e))?;
+        let file = how.unpacking.unpack(&mut content, stored, &name)?;
         Source { name: name.clone(), file }
     };
     let (mut batch, mut replaced, mut row) = (Batch::default(), 0, 0u64);

@@ -141,6 +141,10 @@ impl Problem {
                     refused("corpus_record_too_long").with("limit", limit)
                 }
                 CorpusError::Parquet { .. } | CorpusError::Column { .. } => refused("corpus_bad_parquet"),
+                CorpusError::TooLarge { limit, .. } => refused("corpus_too_long").with("limit", limit),
+                CorpusError::DiskFull { min_free_bytes } => {
+                    Self::from(UploadError::DiskFull { min_free_bytes })
+                }
                 // Counts are no documents.
                 CorpusError::Io { .. }
                 | CorpusError::Counts { .. }

@@ -13,13 +13,17 @@ fn config(split: &str) -> TrainConfig {
     TrainConfig::new(Pattern::parse(split).unwrap())
 }
 
+/// Nothing is unpacked here.
+static NOWHERE: Unpacking =
+    Unpacking { folder: std::path::PathBuf::new(), max_bytes: 0, max_ratio: 0, min_free_bytes: 0 };
+
 fn reading<'c>(cuts: &'c SafeCuts<'c>) -> Reading<'c> {
     Reading {
         format: CorpusFormat::Text,
         field: "text".into(),
         records: Records::Whole,
         invalid_utf8: InvalidUtf8::Error,
-        scratch: Path::new("/nonexistent"),
+        unpacking: &NOWHERE,
         cuts,
     }
 }
