@@ -52,7 +52,7 @@ pub(super) struct TrainArgs {
     /// Share of the records to read.
     #[arg(long)]
     sample: Option<f64>,
-    /// Memory for counts in bytes; the disk takes what is more [setting `train_max_memory_bytes`].
+    /// Memory in bytes, about; the disk takes counts that are more, and merging goes in rounds [setting `train_max_memory_bytes`].
     #[arg(long, value_name = "BYTES")]
     max_memory: Option<usize>,
     /// How text is cut: gpt2, cl100k, o200k, qwen2, llama3, deepseek, or a regex [default: as the base, or cl100k].

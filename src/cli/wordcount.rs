@@ -41,7 +41,7 @@ pub(super) struct WordcountArgs {
     /// Threads that count [setting `train_threads`, default all cores].
     #[arg(long)]
     threads: Option<usize>,
-    /// Memory for counts in bytes; the disk takes what is more [setting `train_max_memory_bytes`].
+    /// Memory for counts in bytes, about; the disk takes what is more [setting `train_max_memory_bytes`].
     #[arg(long, value_name = "BYTES")]
     max_memory: Option<usize>,
 }

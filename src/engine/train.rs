@@ -382,7 +382,10 @@ pub enum TrainError {
         limit: u64,
     },
     /// Not even the most frequent pairs can be merged in the memory that there is.
-    #[error("merging needs more memory than max_memory, {max_memory} bytes; raise it, or prune_count")]
+    #[error(
+        "merging needs more memory than max_memory, {max_memory} bytes (the setting train_max_memory_bytes): raise that, \
+         or prune_count"
+    )]
     Memory {
         /// The limit.
         max_memory: u64,
@@ -479,17 +482,10 @@ pub fn resume<W: Words>(
         done: done.len() as u32,
         whole: None,
     };
-    let made = start::learn(
-        words,
-        &start,
-        &mut tokens,
-        (&limits, ById),
-        config.max_memory,
-        |_| true,
-        observer,
-    )?;
+    let made =
+        start::learn(words, &start, &mut tokens, (&limits, ById), config.max_memory, |_| true, observer)?;
     let Made { merges: more, mut frequencies } = made;
-    let merges = [done, &more].concat();
+    let merges = if done.is_empty() { more } else { [done, &more].concat() };
 
     let first_special = match config.tie_break {
         TieBreak::Hf => 0,

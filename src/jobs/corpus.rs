@@ -12,8 +12,8 @@ use std::io::{BufRead, BufReader, Read};
 /// at once, so this is most of what reading takes.
 const BATCH_BYTES: usize = 512 << 10;
 
-/// Longest record that is held in memory as a whole.
-const MAX_RECORD_BYTES: usize = 1 << 30;
+/// Longest record of a job that is held in memory as a whole.
+pub(super) const MAX_RECORD_BYTES: usize = 1 << 30;
 
 /// Why a corpus cannot be read to its end.
 #[derive(Debug, thiserror::Error)]
@@ -134,6 +134,8 @@ pub(super) struct Reading<'p> {
     pub(super) field: String,
     pub(super) records: Records,
     pub(super) invalid_utf8: InvalidUtf8,
+    /// Most bytes of a record, or of a line that holds one, that are held in memory.
+    pub(super) max_record_bytes: usize,
     /// How what has to be read from its end is unpacked.
     pub(super) unpacking: &'p Unpacking,
     /// Where a file that is one record may be cut.
@@ -182,7 +184,7 @@ pub(super) fn read(
         match (how.format, how.records) {
             (CorpusFormat::Jsonl, _) => read_jsonl(&mut text, how, &mut take)?,
             (_, Records::Whole) => read_whole(&mut text, how, &mut take)?,
-            (_, records) => read_lines(&mut text, records, &mut take)?,
+            (_, records) => read_lines(&mut text, records, how, &mut take)?,
         }
         replaced += text.replaced;
     }
@@ -327,8 +329,8 @@ impl Utf8<'_, '_> {
         read_error(self.name, error)
     }
 
-    fn too_long(&self) -> CorpusError {
-        CorpusError::RecordTooLong { file: self.name.to_owned(), limit: MAX_RECORD_BYTES }
+    fn too_long(&self, how: &Reading<'_>) -> CorpusError {
+        CorpusError::RecordTooLong { file: self.name.to_owned(), limit: how.max_record_bytes }
     }
 }
 
@@ -362,8 +364,8 @@ fn read_whole(
             // Nowhere to cut: ask again when twice as much is there, so that the search stays linear in all.
             None => wanted = held.len() * 2,
         }
-        if wanted > MAX_RECORD_BYTES {
-            return Err(text.too_long());
+        if wanted > how.max_record_bytes {
+            return Err(text.too_long(how));
         }
     }
 }
@@ -372,6 +374,7 @@ fn read_whole(
 fn read_lines(
     text: &mut Utf8<'_, '_>,
     records: Records,
+    how: &Reading<'_>,
     take: &mut impl FnMut(Batch) -> Result<(), CorpusError>,
 ) -> Result<(), CorpusError> {
     let mut held = String::new();
@@ -395,8 +398,8 @@ fn read_lines(
             batch.push(without_line_end(&paragraph));
             return take(batch);
         }
-        if held.len() > MAX_RECORD_BYTES || paragraph.len() > MAX_RECORD_BYTES {
-            return Err(text.too_long());
+        if held.len().max(paragraph.len()) > how.max_record_bytes {
+            return Err(text.too_long(how));
         }
         take(batch)?;
     }
@@ -436,8 +439,8 @@ fn read_jsonl(
         if !more {
             return Ok(());
         }
-        if held.len() > MAX_RECORD_BYTES {
-            return Err(text.too_long());
+        if held.len() > how.max_record_bytes {
+            return Err(text.too_long(how));
         }
     }
 }

@@ -298,6 +298,7 @@ impl<'g, 'r> Group<'g, 'r> {
             field: self.corpus.field.clone().unwrap_or_else(|| "text".to_owned()),
             records: self.corpus.records,
             invalid_utf8: self.corpus.invalid_utf8,
+            max_record_bytes: corpus::MAX_RECORD_BYTES,
             unpacking: &unpacking,
             cuts: &SafeCuts::new(self.config)?,
         };

@@ -33,7 +33,12 @@ pub(super) struct Unpacking {
 impl Unpacking {
     /// A file without a name that has all of `content`; `stored` is how many bytes that is packed, `name` what the request
     /// calls it. Where it fails the file is gone, as it is when it is closed.
-    pub(super) fn unpack(&self, content: &mut impl Read, stored: u64, name: &str) -> Result<File, CorpusError> {
+    pub(super) fn unpack(
+        &self,
+        content: &mut impl Read,
+        stored: u64,
+        name: &str,
+    ) -> Result<File, CorpusError> {
         let failed = |error: io::Error| match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => self.disk_full(),
             kind => CorpusError::Io { file: name.to_owned(), kind },
@@ -106,7 +111,8 @@ mod tests {
         let error =
             "a.zst has over 2048000 bytes when it is unpacked, which is the limit by max_decompress_ratio";
         check(|_| (), 3 << 20, 20_480, Err(error));
-        let error = "the disk has less than 18446744073709551615 bytes free, which is the setting min_free_bytes";
+        let error =
+            "the disk has less than 18446744073709551615 bytes free, which is the setting min_free_bytes";
         check(|how| how.min_free_bytes = u64::MAX, 10, 10, Err(error));
     }
 }

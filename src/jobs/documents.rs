@@ -106,11 +106,17 @@ impl Documents {
         let config = TrainConfig::new(Pattern::of(Family::Cl100k));
         let cuts =
             SafeCuts::new(&config).map_err(|_: TrainError| DocumentsError::Corpus(CorpusError::Stopped))?;
+        // In JSON a byte may be written as six.
+        let written = if how.format == CorpusFormat::Jsonl { 8 } else { 1 };
         let reading = Reading {
             format: how.format,
             field: how.field,
             records: how.records,
             invalid_utf8: how.invalid_utf8,
+            // A document that is over its limit is refused before the end of it is read.
+            max_record_bytes: usize::try_from(how.max_document_bytes)
+                .unwrap_or(usize::MAX)
+                .saturating_mul(written),
             unpacking: &unpacking,
             cuts: &cuts,
         };

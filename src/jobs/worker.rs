@@ -423,6 +423,8 @@ pub(super) fn learn_in(run: Run<'_>, checkpoint: &mut Checkpoint) -> Result<Lear
                 }
                 trained => trained?,
             };
+            // The vocabulary that is made next needs memory too.
+            drop(whole);
             learned(&request, trained, &config)?
         }
     };

@@ -9,20 +9,20 @@ use std::process::Command;
 const TEXT: &str = "the cat sat on the mat, the cat sat; 世界世界 hello 世界 hello\n";
 
 /// Text in lines, about so many bytes.
-fn lines(bytes: usize) -> String {
+pub(crate) fn lines(bytes: usize) -> String {
     let text = varied_text(bytes);
     let words: Vec<&str> = text.split(' ').collect();
     words.chunks(9).map(|line| line.join(" ") + "\n").collect()
 }
 
-async fn trained(server: &TestServer, request: Value) -> Value {
+pub(crate) async fn trained(server: &TestServer, request: Value) -> Value {
     let id = server.train(request).await;
     let job = server.wait_for_job(&id).await;
     assert_eq!(job["state"], "succeeded", "{job}");
     job
 }
 
-async fn failed(server: &TestServer, request: Value, code: &str, detail: &str) {
+pub(crate) async fn failed(server: &TestServer, request: Value, code: &str, detail: &str) {
     let id = server.train(request).await;
     let job = server.wait_for_job(&id).await;
     assert_eq!((&job["state"], &job["error"]["code"]), (&json!("failed"), &json!(code)), "{job}");
@@ -31,7 +31,7 @@ async fn failed(server: &TestServer, request: Value, code: &str, detail: &str) {
 }
 
 /// Files in the folder that jobs work in.
-fn left_behind(server: &TestServer) -> Vec<String> {
+pub(crate) fn left_behind(server: &TestServer) -> Vec<String> {
     let mut open = vec![server.app.config.data_dir.join("scratch")];
     let mut files = Vec::new();
     while let Some(folder) = open.pop() {
@@ -45,7 +45,7 @@ fn left_behind(server: &TestServer) -> Vec<String> {
     files
 }
 
-fn digest(job: &Value) -> String {
+pub(crate) fn digest(job: &Value) -> String {
     job["result"]["vocab"]["digest"].as_str().unwrap().to_owned()
 }
 

@@ -17,6 +17,7 @@ mod http_compat_more;
 mod http_encode;
 mod http_stream;
 mod http_train;
+mod http_train_ends;
 mod http_train_inputs;
 mod http_vocabs;
 mod hub;

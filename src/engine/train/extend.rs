@@ -169,15 +169,8 @@ impl<'b> Extension<'b> {
                 && vocab.id(token).is_none()
                 && made.insert(token.to_vec())
         };
-        let learned = start::learn(
-            words,
-            &start,
-            &mut tokens,
-            (limits, order),
-            config.max_memory,
-            allowed,
-            observer,
-        )?;
+        let learned =
+            start::learn(words, &start, &mut tokens, (limits, order), config.max_memory, allowed, observer)?;
         let Made { merges: more, mut frequencies } = learned;
         let merges = [done, &more].concat();
         let new_specials = self.new_specials(config).count();

@@ -23,6 +23,7 @@ fn reading<'c>(cuts: &'c SafeCuts<'c>) -> Reading<'c> {
         field: "text".into(),
         records: Records::Whole,
         invalid_utf8: InvalidUtf8::Error,
+        max_record_bytes: MAX_RECORD_BYTES,
         unpacking: &NOWHERE,
         cuts,
     }
@@ -137,4 +138,22 @@ fn a_free_regex_keeps_a_file_whole() {
     let config = config(r"\w+|\W+");
     let cuts = SafeCuts::new(&config).unwrap();
     assert_eq!(records(text.as_bytes(), &reading(&cuts)).unwrap().0.len(), 1);
+}
+
+#[test]
+fn a_record_is_held_up_to_its_limit() {
+    let cl100k = config("cl100k");
+    let cuts = SafeCuts::new(&cl100k).unwrap();
+    for records in [Records::Lines, Records::Paragraphs, Records::Whole] {
+        let mut read_bytes = 0;
+        let how = Reading { records, max_record_bytes: 2 << 20, ..reading(&cuts) };
+        let progress = Progress::new();
+        let result = read(vec![source(&vec![b'x'; 64 << 20])], &how, &progress, |batch| {
+            read_bytes += batch.text.len();
+            Ok(())
+        });
+        assert!(matches!(result, Err(CorpusError::RecordTooLong { limit: 2_097_152, .. })), "{result:?}");
+        assert_eq!(read_bytes, 0);
+        assert!(progress.view().bytes_read < 8 << 20, "{} bytes were read", progress.view().bytes_read);
+    }
 }
