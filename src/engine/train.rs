@@ -20,7 +20,7 @@ pub use count::{Counter, SafeCuts};
 pub use extend::{BaseError, Extended, Extension, LeftOut, ScriptTokens, tokens_by_script};
 pub use scripts::Scripts;
 pub use start::merging_bytes;
-pub use words::{Totals, WordCounts, WordSums, Words, scaled_count};
+pub use words::{TakeWord, Totals, WordCounts, WordSums, Words, scaled_count};
 
 use super::alphabet::bytes_by_letter;
 use super::{Form, Merge, Pattern, SplitError, Tables, TokenId};

@@ -2,7 +2,7 @@
 
 use super::wordfile::{self, Merged};
 use super::worker::RunError;
-use crate::engine::{Totals, TrainError, WordCounts, Words, merging_bytes};
+use crate::engine::{TakeWord, Totals, WordCounts, Words, merging_bytes};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -74,7 +74,7 @@ impl Whole {
 impl Words for Whole {
     type Error = RunError;
 
-    fn each(&self, take: &mut dyn FnMut(&[u8], u64) -> Result<(), TrainError>) -> Result<(), RunError> {
+    fn each(&self, take: &mut TakeWord<'_>) -> Result<(), RunError> {
         match self {
             Self::Loaded(counts) => Ok(counts.each(take)?),
             Self::Stored { path, .. } => {

@@ -149,7 +149,7 @@ async fn what_is_unpacked_to_the_disk_is_bounded() {
 async fn merging_keeps_within_its_memory_or_says_what_to_raise() {
     let text = lines(1_500_000);
     let mut digests = Vec::new();
-    for memory in [1 << 40, 2 << 20] {
+    for memory in [1 << 40, 6 << 20] {
         let server = TestServer::with(|config| config.train_max_memory_bytes = memory).await;
         server.corpus("t.txt", &text);
         server.corpus("u.txt", "more of it ".repeat(1000));
@@ -169,7 +169,7 @@ async fn merging_keeps_within_its_memory_or_says_what_to_raise() {
     let server = TestServer::with(|config| config.train_max_memory_bytes = 1 << 20).await;
     server.corpus("one.txt", varied_text(2_000_000).replace(' ', ""));
     let request =
-        json!({"name": "one", "corpus": {"files": ["one.txt"]}, "split": "(?s:.+)", "num_merges": 9});
+        json!({"name": "one", "corpus": {"files": ["one.txt"]}, "split": "(?s:.+)", "num_merges": 500});
     failed(&server, request, "memory_exceeded", "max_memory, 1048576 bytes").await;
     server.get("/vocabs/one").await.problem(404, "unknown_vocab", None);
     server.goes_on().await;
@@ -223,7 +223,7 @@ async fn a_cancel_at_any_moment_leaves_nothing() {
 
     // From reading over spills, rounds and checkpoints to publishing: after more and more of the work.
     let server = TestServer::with(|config| {
-        config.train_max_memory_bytes = 2 << 20;
+        config.train_max_memory_bytes = 6 << 20;
         config.train_checkpoint_seconds = 0;
     })
     .await;

@@ -20,7 +20,7 @@
 
 use super::merge::{self, Limits, Merger, Order};
 use super::start::{Encoder, Made, Start};
-use super::words::{WordCounts, WordSums, Words};
+use super::words::{MAX_DISTINCT_BYTES, WordCounts, WordSums, Words};
 use super::{Observer, Stage, TrainError};
 use crate::engine::TokenId;
 
@@ -239,6 +239,10 @@ impl<'b> Parts<'b> {
     /// Bytes that it takes to make counts of these, and to lay them out and merge them.
     fn takes(&self) -> usize {
         let words = self.sums.len() as u64;
+        if self.bytes + words > MAX_DISTINCT_BYTES / 2 {
+            // Positions have 32 bits.
+            return usize::MAX;
+        }
         let pairs = (self.pairs / self.floor).min(self.tokens);
         let merging = self.bytes + 20 * words + 16 * self.tokens + PAIR_BYTES * pairs;
         (self.sums.memory_bytes() * SHARE).max(usize::try_from(merging).unwrap_or(usize::MAX))

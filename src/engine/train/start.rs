@@ -2,7 +2,7 @@
 //! made of them.
 
 use super::merge::{self, Limits, Merger, Order};
-use super::words::{Totals, WordCounts, Words};
+use super::words::{MAX_DISTINCT_BYTES, Totals, WordCounts, Words};
 use super::{LearnedMerge, Observer, TrainError, rounds};
 use crate::engine::encode::merge as merge_pairs;
 use crate::engine::{Merge, MergeTable, Scratch, TokenId};
@@ -15,8 +15,10 @@ pub(super) struct Start<'s> {
     /// How many of them are the run's own, made in an earlier life.
     pub(super) done: u32,
     /// The token that a pretoken is as a whole, whatever merges lead to.
-    pub(super) whole: Option<&'s dyn Fn(&[u8]) -> Option<TokenId>>,
+    pub(super) whole: Option<&'s WholeToken<'s>>,
 }
+
+type WholeToken<'s> = dyn Fn(&[u8]) -> Option<TokenId> + 's;
 
 /// Encodes with the merges of a [`Start`] and some more.
 pub(super) struct Encoder<'s> {
@@ -103,8 +105,12 @@ fn at_once<O: Order>(
     Ok(Made { merges, frequencies: merger.frequencies(observer)? })
 }
 
-/// Memory in bytes that merging takes, about, where everything is laid out at once, the counts included.
+/// Memory in bytes that merging takes, about, where everything is laid out at once, the counts included; the largest number
+/// where there are too many pretokens for that.
 pub fn merging_bytes(totals: &Totals) -> u64 {
+    if totals.distinct_bytes + totals.distinct > MAX_DISTINCT_BYTES {
+        return u64::MAX;
+    }
     // Of a distinct byte the counts have one, the cells four, the places eight, and the pairs the rest.
     28 * totals.distinct_bytes + 20 * totals.distinct
 }

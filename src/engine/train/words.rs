@@ -53,6 +53,9 @@ impl Totals {
     }
 }
 
+/// What takes a pretoken and its count.
+pub type TakeWord<'t> = dyn FnMut(&[u8], u64) -> Result<(), TrainError> + 't;
+
 /// Distinct pretokens with counts that can be gone through again and again, wherever they are.
 pub trait Words {
     /// Why they cannot be gone through, an error of the trainer included.
@@ -60,7 +63,7 @@ pub trait Words {
 
     /// Calls `take` with each pretoken and its count, in any order: none of them twice, empty, or of count 0. Ends at
     /// the first error of `take`.
-    fn each(&self, take: &mut dyn FnMut(&[u8], u64) -> Result<(), TrainError>) -> Result<(), Self::Error>;
+    fn each(&self, take: &mut TakeWord<'_>) -> Result<(), Self::Error>;
 
     /// What they come to.
     fn totals(&self) -> Totals;
@@ -72,7 +75,7 @@ pub trait Words {
 impl Words for WordCounts {
     type Error = TrainError;
 
-    fn each(&self, take: &mut dyn FnMut(&[u8], u64) -> Result<(), TrainError>) -> Result<(), TrainError> {
+    fn each(&self, take: &mut TakeWord<'_>) -> Result<(), TrainError> {
         self.iter().try_for_each(|(word, count)| take(word, count))
     }
 

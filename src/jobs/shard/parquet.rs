@@ -63,7 +63,8 @@ where
         numbers.push(i64::try_from(count).map_err(io::Error::other)?);
         if words.len() == GROUP_ROWS {
             write_group(&mut writer, &words, &numbers).map_err(io::Error::other)?;
-            (words.clear(), numbers.clear());
+            words.clear();
+            numbers.clear();
         }
         Ok(())
     })?;

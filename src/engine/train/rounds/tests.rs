@@ -1,7 +1,7 @@
 //! Rounds against one layout: the same merges with the same counts, whatever the memory.
 
 use super::super::tests::{any_words, config};
-use super::super::{TieBreak, Totals, TrainConfig, Trained, resume, train};
+use super::super::{TakeWord, TieBreak, Totals, TrainConfig, Trained, resume, train};
 use super::*;
 use proptest::prelude::*;
 
@@ -11,7 +11,7 @@ struct Elsewhere<'c>(&'c WordCounts);
 impl Words for Elsewhere<'_> {
     type Error = TrainError;
 
-    fn each(&self, take: &mut dyn FnMut(&[u8], u64) -> Result<(), TrainError>) -> Result<(), TrainError> {
+    fn each(&self, take: &mut TakeWord<'_>) -> Result<(), TrainError> {
         self.0.each(take)
     }
 
