@@ -57,9 +57,10 @@ impl Unpacking {
             if written > self.max_bytes {
                 return Err(too_large(self.max_bytes, "max_upload_bytes"));
             }
-            let earned = stored.saturating_mul(self.max_ratio);
-            if written > earned.max(FREE_BYTES) {
-                return Err(too_large(earned.max(FREE_BYTES), "max_decompress_ratio"));
+            // What comes through a pipe is of no size.
+            let earned = stored.max(1).saturating_mul(self.max_ratio).max(FREE_BYTES);
+            if written > earned {
+                return Err(too_large(earned, "max_decompress_ratio"));
             }
             if checked.is_none_or(|checked| written - checked >= CHECK_ROOM_EVERY) {
                 if !has_room(&self.folder, n as u64, self.min_free_bytes).map_err(failed)? {
@@ -108,6 +109,7 @@ mod tests {
         let error = "a.zst has over 1000 bytes when it is unpacked, which is the limit by max_upload_bytes";
         check(|how| how.max_bytes = 1000, 1001, 10, Err(error));
         check(|_| (), 1 << 20, 10, Ok(1 << 20));
+        check(|how| how.max_ratio = u64::MAX, 3 << 20, 0, Ok(3 << 20));
         let error =
             "a.zst has over 2048000 bytes when it is unpacked, which is the limit by max_decompress_ratio";
         check(|_| (), 3 << 20, 20_480, Err(error));
