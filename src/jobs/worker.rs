@@ -191,9 +191,9 @@ fn behind_others<T: Send>(work: impl FnOnce() -> Result<T, RunError> + Send) -> 
 /// How often a run that waits for others looks whether it is to stop.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// A tenth of a core's time where a request wants the same core.
+/// The lowest priority: a seventieth of a core's time where a request wants the same core.
 #[cfg(target_os = "linux")]
-const NICENESS: i32 = 10;
+const NICENESS: i32 = 19;
 
 /// Fetches the files of URLs into the folder of the job, those that an earlier run has not fetched.
 async fn fetch_urls(
