@@ -59,8 +59,8 @@ pub use tokenizer::{Tokenizer, TokenizerError, TokenizerParts};
 pub use train::{
     BaseError, Counter, Extended, Extension, LearnedMerge, LeftOut, MAX_TRAIN_THREADS, MAX_VOCAB_SIZE,
     Observer, SafeCuts, ScriptTokens, Scripts, Stage, StopReason, TakeWord, TieBreak, Totals, TrainConfig,
-    TrainError, Trained, WordCounts, WordSums, Words, merging_bytes, resume, scaled_count,
-    tokens_by_script, train,
+    TrainError, Trained, WordCounts, WordSums, Words, merging_bytes, resume, scaled_count, tokens_by_script,
+    train,
 };
 pub use unigram::{
     PieceKind, Unigram, UnigramError, UnigramFlavour, UnigramParts, UnigramPiece, UnigramScratch, byte_of,
