@@ -8,6 +8,5 @@ pub mod chunk;
 pub mod compare;
 pub mod diff;
 pub mod explain;
-pub mod scripts;
 pub mod stats;
 pub mod tokens;

@@ -63,12 +63,22 @@ pub struct Config {
     pub max_vocab_bytes: usize,
     /// Most texts in one batch request.
     pub max_batch_texts: usize,
+    /// Most names in `allowed_special`.
+    pub max_allowed_special: usize,
     /// Most bytes that the ids of one decode request may stand for.
     pub max_decoded_bytes: u64,
     /// Most chunks of one request.
     pub max_chunks: usize,
+    /// Most vocabularies of one comparison.
+    pub max_compare_vocabs: usize,
+    /// Longest text whose tokens a comparison tells, in bytes.
+    pub max_compare_span_bytes: usize,
     /// Largest upload that is compared, decompressed, in bytes.
     pub max_compare_bytes: u64,
+    /// Longest text that is explained, in bytes.
+    pub max_explain_bytes: usize,
+    /// Most entries of a page.
+    pub max_page: usize,
     /// Memory for loaded vocabularies, in bytes.
     pub max_resident_bytes: u64,
     /// Versions of a vocabulary to keep, 0 for all; see [`Config::keep_versions`].

@@ -19,6 +19,7 @@ mod normalize;
 mod offsets;
 mod pretokenize;
 mod quick;
+mod scripts;
 mod special;
 mod split;
 mod spm_decode;
@@ -44,6 +45,7 @@ pub use model::{ByteTokens, Chars, Missing, Model, Rules, Unknown};
 pub use normalize::{Form, Normalizer, Tables};
 pub use offsets::{OffsetUnit, Span};
 pub use pretokenize::{Behavior, PreStep, Prepend, Pretokenizer};
+pub use scripts::{SPACE_MARK, Script, TokenScript};
 pub use special::{Found, Matcher, OnSpecial, Place, Special, SpecialError, SpecialPolicy, SpecialTokens};
 use split::Ends;
 #[cfg(any(test, fuzzing))]
@@ -56,8 +58,9 @@ pub use templates::ChatTemplates;
 pub use tokenizer::{Tokenizer, TokenizerError, TokenizerParts};
 pub use train::{
     BaseError, Counter, Extended, Extension, LearnedMerge, LeftOut, MAX_TRAIN_THREADS, MAX_VOCAB_SIZE,
-    Observer, SafeCuts, ScriptTokens, Scripts, Stage, StopReason, TieBreak, TrainConfig, TrainError, Trained,
-    WordCounts, WordSums, resume, script_of, tokens_by_script, train,
+    Observer, SafeCuts, ScriptTokens, Scripts, Stage, StopReason, TakeWord, TieBreak, Totals, TrainConfig,
+    TrainError, Trained, WordCounts, WordSums, Words, merging_bytes, resume, scaled_count, tokens_by_script,
+    train,
 };
 pub use unigram::{
     PieceKind, Unigram, UnigramError, UnigramFlavour, UnigramParts, UnigramPiece, UnigramScratch, byte_of,

@@ -9,6 +9,7 @@ mod alone;
 mod checkpoint;
 mod corpus;
 mod counting;
+mod disk;
 mod documents;
 mod files;
 mod progress;
@@ -18,6 +19,7 @@ mod report;
 mod request;
 mod shard;
 mod uploads;
+mod whole;
 mod wordfile;
 mod worker;
 
@@ -32,7 +34,7 @@ pub use request::{
     TieBreakName, TrainRequest,
 };
 pub use shard::ShardFormat;
-pub use uploads::{UploadError, UploadFacts, UploadId, UploadWriter, Uploads};
+pub use uploads::{UploadError, UploadFacts, UploadId, UploadLimits, UploadWriter, Uploads};
 
 pub use alone::{FilesRun, count_files, train_files};
 pub use worker::Learned;

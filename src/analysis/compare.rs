@@ -3,9 +3,9 @@
 //! Figures are sums, so that a corpus of any size is measured document by document. Those of the texts alone
 //! ([`Texts`]) are the same for all vocabularies; those of a vocabulary are a [`Measure`].
 
-use super::scripts::Script;
 use crate::engine::{
-    EncodeError, EncodeOptions, Encoding, Model, OffsetUnit, Scratch, Span, TokenId, Tokenizer, byte_of,
+    EncodeError, EncodeOptions, Encoding, Model, OffsetUnit, Scratch, Script, Span, TokenId, Tokenizer,
+    byte_of,
 };
 use std::collections::BTreeMap;
 use unicode_segmentation::UnicodeSegmentation;

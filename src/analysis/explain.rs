@@ -10,24 +10,27 @@ use crate::engine::{
 use std::collections::BTreeSet;
 use std::ops::{ControlFlow, Range};
 
-/// Most bytes of a text that is explained.
-pub const MAX_BYTES: usize = 4096;
-
-/// Most bytes that it may have once it is normalized.
-const MAX_NORMALIZED_BYTES: usize = 16 * MAX_BYTES;
+/// How many times the most bytes of a text it may have once it is normalized.
+const NORMALIZED: usize = 16;
 
 /// The same for all that is shown of it: stretches, and their pretokens, which may be spelt in letters of two bytes.
-const MAX_SHOWN_BYTES: usize = 3 * MAX_NORMALIZED_BYTES;
+const SHOWN: usize = 3 * NORMALIZED;
 
 /// Why a text is not explained.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ExplainError {
     /// It is too long.
-    #[error("has over {MAX_BYTES} bytes")]
-    TooLong,
+    #[error("has over {limit} bytes")]
+    TooLong {
+        /// The most that it may have.
+        limit: usize,
+    },
     /// It is too long once it is normalized.
-    #[error("has over {MAX_NORMALIZED_BYTES} bytes when it is normalized")]
-    NormalizedTooLong,
+    #[error("has over {limit} bytes when it is normalized")]
+    NormalizedTooLong {
+        /// The most that it may have then.
+        limit: usize,
+    },
     /// It cannot be encoded.
     #[error(transparent)]
     Encode(#[from] EncodeError),
@@ -136,21 +139,22 @@ pub struct Piece {
     pub unknown: bool,
 }
 
-/// Explains a text.
+/// Explains a text of at most `most` bytes.
 ///
 /// # Errors
 /// See [`ExplainError`].
 pub fn explain(
     tokenizer: &Tokenizer,
     text: &str,
+    most: usize,
     matcher: &Matcher<'_>,
     scratch: &mut Scratch,
 ) -> Result<Explanation, ExplainError> {
-    if text.len() > MAX_BYTES {
-        return Err(ExplainError::TooLong);
+    if text.len() > most {
+        return Err(ExplainError::TooLong { limit: most });
     }
     let mut made = Explanation::default();
-    let mut left = MAX_SHOWN_BYTES;
+    let mut left = most.saturating_mul(SHOWN);
     let mut over = false;
     tokenizer.show(text, matcher, scratch, &mut |shown| {
         let len = match &shown {
@@ -167,7 +171,10 @@ pub fn explain(
         made.take(tokenizer, &shown);
         ControlFlow::Continue(())
     })?;
-    if over { Err(ExplainError::NormalizedTooLong) } else { Ok(made) }
+    if over {
+        return Err(ExplainError::NormalizedTooLong { limit: most.saturating_mul(NORMALIZED) });
+    }
+    Ok(made)
 }
 
 impl Explanation {

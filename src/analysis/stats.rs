@@ -1,8 +1,7 @@
 //! What a vocabulary is made of: its tokens by script and length, the longest, and those that no text leads to.
 
-use super::scripts::TokenScript;
 use super::tokens::{Kinds, TokenKind};
-use crate::engine::{Model, Scratch, TokenId, Tokenizer, merge_by};
+use crate::engine::{Model, Scratch, TokenId, TokenScript, Tokenizer, merge_by};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
@@ -203,9 +202,9 @@ impl Residues {
 
 #[cfg(test)]
 mod tests {
-    use super::super::scripts::Script;
     use super::super::tokens::tests::tokenizer;
     use super::*;
+    use crate::engine::Script;
 
     #[test]
     fn tokens_are_counted_by_script_and_length() {

@@ -1,7 +1,6 @@
 //! What is in a vocabulary: its tokens, filtered, page by page.
 
-use super::scripts::{SPACE_MARK, TokenScript};
-use crate::engine::{Rank, TokenId, Tokenizer};
+use crate::engine::{Rank, SPACE_MARK, TokenId, TokenScript, Tokenizer};
 use hashbrown::HashMap;
 use memchr::memmem::Finder;
 
@@ -154,8 +153,8 @@ pub(super) fn rank(tokenizer: &Tokenizer, position: usize) -> Rank {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::super::scripts::Script;
     use super::*;
+    use crate::engine::Script;
     use crate::engine::{Merge, Pattern, Special, TokenizerParts};
 
     /// The bytes, tokens with the merges that make them, and two named ones; `ids` begin at 256.

@@ -5,9 +5,8 @@ use super::{Failure, Outcome, open, print, print_line};
 use crate::analysis::chunk::{Boundary, ChunkOptions, chunks};
 use crate::analysis::compare::{Measure, Texts, ratio};
 use crate::analysis::explain::{Part, Pretoken, Way, explain as explained};
-use crate::analysis::scripts::Script;
 use crate::config::Config;
-use crate::engine::{Scratch, SpecialPolicy, TokenId, Tokenizer};
+use crate::engine::{Scratch, Script, SpecialPolicy, TokenId, Tokenizer};
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use std::path::{Path, PathBuf};
@@ -147,7 +146,7 @@ pub(super) async fn explain(config: &Config, args: ExplainArgs) -> Outcome {
     let loaded = resolve(&open::registry_to_read(config).await?, args.vocab.as_deref()).await?;
     let tokenizer = &loaded.tokenizer;
     let matcher = tokenizer.matcher(&SpecialPolicy::default())?;
-    let made = explained(tokenizer, &text, &matcher, &mut Scratch::default());
+    let made = explained(tokenizer, &text, config.max_explain_bytes, &matcher, &mut Scratch::default());
     let made = made.map_err(Failure::of("the text"))?;
     let mut out = String::new();
     for part in &made.parts {

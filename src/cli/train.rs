@@ -52,7 +52,7 @@ pub(super) struct TrainArgs {
     /// Share of the records to read.
     #[arg(long)]
     sample: Option<f64>,
-    /// Memory for counts in bytes; the disk takes what is more [setting `train_max_memory_bytes`].
+    /// Memory in bytes, about; the disk takes counts that are more, and merging goes in rounds [setting `train_max_memory_bytes`].
     #[arg(long, value_name = "BYTES")]
     max_memory: Option<usize>,
     /// How text is cut: gpt2, cl100k, o200k, qwen2, llama3, deepseek, or a regex [default: as the base, or cl100k].
@@ -148,7 +148,7 @@ pub(super) async fn train(config: &Config, args: TrainArgs) -> Outcome {
     bar.enable_steady_tick(Duration::from_millis(200));
     let base = request.base.clone();
     let max_memory = args.max_memory.unwrap_or_else(|| super::wordcount::max_memory(config));
-    let mut run = jobs::train_files(request, args.files, threads).within(max_memory);
+    let mut run = jobs::train_files(request, args.files, threads).within(max_memory, config.min_free_bytes);
     if let Some(base) = base {
         let registry = open::registry_to_read(config).await?;
         run = run.extending(registry.resolve(Some(&base)).await?);

@@ -41,7 +41,7 @@ pub(super) struct WordcountArgs {
     /// Threads that count [setting `train_threads`, default all cores].
     #[arg(long)]
     threads: Option<usize>,
-    /// Memory for counts in bytes; the disk takes what is more [setting `train_max_memory_bytes`].
+    /// Memory for counts in bytes, about; the disk takes what is more [setting `train_max_memory_bytes`].
     #[arg(long, value_name = "BYTES")]
     max_memory: Option<usize>,
 }
@@ -90,7 +90,8 @@ pub(super) async fn wordcount(config: &Config, args: WordcountArgs) -> Outcome {
         let file = std::fs::File::create(&part).map_err(Failure::of(part.display()))?;
         Box::new(std::io::BufWriter::with_capacity(1 << 18, file))
     };
-    let counted = jobs::count_files(request, args.files, threads, max_memory, format, out, see).await;
+    let room = (max_memory, config.min_free_bytes);
+    let counted = jobs::count_files(request, args.files, threads, room, format, out, see).await;
     bar.finish_and_clear();
     if to_stdout {
         return counted.map_err(Failure);

@@ -8,7 +8,9 @@
 mod count;
 mod extend;
 mod merge;
+mod rounds;
 mod scripts;
+mod start;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -16,13 +18,14 @@ mod words;
 
 pub use count::{Counter, SafeCuts};
 pub use extend::{BaseError, Extended, Extension, LeftOut, ScriptTokens, tokens_by_script};
-pub use scripts::{Scripts, script_of};
-pub use words::{WordCounts, WordSums};
+pub use scripts::Scripts;
+pub use start::merging_bytes;
+pub use words::{TakeWord, Totals, WordCounts, WordSums, Words, scaled_count};
 
 use super::alphabet::bytes_by_letter;
-use super::encode::merge as merge_pairs;
-use super::{Form, Merge, MergeTable, Pattern, Scratch, SplitError, Tables, TokenId};
-use merge::{ById, Merger};
+use super::{Form, Merge, Pattern, SplitError, Tables, TokenId};
+use merge::ById;
+use start::{Made, Start};
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 
@@ -81,6 +84,8 @@ pub struct TrainConfig {
     pub tie_break: TieBreak,
     /// Threads that count. The result is the same for any number.
     pub threads: usize,
+    /// Memory that merging may take, in bytes, about. What would take more is merged in rounds, with the same result.
+    pub max_memory: usize,
 }
 
 impl TrainConfig {
@@ -97,6 +102,7 @@ impl TrainConfig {
             max_token_bytes: None,
             tie_break: TieBreak::Hf,
             threads: 1,
+            max_memory: usize::MAX,
         }
     }
 
@@ -375,6 +381,15 @@ pub enum TrainError {
         /// The most bytes that distinct pretokens may have.
         limit: u64,
     },
+    /// Not even the most frequent pairs can be merged in the memory that there is.
+    #[error(
+        "merging needs more memory than max_memory, {max_memory} bytes (the setting train_max_memory_bytes): raise that, \
+         or prune_count"
+    )]
+    Memory {
+        /// The limit.
+        max_memory: u64,
+    },
     /// Merges to go on from that are not those of such a run.
     #[error("merge {index} to go on from does not follow from those before it")]
     BadResume {
@@ -404,6 +419,7 @@ impl TrainError {
             | Self::DuplicateSpecialToken { .. }
             | Self::SpecialTokensTooLarge => Some("special_tokens"),
             Self::Split(_) => Some("pattern"),
+            Self::Memory { .. } => Some("max_memory"),
             Self::EmptyCorpus
             | Self::EmptyPretoken
             | Self::Overflow { .. }
@@ -415,25 +431,32 @@ impl TrainError {
 }
 
 /// Learns the merges of counted pretokens.
-pub fn train(
-    counts: &WordCounts,
+///
+/// # Errors
+/// The config or the counts are at fault, or the observer ended it.
+pub fn train<W: Words>(
+    words: &W,
     config: &TrainConfig,
     observer: &mut impl Observer,
-) -> Result<Trained, TrainError> {
-    resume(counts, config, &[], observer)
+) -> Result<Trained, W::Error> {
+    resume(words, config, &[], observer)
 }
 
 /// The same where the first merges are known already, from a run with the same counts and config that was not
 /// brought to its end. Much quicker than making them: the pretokens are encoded with them.
-pub fn resume(
-    counts: &WordCounts,
+///
+/// # Errors
+/// As [`train`], and [`TrainError::BadResume`].
+pub fn resume<W: Words>(
+    words: &W,
     config: &TrainConfig,
     done: &[LearnedMerge],
     observer: &mut impl Observer,
-) -> Result<Trained, TrainError> {
+) -> Result<Trained, W::Error> {
     config.validate()?;
-    if counts.is_empty() {
-        return Err(TrainError::EmptyCorpus);
+    let totals = words.totals();
+    if totals.distinct == 0 {
+        return Err(TrainError::EmptyCorpus.into());
     }
     let (byte_ids, first_merge) = config.byte_ids();
     let names = config.special_tokens.iter().map(|name| name.clone().into_bytes());
@@ -452,19 +475,17 @@ pub fn resume(
         least_count: config.least_count(),
         max_token_bytes: config.max_token_bytes.unwrap_or(u32::MAX),
     };
-    let (merges, mut frequencies) = if done.is_empty() {
-        let merger = Merger::new(counts, &byte_ids, &tokens, &limits, observer)?;
-        merge::learn(merger, &mut tokens, 0, |_| true, observer)?
-    } else {
-        let table = replay(&mut tokens, done, wanted)?;
-        let mut scratch = Scratch::default();
-        let start = |word: &[u8], ids: &mut Vec<TokenId>| {
-            merge_pairs(&table, word.iter().map(|&byte| byte_ids[usize::from(byte)]), &mut scratch, ids);
-        };
-        let merger = Merger::of_encoded(counts, start, &tokens, &limits, ById, observer)?;
-        let (more, frequencies) = merge::learn(merger, &mut tokens, done.len() as u32, |_| true, observer)?;
-        ([done, &more].concat(), frequencies)
+    add_tokens(&mut tokens, done, wanted)?;
+    let start = Start {
+        byte_ids: byte_ids.map(Some),
+        merges: done.iter().map(Merge::from).collect(),
+        done: done.len() as u32,
+        whole: None,
     };
+    let made =
+        start::learn(words, &start, &mut tokens, (&limits, ById), config.max_memory, |_| true, observer)?;
+    let Made { merges: more, mut frequencies } = made;
+    let merges = if done.is_empty() { more } else { [done, &more].concat() };
 
     let first_special = match config.tie_break {
         TieBreak::Hf => 0,
@@ -486,17 +507,10 @@ pub fn resume(
         merges,
         special_tokens: config.special_tokens.iter().cloned().zip(first_special..).collect(),
         byte_ids,
-        distinct_pretokens: counts.len() as u64,
-        total_pretokens: counts.total_pretokens(),
-        total_bytes: counts.total_bytes(),
+        distinct_pretokens: totals.distinct,
+        total_pretokens: totals.pretokens,
+        total_bytes: totals.bytes,
     })
-}
-
-/// The merges made before, by pair; appends their tokens.
-fn replay(tokens: &mut Vec<Vec<u8>>, done: &[LearnedMerge], wanted: u32) -> Result<MergeTable, TrainError> {
-    add_tokens(tokens, done, wanted)?;
-    let merges: Vec<Merge> = done.iter().map(Merge::from).collect();
-    MergeTable::new(&merges).map_err(|_| TrainError::BadResume { index: 0 })
 }
 
 /// Appends the tokens of merges made before, which are checked.

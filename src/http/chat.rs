@@ -11,7 +11,7 @@ use super::problem::{Problem, ProblemBody};
 use super::reply::{Answer, Ask, Made, Maker, json::Object};
 use super::state::AppState;
 use super::wanted::wanted;
-use crate::chat::{Chat, ChatParts, Json, Rendered, Wanted, is_object, render};
+use crate::chat::{Chat, ChatParts, Json, Rendered, Wanted, is_object, reads_parts, render};
 use crate::engine::{EncodeOptions, Encoding, OnSpecial, SpecialPolicy, TokenId, Tokenizer};
 use crate::registry::Loaded;
 use axum::extract::State;
@@ -291,6 +291,14 @@ pub(super) struct Asked {
 }
 
 impl Asked {
+    /// Makes one text of contents that are arrays of texts, where no template reads arrays: what servers of models do.
+    pub(super) fn join_texts_for(&mut self, tokenizer: &Tokenizer) {
+        let own = tokenizer.chat().sources.values().map(String::as_str);
+        if !own.chain(self.template.as_deref()).any(reads_parts) {
+            self.parts.join_texts();
+        }
+    }
+
     pub(super) fn render(
         self,
         tokenizer: &Tokenizer,

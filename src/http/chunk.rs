@@ -1,6 +1,7 @@
 //! `/chunk`: a text in stretches of at most so many tokens.
 
 use super::encode::{SpecialName, at_least_one, policy, with_scratch};
+use super::extract::list::{List, NAMES};
 use super::extract::{Sent, Text};
 use super::media::OBJECTS;
 use super::problem::{Problem, ProblemBody};
@@ -44,6 +45,10 @@ pub(super) struct ChunkRequest {
     #[serde(default)]
     #[schema(default = json!("text"))]
     special: SpecialName,
+    /// Names that are parsed whatever `special` is.
+    #[serde(default)]
+    #[schema(default = json!([]), value_type = Vec<String>)]
+    allowed_special: List<String, NAMES>,
 }
 
 /// Where chunks end.
@@ -136,8 +141,8 @@ async fn chunked(app: &AppState, ask: &Ask, request: ChunkRequest) -> Result<Mad
     let (made, tokens) = app
         .cpu
         .run(work, move || {
-            let matcher = loaded.tokenizer.matcher(&policy(request.special, &[]));
-            let matcher = matcher.map_err(|e| Problem::encode("/text", &e.into()))?;
+            let matcher = loaded.tokenizer.matcher(&policy(request.special, &request.allowed_special));
+            let matcher = matcher.map_err(|e| Problem::encode("/allowed_special", &e.into()))?;
             let options = ChunkOptions {
                 size,
                 overlap,

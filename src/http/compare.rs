@@ -2,8 +2,9 @@
 
 use super::encode::with_scratch;
 use super::extract::Payload;
+use super::extract::list::{List, VOCABS};
 use super::problem::{Problem, ProblemBody};
-use super::reply::Json;
+use super::reply::{Answer, Ask, Made};
 use super::state::AppState;
 use crate::analysis::compare::{Fragmentation, Measure, Texts, ratio};
 use crate::engine::{EncodeError, TokenId};
@@ -12,7 +13,6 @@ use crate::jobs::{
 };
 use crate::registry::{Loaded, VocabRef};
 use axum::extract::State;
-use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,14 +22,15 @@ use utoipa::ToSchema;
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CompareRequest {
-    /// The vocabularies: `name`, `name@3` or `name@alias`; 1 to 16 of them.
-    #[schema(example = json!(["default"]), min_items = 1, max_items = 16)]
-    vocabs: Vec<String>,
+    /// The vocabularies: `name`, `name@3` or `name@alias`; at least one, and at most the setting `max_compare_vocabs` (16).
+    #[schema(example = json!(["default"]), value_type = Vec<String>, min_items = 1)]
+    vocabs: List<String, VOCABS>,
     /// One text.
     #[schema(example = "Hello, 世界! 😀")]
     text: Option<String>,
     /// Several texts, each of which is a document.
-    texts: Option<Vec<String>>,
+    #[schema(value_type = Option<Vec<String>>)]
+    texts: Option<List<String>>,
     /// The id of an upload. It is read as it goes, and never held in memory.
     upload: Option<String>,
     /// What the upload holds. gzip and zstd are told by their first bytes.
@@ -65,6 +66,8 @@ pub(super) struct CompareReply {
     results: Vec<CompareResult>,
 }
 
+impl Answer for CompareReply {}
+
 /// What one vocabulary makes of the texts. Names of special tokens are plain text, and none are added.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct CompareResult {
@@ -87,11 +90,11 @@ pub(super) struct CompareResult {
     /// By script how its characters were cut: han, kana, hangul, latin, cyrillic, arabic, devanagari, thai, digit, punctuation
     /// (with symbols), emoji, space and other; those that occur.
     fragmentation: BTreeMap<&'static str, FragmentationBody>,
-    /// The ids of `text`, where that has at most 16,384 bytes.
+    /// The ids of `text`, where that has at most `max_compare_span_bytes` (16,384).
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Vec<u32>, required = false)]
     ids: Option<Vec<TokenId>>,
-    /// Start and end in bytes of each token of `text`, where that has at most 16,384 bytes.
+    /// Start and end in bytes of each token of `text`, where there are `ids`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     spans: Option<Vec<[usize; 2]>>,
@@ -131,12 +134,6 @@ impl From<Fragmentation> for FragmentationBody {
     }
 }
 
-/// The most vocabularies of one request.
-pub(super) const MAX_VOCABS: usize = 16;
-
-/// The longest text whose spans are answered, in bytes.
-pub(super) const MAX_SPAN_BYTES: usize = 16 << 10;
-
 /// What is to be cut.
 enum What {
     Texts(Vec<String>),
@@ -144,21 +141,34 @@ enum What {
 }
 
 /// Compare how vocabularies cut texts.
-#[utoipa::path(post, path = "/compare", tag = "analysis", request_body = CompareRequest, responses(
-    (status = 200, description = "The figures", body = CompareReply),
+#[utoipa::path(post, path = "/compare", tag = "analysis",
+    request_body(content((CompareRequest = "application/json"), (CompareRequest = "application/msgpack"))),
+    responses(
+    (status = 200, description = "The figures",
+        content((CompareReply = "application/json"), (CompareReply = "application/msgpack"))),
     (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
     (status = "5XX", description = "Overloaded", body = ProblemBody, content_type = "application/problem+json")))]
 pub(super) async fn compare(
     State(app): State<AppState>,
+    ask: Ask,
     Payload(mut request): Payload<CompareRequest>,
-) -> Result<Json<CompareReply>, Problem> {
+) -> Result<Made, Problem> {
+    let settled = ask.settle_alone()?;
     let loaded = resolve(&app, &request.vocabs).await?;
-    let with_spans = request.text.as_ref().is_some_and(|text| text.len() <= MAX_SPAN_BYTES);
-    let reply = match what(&app, &mut request)? {
+    let with_spans =
+        request.text.as_ref().is_some_and(|text| text.len() <= app.config.max_compare_span_bytes);
+    let what = what(&app, &mut request)?;
+    let metered = Arc::clone(&app);
+    let told = move |reply: CompareReply| {
+        for result in &reply.results {
+            metered.metrics.vocab(&result.vocab.name).encoded(reply.bytes, result.count);
+        }
+        settled.alone(&reply)
+    };
+    match what {
         What::Texts(texts) => {
             let bytes: usize = texts.iter().map(String::len).sum();
-            let work = move || on_texts(&loaded, &texts, with_spans);
-            app.cpu.run_elsewhere(bytes, work).await??
+            app.cpu.run_elsewhere(bytes, move || on_texts(&loaded, &texts, with_spans).map(told)).await?
         }
         What::Upload(documents) => {
             // Not among the encode threads: others would wait for minutes.
@@ -167,26 +177,19 @@ pub(super) async fn compare(
             let _stop = documents.stop_on_drop();
             let work = move || {
                 let _turn = turn;
-                on_documents(&loaded, documents)
+                on_documents(&loaded, documents).map(told)
             };
             tokio::task::spawn_blocking(work).await.map_err(|error| {
                 tracing::error!(panicked = error.is_panic(), "reading an upload failed");
                 Problem::internal()
-            })??
+            })?
         }
-    };
-    for result in &reply.results {
-        app.metrics.vocab(&result.vocab.name).encoded(reply.bytes, result.count);
     }
-    Ok(Json(StatusCode::OK, reply))
 }
 
 async fn resolve(app: &AppState, vocabs: &[String]) -> Result<Vec<Arc<Loaded>>, Problem> {
     if vocabs.is_empty() {
         return Err(Problem::invalid("/vocabs", "must name at least one vocabulary"));
-    }
-    if vocabs.len() > MAX_VOCABS {
-        return Err(Problem::too_many("/vocabs", MAX_VOCABS));
     }
     let mut loaded = Vec::with_capacity(vocabs.len());
     for (index, text) in vocabs.iter().enumerate() {
@@ -201,7 +204,7 @@ async fn resolve(app: &AppState, vocabs: &[String]) -> Result<Vec<Arc<Loaded>>, 
 fn what(app: &AppState, request: &mut CompareRequest) -> Result<What, Problem> {
     let texts = match (request.text.take(), request.texts.take(), &request.upload) {
         (Some(text), None, None) => vec![text],
-        (None, Some(texts), None) => texts,
+        (None, Some(texts), None) => texts.0,
         (None, None, Some(upload)) => return Ok(What::Upload(open(app, request, upload)?)),
         _ => return Err(Problem::invalid("", "needs exactly one of text, texts and upload")),
     };
@@ -213,9 +216,6 @@ fn what(app: &AppState, request: &mut CompareRequest) -> Result<What, Problem> {
     ];
     if let Some((pointer, _)) = given.into_iter().find(|(_, given)| *given) {
         return Err(Problem::invalid(pointer, "is for uploads"));
-    }
-    if texts.len() > app.config.max_batch_texts {
-        return Err(Problem::too_many("/texts", app.config.max_batch_texts));
     }
     Ok(What::Texts(texts))
 }

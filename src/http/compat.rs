@@ -2,8 +2,9 @@
 //! servers' own code, errors too; unknown fields are passed over as they do it. Each lives under `/compat/NAME`; on the usual
 //! paths the body's own key says whose request it is.
 
-use super::decode::lossy;
+use super::decode::{Room, lossy};
 use super::encode::with_scratch;
+use super::extract::list::{self, TEXTS, limits, within};
 use super::extract::{json, whole};
 use super::problem::Problem;
 use super::reply::{Made, check_if_match};
@@ -21,20 +22,25 @@ use serde::Serialize;
 use serde::de::{self, Deserialize, DeserializeOwned, Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::Value;
 use std::fmt;
-use std::marker::PhantomData;
 use std::sync::Arc;
 use utoipa_axum::router::OpenApiRouter;
 
 mod anthropic;
 mod cohere;
 mod counting;
+mod google;
 mod litellm;
 mod llamacpp;
+mod ollama;
 mod openai;
+mod ovms;
 pub(super) mod root;
 mod sglang;
 mod tei;
+mod tgi;
 mod vllm;
+mod watsonx;
+mod xai;
 
 /// Whose requests and answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +53,12 @@ pub(super) enum Dialect {
     Anthropic,
     OpenAi,
     LiteLlm,
+    Tgi,
+    Ovms,
+    Ollama,
+    Google,
+    Watsonx,
+    Xai,
 }
 
 impl Dialect {
@@ -91,6 +103,12 @@ impl Dialect {
             Self::Anthropic => anthropic::error(problem, request_id),
             Self::OpenAi => openai::error(problem),
             Self::LiteLlm => litellm::error(problem),
+            Self::Tgi => tgi::error(problem),
+            Self::Ovms => ovms::error(problem),
+            Self::Ollama => ollama::error(problem),
+            Self::Google => google::error(problem),
+            Self::Watsonx => watsonx::error(problem, request_id),
+            Self::Xai => xai::error(problem),
         }
     }
 }
@@ -113,6 +131,12 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
         .route("/compat/llamacpp/tokenize", asked(Dialect::LlamaCpp, llamacpp::tokenize))
         .route("/compat/llamacpp/detokenize", asked(Dialect::LlamaCpp, llamacpp::detokenize))
         .route("/compat/llamacpp/apply-template", asked(Dialect::LlamaCpp, llamacpp::apply_template))
+        .route(
+            "/compat/llamacpp/v1/chat/completions/input_tokens",
+            asked(Dialect::LlamaCpp, llamacpp::input_tokens),
+        )
+        .route("/compat/llamacpp/v1/responses/input_tokens", asked(Dialect::LlamaCpp, openai::input_tokens))
+        .route("/compat/llamacpp/v1/messages/count_tokens", asked(Dialect::LlamaCpp, anthropic::count_tokens))
         .route("/compat/llamacpp/v1/models", looked(Dialect::OpenAi, openai::models))
         .route("/compat/cohere/v1/tokenize", asked(Dialect::Cohere, cohere::tokenize))
         .route("/compat/cohere/v1/detokenize", asked(Dialect::Cohere, cohere::detokenize))
@@ -124,6 +148,17 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
         .route("/compat/openai/v1/models", looked(Dialect::OpenAi, openai::models))
         .route("/compat/openai/v1/models/{*model}", looked(Dialect::OpenAi, openai::model))
         .route("/compat/litellm/utils/token_counter", asked(Dialect::LiteLlm, litellm::token_counter))
+        .route("/compat/tgi/tokenize", asked(Dialect::Tgi, tgi::tokenize))
+        .route("/compat/tgi/chat_tokenize", asked(Dialect::Tgi, tgi::chat_tokenize))
+        .route("/compat/ovms/v1/tokenize", asked(Dialect::Ovms, ovms::tokenize))
+        .route("/compat/ovms/v3/tokenize", asked(Dialect::Ovms, ovms::tokenize))
+        .route("/compat/ollama/api/tokenize", asked(Dialect::Ollama, ollama::tokenize))
+        .route("/compat/ollama/api/detokenize", asked(Dialect::Ollama, ollama::detokenize))
+        .route("/compat/localai/v1/tokenize", asked(Dialect::OpenAi, ollama::tokenize))
+        .route("/compat/google/v1/models/{*model}", post(root::v1_count_tokens_of))
+        .route("/compat/google/v1beta/models/{call}", post(root::v1beta_count_tokens_of))
+        .route("/compat/watsonx/ml/v1/text/tokenization", asked(Dialect::Watsonx, watsonx::tokenization))
+        .route("/compat/xai/v1/tokenize-text", asked(Dialect::Xai, xai::tokenize_text))
 }
 
 /// A route whose body says what is asked.
@@ -185,8 +220,8 @@ impl Call {
 
     /// The body as an object that may have more members than these.
     async fn read<T: DeserializeOwned + Send + 'static>(&self) -> Result<T, Problem> {
-        let body = self.body.clone();
-        self.app.cpu.run(body.len(), move || json::parse(&body)).await?
+        let (body, limits) = (self.body.clone(), limits(&self.app.config));
+        self.app.cpu.run(body.len(), move || within(limits, || json::parse(&body))).await?
     }
 
     /// The vocabulary of a model.
@@ -204,10 +239,6 @@ impl Call {
         how: How,
         reply: impl FnOnce(&Loaded, &[String], &[Encoding]) -> T + Send + 'static,
     ) -> Result<Made, Problem> {
-        let limit = self.app.config.max_batch_texts;
-        if texts.len() > limit {
-            return Err(Problem::too_many(how.pointer, limit));
-        }
         let bytes: usize = texts.iter().map(String::len).sum();
         let vocab = self.app.metrics.vocab(loaded.facts.name.as_str());
         let work = move || {
@@ -228,16 +259,12 @@ impl Call {
         skip_special: bool,
         reply: impl FnOnce(Vec<String>) -> T + Send + 'static,
     ) -> Result<Made, Problem> {
-        let limit = self.app.config.max_batch_texts;
-        if sequences.len() > limit {
-            return Err(Problem::too_many("/tokens", limit));
-        }
         let tokens: usize = sequences.iter().map(Vec::len).sum();
         let vocab = self.app.metrics.vocab(loaded.facts.name.as_str());
-        let mut left = self.app.config.max_decoded_bytes;
+        let mut room = Room::of(&self.app);
         let work = move || {
             let texts =
-                sequences.iter().map(|ids| lossy(&loaded.tokenizer, ids, skip_special, "/tokens", &mut left));
+                sequences.iter().map(|ids| lossy(&loaded.tokenizer, ids, skip_special, "/tokens", &mut room));
             Ok::<_, Problem>(Made::by(&loaded.facts, &reply(texts.collect::<Result<_, _>>()?)))
         };
         let made = self.app.cpu.run(tokens * 8, work).await??;
@@ -252,7 +279,7 @@ struct How {
     add_special: bool,
     /// Whether the names of special tokens in texts are those tokens.
     parse_special: bool,
-    offsets: bool,
+    offsets: Option<OffsetUnit>,
     /// The field that the texts are in.
     pointer: &'static str,
 }
@@ -262,7 +289,7 @@ fn encode(tokenizer: &Tokenizer, texts: &[String], how: How) -> Result<Vec<Encod
     let options = EncodeOptions {
         special: SpecialPolicy { others, ..SpecialPolicy::default() },
         add_special: how.add_special,
-        offsets: how.offsets.then_some(OffsetUnit::Byte),
+        offsets: how.offsets,
         ..EncodeOptions::default()
     };
     let failed = |e| Problem::encode(how.pointer, &e);
@@ -354,7 +381,7 @@ impl<'de> Deserialize<'de> for OneOrMany<String> {
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Self::Value, A::Error> {
-                Vec::deserialize(de::value::SeqAccessDeserializer::new(seq)).map(OneOrMany::Many)
+                list::rest(Vec::new(), seq, list::most(TEXTS)).map(OneOrMany::Many)
             }
         }
         deserializer.deserialize_any(Texts)
@@ -367,39 +394,52 @@ struct IdLists(OneOrMany<Vec<TokenId>>);
 
 impl<'de> Deserialize<'de> for IdLists {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        /// An entry: an id, or a sequence of them.
-        struct Entry(Result<TokenId, Vec<TokenId>>);
-        struct EntryOf<T>(PhantomData<T>);
-        impl<'de> Visitor<'de> for EntryOf<Entry> {
-            type Value = Entry;
+        struct Lists;
+        impl<'de> Visitor<'de> for Lists {
+            type Value = IdLists;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an array of ids, or of arrays of ids")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<IdLists, A::Error> {
+                Ok(IdLists(match seq.next_element()? {
+                    None => OneOrMany::One(Vec::new()),
+                    Some(First::Id(id)) => OneOrMany::One(list::rest(vec![id], seq, usize::MAX)?),
+                    Some(First::Ids(ids)) => OneOrMany::Many(list::rest(vec![ids], seq, list::most(TEXTS))?),
+                }))
+            }
+        }
+        deserializer.deserialize_seq(Lists)
+    }
+}
+
+/// The first entry of [`IdLists`].
+enum First {
+    Id(TokenId),
+    Ids(Vec<TokenId>),
+}
+
+impl<'de> Deserialize<'de> for First {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = First;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a whole number from 0 to 4294967295 or an array of such")
             }
 
-            fn visit_u64<E: de::Error>(self, id: u64) -> Result<Entry, E> {
+            fn visit_u64<E: de::Error>(self, id: u64) -> Result<First, E> {
                 let id = u32::try_from(id);
-                id.map(|id| Entry(Ok(id)))
-                    .map_err(|_| E::invalid_value(de::Unexpected::Other("number"), &self))
+                id.map(First::Id).map_err(|_| E::invalid_value(de::Unexpected::Other("number"), &self))
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Entry, A::Error> {
-                Vec::deserialize(de::value::SeqAccessDeserializer::new(seq)).map(|ids| Entry(Err(ids)))
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<First, A::Error> {
+                Vec::deserialize(de::value::SeqAccessDeserializer::new(seq)).map(First::Ids)
             }
         }
-        impl<'de> Deserialize<'de> for Entry {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                deserializer.deserialize_any(EntryOf::<Entry>(PhantomData))
-            }
-        }
-        let entries = Vec::<Entry>::deserialize(deserializer)?;
-        let mixed = || de::Error::custom("an array of ids, or of arrays of ids, not of both");
-        if entries.first().is_some_and(|entry| entry.0.is_err()) {
-            let lists = entries.into_iter().map(|entry| entry.0.err().ok_or_else(mixed));
-            return lists.collect::<Result<_, _>>().map(|lists| Self(OneOrMany::Many(lists)));
-        }
-        let ids = entries.into_iter().map(|entry| entry.0.map_err(|_| mixed()));
-        ids.collect::<Result<_, _>>().map(|ids| Self(OneOrMany::One(ids)))
+        deserializer.deserialize_any(Either)
     }
 }
 

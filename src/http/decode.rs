@@ -1,5 +1,6 @@
 //! `/decode`, `/decode/batch`: ids to text.
 
+use super::extract::list::List;
 use super::extract::{Batch, Ids, Sent};
 use super::media::OBJECTS;
 use super::openapi::PackedBody;
@@ -42,7 +43,7 @@ pub(super) struct DecodeRequest {
 pub(super) struct DecodeBatchRequest {
     /// The sequences.
     #[schema(value_type = Vec<Vec<u32>>, example = json!([[72, 101], [72]]))]
-    ids: Vec<Vec<TokenId>>,
+    ids: List<Vec<TokenId>>,
     /// The vocabulary: `name`, `name@3` or `name@alias`. Without it the default one.
     vocab: Option<String>,
     /// The same as `vocab`; only one of the two may be given.
@@ -143,12 +144,11 @@ async fn text(app: &AppState, ask: &Ask, request: DecodeRequest) -> Result<Made,
     let loaded = app.registry.resolve(vocab.as_ref()).await?;
     let settled = ask.settle(&loaded, OBJECTS)?;
     let (tokens, vocab) = (request.ids.len(), app.metrics.vocab(loaded.facts.name.as_str()));
-    let (size, limit) = (work(app, &loaded.tokenizer, [&request.ids]), app.config.max_decoded_bytes);
+    let (size, mut room) = (work(app, &loaded.tokenizer, [&request.ids]), Room::of(app));
     let made = app.cpu.run(size, move || {
-        let mut left = limit;
         let how = (request.skip_special_tokens, request.errors);
         let vocab = Maker(Arc::clone(&loaded));
-        let reply = match decoded(&loaded.tokenizer, &request.ids, how, "/ids", &mut left)? {
+        let reply = match decoded(&loaded.tokenizer, &request.ids, how, "/ids", &mut room)? {
             Text::Bytes(bytes) => {
                 DecodeReply { vocab, text: None, valid_utf8: None, bytes_b64: Some(STANDARD.encode(bytes)) }
             }
@@ -188,22 +188,17 @@ pub(super) async fn decode_batch(
 
 async fn texts(app: &AppState, ask: &Ask, request: DecodeBatchRequest) -> Result<Made, Problem> {
     let vocab = wanted(request.vocab.as_deref(), request.model.as_deref())?;
-    let limit = app.config.max_batch_texts;
-    if request.ids.len() > limit {
-        return Err(Problem::too_many("/ids", limit));
-    }
     let loaded = app.registry.resolve(vocab.as_ref()).await?;
     let settled = ask.settle(&loaded, OBJECTS)?;
     let tokens: usize = request.ids.iter().map(Vec::len).sum();
     let vocab = app.metrics.vocab(loaded.facts.name.as_str());
-    let (size, limit) = (work(app, &loaded.tokenizer, &request.ids), app.config.max_decoded_bytes);
+    let (size, mut room) = (work(app, &loaded.tokenizer, request.ids.iter()), Room::of(app));
     let made = app.cpu.run(size, move || {
-        let mut left = limit;
         let (mut texts, mut valid_utf8, mut bytes_b64) = (Vec::new(), Vec::new(), Vec::new());
         for (index, ids) in request.ids.iter().enumerate() {
             let pointer = format!("/ids/{index}");
             let how = (request.skip_special_tokens, request.errors);
-            match decoded(&loaded.tokenizer, ids, how, &pointer, &mut left)? {
+            match decoded(&loaded.tokenizer, ids, how, &pointer, &mut room)? {
                 Text::Bytes(bytes) => bytes_b64.push(STANDARD.encode(bytes)),
                 Text::Text(text, valid) => {
                     texts.push(text);
@@ -248,22 +243,40 @@ enum Text {
     Text(String, bool),
 }
 
-/// Decodes, taking what it needs from the bytes that are `left`.
+/// The bytes that the ids of one request may stand for.
+#[derive(Debug)]
+pub(super) struct Room {
+    limit: u64,
+    left: u64,
+}
+
+impl Room {
+    pub(super) fn of(app: &AppState) -> Self {
+        let limit = app.config.max_decoded_bytes;
+        Self { limit, left: limit }
+    }
+
+    /// Takes some of them for the ids at `pointer`.
+    fn take(&mut self, bytes: u64, pointer: &str) -> Result<(), Problem> {
+        self.left =
+            self.left.checked_sub(bytes).ok_or_else(|| Problem::decoded_too_long(pointer, self.limit))?;
+        Ok(())
+    }
+}
+
+/// Decodes, taking the bytes that it needs.
 fn decoded(
     tokenizer: &Tokenizer,
     ids: &[TokenId],
     (skip_special, errors): (bool, OnInvalid),
     pointer: &str,
-    left: &mut u64,
+    room: &mut Room,
 ) -> Result<Text, Problem> {
     let failed = |e: DecodeError| match e {
         DecodeError::UnknownId { index, id } => Problem::unknown_id(format!("{pointer}/{index}"), id),
         DecodeError::Split(e) => Problem::encode(pointer, &e.into()),
     };
-    let needed = tokenizer.decoded_len(ids, skip_special).map_err(failed)?;
-    *left = left.checked_sub(needed).ok_or_else(|| {
-        Problem::invalid(pointer, "stands for more bytes than max_decoded_bytes allows for one request")
-    })?;
+    room.take(tokenizer.decoded_len(ids, skip_special).map_err(failed)?, pointer)?;
     if errors == OnInvalid::Replace {
         let decoded = tokenizer.decode(ids, skip_special).map_err(failed)?;
         return Ok(Text::Text(decoded.text, decoded.valid));
@@ -278,15 +291,15 @@ fn decoded(
     }
 }
 
-/// Decodes with what is no text replaced, taking what it needs from the bytes that are `left`.
+/// Decodes with what is no text replaced, taking the bytes that it needs.
 pub(super) fn lossy(
     tokenizer: &Tokenizer,
     ids: &[TokenId],
     skip_special: bool,
     pointer: &str,
-    left: &mut u64,
+    room: &mut Room,
 ) -> Result<String, Problem> {
-    match decoded(tokenizer, ids, (skip_special, OnInvalid::Replace), pointer, left)? {
+    match decoded(tokenizer, ids, (skip_special, OnInvalid::Replace), pointer, room)? {
         Text::Text(text, _) => Ok(text),
         Text::Bytes(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
     }

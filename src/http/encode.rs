@@ -73,7 +73,6 @@ pub(super) async fn encode(
 async fn encoded(app: &AppState, ask: &Ask, request: EncodeRequest) -> Result<Made, Problem> {
     let vocab = wanted(request.vocab.as_deref(), request.model.as_deref())?;
     let max_tokens = at_least_one("/max_tokens", request.max_tokens)?;
-    check_specials(&request.allowed_special)?;
     let loaded = app.registry.resolve(vocab.as_ref()).await?;
     let settled = ask.settle(&loaded, OBJECTS_OR_IDS)?;
     check_packed(&settled, &request.wanted)?;
@@ -122,8 +121,6 @@ pub(super) async fn encode_batch(
 ) -> Result<Made, Problem> {
     let vocab = wanted(request.vocab.as_deref(), request.model.as_deref())?;
     at_least_one("/max_tokens", request.max_tokens)?;
-    check_specials(&request.allowed_special)?;
-    check_texts(&app, &request.texts)?;
     let loaded = app.registry.resolve(vocab.as_ref()).await?;
     let settled = ask.settle(&loaded, OBJECTS_OR_IDS)?;
     let (bytes, vocab) =
@@ -233,13 +230,11 @@ pub(super) async fn count(
 async fn counted(app: &AppState, ask: &Ask, request: CountRequest) -> Result<Made, Problem> {
     let vocab = wanted(request.vocab.as_deref(), request.model.as_deref())?;
     let limit = at_least_one("/limit", request.limit)?;
-    check_specials(&request.allowed_special)?;
     let (texts, single) = match (request.text, request.texts) {
         (Some(text), None) => (vec![text], true),
-        (None, Some(texts)) => (texts, false),
+        (None, Some(texts)) => (texts.0, false),
         _ => return Err(Problem::invalid("", "needs exactly one of text and texts")),
     };
-    check_texts(app, &texts)?;
     let loaded = app.registry.resolve(vocab.as_ref()).await?;
     let settled = ask.settle(&loaded, OBJECTS)?;
     let bytes: usize = texts.iter().map(String::len).sum();
@@ -290,21 +285,6 @@ pub(super) fn at_least_one(pointer: &str, number: Option<u64>) -> Result<Option<
         Some(n) => Ok(Some(usize::try_from(n).unwrap_or(usize::MAX))),
         None => Ok(None),
     }
-}
-
-/// The most names in `allowed_special`.
-pub(super) const MAX_ALLOWED_SPECIAL: usize = 1000;
-
-pub(super) fn check_specials(allowed: &[String]) -> Result<(), Problem> {
-    if allowed.len() > MAX_ALLOWED_SPECIAL {
-        return Err(Problem::too_many("/allowed_special", MAX_ALLOWED_SPECIAL));
-    }
-    Ok(())
-}
-
-fn check_texts(app: &AppState, texts: &[String]) -> Result<(), Problem> {
-    let limit = app.config.max_batch_texts;
-    if texts.len() > limit { Err(Problem::too_many("/texts", limit)) } else { Ok(()) }
 }
 
 /// Refuses what packed ids have no room for.

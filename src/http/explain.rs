@@ -1,13 +1,14 @@
 //! `/explain`: how a text becomes its tokens, step by step.
 
 use super::encode::{SpecialName, policy, with_scratch};
+use super::extract::list::{List, NAMES};
 use super::extract::{Sent, Text};
 use super::media::OBJECTS;
 use super::problem::{Problem, ProblemBody};
 use super::reply::{Answer, Ask, Made};
 use super::state::AppState;
 use super::wanted::wanted;
-use crate::analysis::explain::{Explanation, MAX_BYTES, Part, Pretoken, Way, explain as explained};
+use crate::analysis::explain::{Explanation, Part, Pretoken, Way, explain as explained};
 use crate::engine::{TokenId, Tokenizer};
 use crate::jobs::VocabTriple;
 use axum::extract::State;
@@ -22,7 +23,7 @@ use utoipa::ToSchema;
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ExplainRequest {
-    /// The text, of at most 4,096 bytes.
+    /// The text, of at most `max_explain_bytes` (4,096).
     #[schema(example = "Hello, 世界!")]
     text: String,
     /// The vocabulary: `name`, `name@3` or `name@alias`. Without it the default one.
@@ -33,6 +34,10 @@ pub(super) struct ExplainRequest {
     #[serde(default)]
     #[schema(default = json!("text"))]
     special: SpecialName,
+    /// Names that are parsed whatever `special` is.
+    #[serde(default)]
+    #[schema(default = json!([]), value_type = Vec<String>)]
+    allowed_special: List<String, NAMES>,
 }
 
 /// How a text becomes its tokens.
@@ -205,17 +210,18 @@ pub(super) async fn explain(
 
 async fn answered(app: &AppState, ask: &Ask, request: ExplainRequest) -> Result<Made, Problem> {
     let vocab = wanted(request.vocab.as_deref(), request.model.as_deref())?;
-    if request.text.len() > MAX_BYTES {
-        return Err(Problem::text_too_long("/text", MAX_BYTES));
+    let most = app.config.max_explain_bytes;
+    if request.text.len() > most {
+        return Err(Problem::text_too_long("/text", most));
     }
     let loaded = app.registry.resolve(vocab.as_ref()).await?;
     let settled = ask.settle(&loaded, OBJECTS)?;
     app.cpu
         .run_elsewhere(request.text.len(), move || {
             let tokenizer = &loaded.tokenizer;
-            let matcher = tokenizer.matcher(&policy(request.special, &[]));
-            let matcher = matcher.map_err(|e| Problem::encode("/text", &e.into()))?;
-            let made = with_scratch(|scratch| explained(tokenizer, &request.text, &matcher, scratch));
+            let matcher = tokenizer.matcher(&policy(request.special, &request.allowed_special));
+            let matcher = matcher.map_err(|e| Problem::encode("/allowed_special", &e.into()))?;
+            let made = with_scratch(|scratch| explained(tokenizer, &request.text, most, &matcher, scratch));
             let made = made.map_err(|e| Problem::explain(&e))?;
             let reply = reply(tokenizer, VocabTriple::from(&*loaded.facts), &request.text, made);
             Ok(settled.made(&loaded, &reply))

@@ -14,6 +14,7 @@ use axum::http::{HeaderMap, header};
 use bytes::{Bytes, BytesMut};
 use faults::{expectation, named_field, tellable};
 use http_body_util::{BodyExt, LengthLimitError};
+use list::{limits, within};
 use options::Field;
 use serde::de::DeserializeOwned;
 use std::error::Error;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 
 mod faults;
 pub(super) mod json;
+pub(super) mod list;
 mod msgpack;
 mod options;
 pub(super) mod packed;
@@ -41,8 +43,8 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<AppState> for Payload<T> 
             "application/json or application/msgpack",
         )
         .await?;
-        let read = move |body: &[u8]| object(form, body);
-        app.cpu.run(body.len(), move || read(&body)).await?.map(Self)
+        let limits = limits(&app.config);
+        app.cpu.run(body.len(), move || within(limits, || object(form, &body))).await?.map(Self)
     }
 }
 
@@ -149,9 +151,12 @@ impl<T: DeserializeOwned + Send + 'static, P: Plain> FromRequest<AppState> for S
                 "belongs in the body, beside the other fields",
             ));
         }
-        let read = move || match plain {
-            true => options::fields(&query.unwrap_or_default(), Some(P::read(form, body)?)),
-            false => object(form, &body),
+        let limits = limits(&app.config);
+        let read = move || {
+            within(limits, || match plain {
+                true => options::fields(&query.unwrap_or_default(), Some(P::read(form, body)?)),
+                false => object(form, &body),
+            })
         };
         let place = if plain { Place::Query } else { Place::Body };
         let request = app.cpu.run(size, read).await??;

@@ -3,9 +3,7 @@
 use super::problem::{Problem, ProblemBody};
 use super::reply::Json;
 use super::state::AppState;
-use super::vocabs::{FailureReply, browse};
-use super::{compare, encode};
-use crate::analysis::explain;
+use super::vocabs::FailureReply;
 use crate::chat;
 use crate::telemetry::{METRICS_CONTENT_TYPE, Scrape};
 use axum::extract::State;
@@ -44,18 +42,15 @@ pub(super) struct InfoReply {
     version: &'static str,
     /// What a request without `vocab` gets.
     default_vocab: String,
-    /// Limits by the name of their setting, and by a name of their own those that are no setting.
+    /// Limits by the name of their setting, and by a name of their own the bounds on chat templates, which are no settings.
     limits: BTreeMap<String, u64>,
 }
 
-/// Limits that are no setting.
-fn fixed_limits() -> [(&'static str, u64); 6] {
+/// Bounds on chat templates, which are programs: no setting makes them take more.
+fn fixed_limits() -> [(&'static str, u64); 3] {
     [
-        ("max_allowed_special", encode::MAX_ALLOWED_SPECIAL as u64),
-        ("max_compare_vocabs", compare::MAX_VOCABS as u64),
-        ("max_compare_span_bytes", compare::MAX_SPAN_BYTES as u64),
-        ("max_explain_bytes", explain::MAX_BYTES as u64),
-        ("max_page", browse::MAX_PAGE as u64),
+        ("max_chat_template_bytes", chat::MAX_TEMPLATE_BYTES as u64),
+        ("max_chat_steps", chat::MAX_STEPS),
         ("max_chat_output_bytes", chat::MAX_OUTPUT_BYTES as u64),
     ]
 }

@@ -3,7 +3,7 @@
 use super::access::{self, Access};
 use axum::http::{Method, header};
 use axum::response::IntoResponse;
-use utoipa::openapi::path::Operation;
+use utoipa::openapi::path::{Operation, ParameterIn};
 use utoipa::openapi::schema::Schema;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, PathItem, Ref, RefOr, Response, ResponseBuilder};
@@ -28,10 +28,11 @@ use utoipa::{Modify, OpenApi, ToSchema};
         (name = "analysis", description = "What vocabularies make of texts: chunks, figures, steps"),
         (name = "vocabs", description = "Vocabularies, their versions and aliases"),
         (name = "train", description = "Training jobs and their corpora"),
-        (name = "compat", description = "Routes of other servers, in the shapes of their own code: vLLM, SGLang, TEI, llama.cpp, \
-            Cohere, Anthropic, OpenAI, LiteLLM. Each is also at `/compat/NAME` and its usual path (vllm, sglang, tei, llamacpp, \
-            cohere, anthropic, openai, litellm), where TEI has `/decode` and `/info` too. Names of models lead to vocabularies by \
-            the setting `models`."),
+        (name = "compat", description = "Routes of other servers, in the shapes of their own code: vLLM, SGLang, TEI, TGI, llama.cpp, \
+            OpenVINO's model server, LocalAI, Ollama (as proposed), Cohere, Anthropic, OpenAI, Google, xAI, watsonx, LiteLLM. Each is \
+            also at `/compat/NAME` and its usual path (vllm, sglang, tei, tgi, llamacpp, ovms, localai, ollama, cohere, anthropic, \
+            openai, google, xai, watsonx, litellm), where TEI has `/decode` and `/info` too, and TGI `/tokenize`. Names of models lead \
+            to vocabularies by the setting `models`."),
         (name = "operations", description = "Probes, limits, figures, the contract"),
     )
 )]
@@ -86,9 +87,15 @@ fn document() -> utoipa::openapi::OpenApi {
     let all = document.paths.paths.values_mut().flat_map(operations);
     for parameter in all.flat_map(|operation| operation.parameters.iter_mut().flatten()) {
         let RefOr::T(parameter) = parameter else { continue };
-        let pattern = PATTERNS.iter().find(|(name, _)| *name == parameter.name).map(|(_, pattern)| *pattern);
-        if let (Some(pattern), Some(RefOr::T(Schema::Object(schema)))) = (pattern, &mut parameter.schema) {
-            schema.pattern = Some(pattern.to_owned());
+        let Some((_, pattern, example)) = PATTERNS.iter().find(|(name, ..)| *name == parameter.name) else {
+            continue;
+        };
+        if parameter.parameter_in != ParameterIn::Path {
+            continue;
+        }
+        if let Some(RefOr::T(Schema::Object(schema))) = &mut parameter.schema {
+            schema.pattern = Some((*pattern).to_owned());
+            schema.examples.extend(example.map(Into::into));
         }
     }
     // What every route may answer is not said by each.
@@ -127,13 +134,20 @@ fn document() -> utoipa::openapi::OpenApi {
     document
 }
 
-/// What may stand for a parameter of the path.
-const PATTERNS: &[(&str, &str)] = &[
-    ("name", "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"),
-    ("id", "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"),
-    ("alias", "^(?!latest$)(?![0-9]+$)[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"),
-    ("ref", "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}(@[A-Za-z0-9][A-Za-z0-9._-]{0,63})?$"),
+/// What may stand for a parameter of the path, and an example of one that every server has.
+const PATTERNS: &[(&str, &str, Option<&str>)] = &[
+    ("name", "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", None),
+    ("id", "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", None),
+    ("alias", "^(?!latest$)(?![0-9]+$)[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", None),
+    ("ref", REF, Some("default")),
+    ("a", REF, Some("default")),
+    ("b", REF, Some("default@1")),
+    ("call", "^[^/:]+:countTokens$", Some("default:countTokens")),
+    ("model", "^.+$", Some("default")),
 ];
+
+/// `name`, `name@3` or `name@alias`.
+const REF: &str = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}(@[A-Za-z0-9][A-Za-z0-9._-]{0,63})?$";
 
 fn operations(path: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
     [&mut path.get, &mut path.put, &mut path.post, &mut path.delete].into_iter().flatten()

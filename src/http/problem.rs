@@ -273,6 +273,13 @@ impl Problem {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "unknown_id", detail).at(pointer).with("id", id)
     }
 
+    /// 422: ids that stand for more bytes than one request may ask for.
+    pub fn decoded_too_long(pointer: &str, limit: u64) -> Self {
+        let detail =
+            format!("makes over {limit} bytes in this request, which is the setting max_decoded_bytes");
+        Self::invalid(pointer, detail).with("limit", limit)
+    }
+
     /// 422: decoded bytes are not text, and the request asks for an error then.
     pub fn not_text(pointer: String, offset: usize) -> Self {
         let detail = format!("the decoded bytes are not valid UTF-8 at byte {offset}");

@@ -2,7 +2,7 @@
 
 use super::coding;
 use super::extract::packed;
-use super::media::{Accept, Coding, Form, Width};
+use super::media::{Accept, Coding, Form, OBJECTS, Width};
 use super::problem::Problem;
 use super::state::AppState;
 use crate::engine::TokenId;
@@ -84,9 +84,21 @@ impl Ask {
         let fits = |form: &Form| {
             *form != Form::Packed(Width::Bits16) || loaded.tokenizer.vocab_size() <= usize::from(u16::MAX) + 1
         };
-        let form = self.accept.best(offers).filter(fits);
+        self.choose(offers, fits)
+    }
+
+    /// The form of an object that no single version makes.
+    ///
+    /// # Errors
+    /// 406 where no form is taken.
+    pub(super) fn settle_alone(&self) -> Result<Settled, Problem> {
+        self.choose(OBJECTS, |_| true)
+    }
+
+    fn choose(&self, offers: &[Form], fits: impl Fn(&Form) -> bool) -> Result<Settled, Problem> {
+        let form = self.accept.best(offers).filter(&fits);
         let form = form.or_else(|| {
-            let rest: Vec<Form> = offers.iter().copied().filter(fits).collect();
+            let rest: Vec<Form> = offers.iter().copied().filter(&fits).collect();
             self.accept.best(&rest)
         });
         let form = form.ok_or_else(|| Problem::not_acceptable(what_there_is(offers)))?;
@@ -121,6 +133,11 @@ impl Settled {
 
     /// Writes the body; meant to run where the work ran.
     pub(super) fn made(&self, loaded: &Loaded, answer: &impl Answer) -> Made {
+        self.alone(answer).by_version(loaded)
+    }
+
+    /// The same where no single version made it.
+    pub(super) fn alone(&self, answer: &impl Answer) -> Made {
         let mut body = Vec::new();
         match self.form {
             Form::MessagePack => rmp_serde::encode::write_named(&mut body, answer)
@@ -131,7 +148,7 @@ impl Settled {
         let small = self.coding.filter(|_| body.len() >= self.compress_from);
         let small = small.and_then(|coding| Some((coding, coding::encode(coding, &body)?)));
         let coding = small.as_ref().map(|(coding, _)| *coding);
-        let mut made = self.headed(loaded, Body::from(small.map_or(body, |(_, small)| small)), coding);
+        let mut made = self.headed(Body::from(small.map_or(body, |(_, small)| small)), coding);
         if self.is_packed() {
             let truncated = if answer.truncated() { "true" } else { "false" };
             made.0.headers_mut().insert(TRUNCATED, HeaderValue::from_static(truncated));
@@ -140,16 +157,11 @@ impl Settled {
     }
 
     /// A body with the headers that belong to it.
-    pub(super) fn headed(&self, loaded: &Loaded, body: Body, coding: Option<Coding>) -> Made {
+    pub(super) fn headed(&self, body: Body, coding: Option<Coding>) -> Made {
         let mut response = Response::new(body);
         let headers = response.headers_mut();
         headers.reserve(6);
         headers.insert(header::CONTENT_TYPE, self.form.content_type());
-        for (name, value) in [(VOCAB, &loaded.told.version), (header::ETAG, &loaded.told.etag)] {
-            if let Ok(value) = HeaderValue::from_maybe_shared(value.clone()) {
-                headers.insert(name, value);
-            }
-        }
         if let Some(coding) = coding {
             headers.insert(header::CONTENT_ENCODING, coding.name());
             headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
@@ -163,11 +175,21 @@ const VOCAB: HeaderName = HeaderName::from_static("vocab");
 /// Whether `max_tokens` cut something off, for bodies that are ids and nothing else.
 const TRUNCATED: HeaderName = HeaderName::from_static("truncated");
 
-/// An answer of the encode side: made by one version, which its headers name.
+/// An answer of the encode side; one that a single version made names it in its headers.
 #[derive(Debug)]
 pub(super) struct Made(Response);
 
 impl Made {
+    /// Names the version that made it.
+    pub(super) fn by_version(mut self, loaded: &Loaded) -> Self {
+        for (name, value) in [(VOCAB, &loaded.told.version), (header::ETAG, &loaded.told.etag)] {
+            if let Ok(value) = HeaderValue::from_maybe_shared(value.clone()) {
+                self.0.headers_mut().insert(name, value);
+            }
+        }
+        self
+    }
+
     /// A JSON body, whatever the request takes.
     pub(super) fn by(facts: &VersionFacts, body: &impl Serialize) -> Self {
         let mut response = Json(StatusCode::OK, body).into_response();

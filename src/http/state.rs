@@ -4,7 +4,7 @@ use super::admission::Admission;
 use super::cpu::Cpu;
 use crate::config::Config;
 use crate::fetch::UrlPolicy;
-use crate::jobs::{JobQueue, JobsSettings, Uploads};
+use crate::jobs::{JobQueue, JobsSettings, UploadLimits, Uploads};
 use crate::keys::{Keys, KeysError};
 use crate::registry::{Failure, Registry, ReloadReport};
 use crate::store::StoreError;
@@ -63,12 +63,13 @@ impl App {
         shutdown: CancellationToken,
     ) -> Result<AppState, AppError> {
         let keys = Keys::open(config.keys_file())?;
-        let uploads = Uploads::new(
-            config.data_dir.join("uploads"),
-            config.max_upload_bytes,
-            config.min_free_bytes,
-            config.upload_ttl(),
-        );
+        let limits = UploadLimits {
+            max_bytes: config.max_upload_bytes,
+            max_ratio: config.max_decompress_ratio as u64,
+            min_free_bytes: config.min_free_bytes,
+            ttl: config.upload_ttl(),
+        };
+        let uploads = Uploads::new(config.data_dir.join("uploads"), limits);
         let settings = JobsSettings {
             max_running: config.max_running_jobs,
             max_queued: config.max_queued_jobs,

@@ -3,9 +3,10 @@
 
 use super::coding::{Decoder, Encoder, Limits};
 use super::encode::{
-    OffsetUnitName, Parts, Return, Side, SpecialName, at_least_one, check_specials, default_return, keep,
-    policy, unit, with_scratch,
+    OffsetUnitName, Parts, Return, Side, SpecialName, at_least_one, default_return, keep, policy, unit,
+    with_scratch,
 };
+use super::extract::list::{List, NAMES};
 use super::extract::{Options, json, query_place};
 use super::media::{Coding, Form, LINES, sent};
 use super::openapi::LinesBody;
@@ -51,8 +52,8 @@ pub(super) struct StreamOptions {
     special: SpecialName,
     /// Names that are parsed whatever `special` is.
     #[serde(default)]
-    #[param(required = false)]
-    allowed_special: Vec<String>,
+    #[param(required = false, value_type = Vec<String>)]
+    allowed_special: List<String, NAMES>,
     /// What to answer beside `count`: ids, tokens as text, their bytes in base64, offsets.
     #[serde(default = "default_return", rename = "return")]
     #[param(required = false, inline)]
@@ -131,7 +132,6 @@ pub(super) async fn encode_stream(
     let coding = Coding::sent(request.headers())?;
     let vocab = wanted(options.vocab.as_deref(), options.model.as_deref()).map_err(query_place)?;
     let max_tokens = at_least_one("/query/max_tokens", options.max_tokens)?;
-    check_specials(&options.allowed_special).map_err(query_place)?;
     let loaded = app.registry.resolve(vocab.as_ref()).await?;
     let settled = ask.settle(&loaded, LINES)?;
     // A name that the vocabulary does not have would be wrong with every line.
@@ -161,7 +161,7 @@ pub(super) async fn encode_stream(
             answers,
         )),
     };
-    Ok(settled.headed(&loaded, body, settled.coding))
+    Ok(settled.headed(body, settled.coding).by_version(&loaded))
 }
 
 /// What all lines of a stream have in common.

@@ -3,6 +3,7 @@
 use super::checkpoint::{self, Checkpoint};
 use super::corpus::{CorpusError, Source};
 use super::counting::{self, Input, Room};
+use super::disk::Unpacking;
 use super::progress::{Progress, ProgressView};
 use super::request::TrainRequest;
 use super::shard::{self, ShardFormat};
@@ -22,12 +23,13 @@ pub struct FilesRun {
     threads: usize,
     base: Option<Arc<Loaded>>,
     max_memory: usize,
+    min_free_bytes: u64,
 }
 
 /// Trains on files without a queue; see [`FilesRun::watch`]. The corpus of the request says what they hold; where it has
 /// `counts`, they are counts.
 pub fn train_files(request: TrainRequest, files: Vec<PathBuf>, threads: usize) -> FilesRun {
-    FilesRun { request, files, threads, base: None, max_memory: usize::MAX }
+    FilesRun { request, files, threads, base: None, max_memory: usize::MAX, min_free_bytes: 0 }
 }
 
 impl FilesRun {
@@ -37,10 +39,11 @@ impl FilesRun {
         Self { base: Some(base), ..self }
     }
 
-    /// Counting takes about so many bytes at most, and the disk for what is more.
+    /// The run takes about so many bytes of memory at most, and the disk for what is more, of which it leaves
+    /// `min_free_bytes` free.
     #[must_use]
-    pub fn within(self, max_memory: usize) -> Self {
-        Self { max_memory, ..self }
+    pub fn within(self, max_memory: usize, min_free_bytes: u64) -> Self {
+        Self { max_memory, min_free_bytes, ..self }
     }
 
     /// Runs, telling several times a second how far it is. The error is a line for a person.
@@ -49,7 +52,7 @@ impl FilesRun {
     /// The request or the corpus is at fault.
     pub async fn watch(self, see: impl FnMut(&ProgressView)) -> Result<Learned, String> {
         watched(see, move |progress| {
-            let FilesRun { request, files, threads, base, max_memory } = self;
+            let FilesRun { request, files, threads, base, max_memory, min_free_bytes } = self;
             let base = base.as_ref().map(|loaded| &loaded.tokenizer);
             let config = request.config(threads, base)?;
             let sources = open_files(&files, progress)?;
@@ -59,7 +62,8 @@ impl FilesRun {
             };
             let mut folder = Temporary::new()?;
             let (request, inputs) = (Arc::new(request), vec![inputs]);
-            learn_in(Run { request, base, config, inputs, max_memory, progress }, &mut folder.0)
+            let unpacking = folder.unpacking(min_free_bytes);
+            learn_in(Run { request, base, config, inputs, max_memory, unpacking, progress }, &mut folder.0)
         })
         .await
     }
@@ -73,7 +77,7 @@ pub async fn count_files(
     request: TrainRequest,
     files: Vec<PathBuf>,
     threads: usize,
-    max_memory: usize,
+    (max_memory, min_free_bytes): (usize, u64),
     format: ShardFormat,
     mut out: impl std::io::Write + Send + 'static,
     see: impl FnMut(&ProgressView),
@@ -82,7 +86,8 @@ pub async fn count_files(
         let config = TrainConfig { num_merges: Some(1), ..request.config(threads, None)? };
         let inputs = vec![Input::Files(open_files(&files, progress)?)];
         let mut folder = Temporary::new()?;
-        let mut room = Room { checkpoint: &mut folder.0, max_memory, progress };
+        let unpacking = folder.unpacking(min_free_bytes);
+        let mut room = Room { checkpoint: &mut folder.0, max_memory, unpacking, progress };
         let counts = counting::count(&config, &request, inputs, &mut room)?;
         shard::write(&counts.whole, &config, format, &mut out)?;
         Ok(out.flush()?)
@@ -127,6 +132,12 @@ impl Temporary {
     fn new() -> std::io::Result<Self> {
         let folder = std::env::temp_dir().join(format!("vocabd-{}", uuid::Uuid::new_v4().simple()));
         Checkpoint::open(folder, Duration::MAX, &Digest::of(b"")).map(Self)
+    }
+
+    /// The caller's own files may be of any size that the disk takes.
+    fn unpacking(&self, min_free_bytes: u64) -> Unpacking {
+        let folder = self.0.folder().to_owned();
+        Unpacking { folder, max_bytes: u64::MAX, max_ratio: u64::MAX, min_free_bytes }
     }
 }
 

@@ -4,8 +4,9 @@
 //! A folder per job, removed when the job has ended. Everything in it is derived: one that does not fit the request or
 //! the sources (their sizes and times are in the fingerprint), or is damaged, is forgotten and made again.
 
+use super::whole::Whole;
 use super::wordfile;
-use crate::engine::{LearnedMerge, WordCounts};
+use crate::engine::LearnedMerge;
 use crate::store::Digest;
 use serde::{Deserialize, Serialize};
 use std::io::{self, Write};
@@ -90,23 +91,27 @@ impl Checkpoint {
         &self.folder
     }
 
-    /// The counts of everything, if they were made, with those held back.
-    pub(super) fn whole(&self) -> Option<(WordCounts, WordCounts, Facts)> {
-        let facts = std::fs::read(self.folder.join("facts")).ok()?;
-        let facts = serde_json::from_slice(&facts).ok()?;
-        let read = |name: &str| wordfile::read(&self.folder.join(name)).ok();
-        Some((read("whole")?, read("held")?, facts))
+    /// A file of counts of several groups, of this run only.
+    pub(super) fn sum(&self, kind: &str, n: u32) -> PathBuf {
+        self.folder.join(format!("groups-{kind}-{n}"))
     }
 
-    /// Puts the counts of everything on the disk; the parts are not needed any more.
-    pub(super) fn keep_whole(
-        &mut self,
-        whole: &WordCounts,
-        held: &WordCounts,
-        facts: Facts,
-    ) -> io::Result<()> {
-        wordfile::write(&self.folder.join("whole"), whole)?;
-        wordfile::write(&self.folder.join("held"), held)?;
+    /// The counts of everything, if they were made, with those held back; each in memory where what follows fits in so
+    /// much.
+    pub(super) fn whole(&self, max_memory: usize) -> Option<(Whole, Whole, Facts)> {
+        let facts = std::fs::read(self.folder.join("facts")).ok()?;
+        let facts = serde_json::from_slice(&facts).ok()?;
+        let open = |name: &str| Whole::open(&self.folder.join(name), max_memory).ok();
+        Some((open("whole")?, open("held")?, facts))
+    }
+
+    /// Puts the counts of everything on the disk where they are not there yet; the parts are not needed any more.
+    pub(super) fn keep_whole(&mut self, whole: &Whole, held: &Whole, facts: Facts) -> io::Result<()> {
+        for (name, counts) in [("whole", whole), ("held", held)] {
+            if let Whole::Loaded(counts) = counts {
+                wordfile::write(&self.folder.join(name), counts)?;
+            }
+        }
         let json = serde_json::to_vec(&facts).map_err(io::Error::other)?;
         wordfile::replace(&self.folder.join("facts"), |file| file.write_all(&json))?;
         for entry in std::fs::read_dir(&self.folder)?.flatten() {
@@ -168,6 +173,7 @@ pub(super) fn remove(folder: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::{WordCounts, Words};
 
     fn open(folder: &Path, of: &[u8]) -> Checkpoint {
         Checkpoint::open(folder.to_owned(), Duration::ZERO, &Digest::of(of)).unwrap()
@@ -180,6 +186,7 @@ mod tests {
         let mut first = open(&folder, b"a");
         assert_eq!((first.counted(0), first.merges()), (Counted::default(), Vec::new()));
         let counts = WordCounts::from_pairs([("ab", 3), ("b", 1)]).unwrap();
+        let none = WordCounts::default();
         let position = Counted { batches: 7, parts: vec![3], held: Vec::new() };
         wordfile::write(&first.part(2, "part", 3), &counts).unwrap();
         first.keep_position(2, &position).unwrap();
@@ -189,11 +196,21 @@ mod tests {
         assert_eq!(first.counted(2), Counted::default(), "a part is gone");
 
         let facts = Facts { replaced: 1, pruned_distinct: 2, pruned_pretokens: 3 };
-        first.keep_whole(&counts, &WordCounts::default(), facts).unwrap();
+        first.keep_whole(&Whole::Loaded(counts.clone()), &Whole::default(), facts).unwrap();
         let merges = vec![LearnedMerge { left: 1, right: 2, id: 300, count: 1 << 40, made: 5 }; 3];
         first.keep_merges(&merges).unwrap();
         let again = open(&folder, b"a");
-        assert_eq!(again.whole(), Some((counts, WordCounts::default(), facts)));
+        let (whole, held, known) = again.whole(usize::MAX).unwrap();
+        assert_eq!((whole.loaded(), held.loaded(), known), (Some(&counts), Some(&none), facts));
+        let (whole, ..) = again.whole(0).unwrap();
+        assert_eq!((whole.loaded(), whole.totals()), (None, counts.totals()), "it stays on the disk");
+        let mut seen = Vec::new();
+        let mut see = |word: &[u8], count| {
+            seen.push((word.to_vec(), count));
+            Ok(())
+        };
+        whole.each(&mut see).unwrap();
+        assert_eq!(WordCounts::from_pairs(seen), Ok(counts));
         assert_eq!(again.merges(), merges);
         assert_eq!(again.counted(2), Counted::default());
 
@@ -202,7 +219,7 @@ mod tests {
         bytes[3] ^= 1;
         std::fs::write(&path, bytes).unwrap();
         assert_eq!(again.merges(), Vec::new(), "damaged");
-        assert_eq!(open(&folder, b"other").whole(), None);
+        assert!(open(&folder, b"other").whole(usize::MAX).is_none());
         remove(&folder).unwrap();
         remove(&folder).unwrap();
     }

@@ -1,19 +1,19 @@
 //! Reading a corpus: files of any size, compressed or not, as batches of records in bounded memory.
 
+use super::disk::Unpacking;
 use super::progress::Progress;
 use super::request::{CorpusFormat, InvalidUtf8, Records};
 use super::shard;
 use crate::engine::SafeCuts;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
 
 /// Text is handed on in batches of about this size, and a file that is one record is cut after as much. Several are in memory
 /// at once, so this is most of what reading takes.
 const BATCH_BYTES: usize = 512 << 10;
 
-/// Longest record that is held in memory as a whole.
-const MAX_RECORD_BYTES: usize = 1 << 30;
+/// Longest record of a job that is held in memory as a whole.
+pub(super) const MAX_RECORD_BYTES: usize = 1 << 30;
 
 /// Why a corpus cannot be read to its end.
 #[derive(Debug, thiserror::Error)]
@@ -92,6 +92,22 @@ pub enum CorpusError {
         /// Which rule.
         what: &'static str,
     },
+    /// More content than may be put on the disk.
+    #[error("{file} has over {limit} bytes when it is unpacked, which is the limit by {setting}")]
+    TooLarge {
+        /// As the request names it.
+        file: String,
+        /// The limit in bytes.
+        limit: u64,
+        /// The setting that it comes from.
+        setting: &'static str,
+    },
+    /// Too little room on the disk.
+    #[error("the disk has less than {min_free_bytes} bytes free, which is the setting min_free_bytes")]
+    DiskFull {
+        /// The setting.
+        min_free_bytes: u64,
+    },
     /// The reader was told to stop.
     #[error("stopped")]
     Stopped,
@@ -105,14 +121,23 @@ pub(super) struct Source {
     pub(super) file: File,
 }
 
+impl Source {
+    /// Its size as stored; 0 where it has none.
+    pub(super) fn bytes(&self) -> u64 {
+        self.file.metadata().map_or(0, |meta| meta.len())
+    }
+}
+
 /// How sources are read.
 pub(super) struct Reading<'p> {
     pub(super) format: CorpusFormat,
     pub(super) field: String,
     pub(super) records: Records,
     pub(super) invalid_utf8: InvalidUtf8,
-    /// Where what has to be read from its end is unpacked.
-    pub(super) scratch: &'p Path,
+    /// Most bytes of a record, or of a line that holds one, that are held in memory.
+    pub(super) max_record_bytes: usize,
+    /// How what has to be read from its end is unpacked.
+    pub(super) unpacking: &'p Unpacking,
     /// Where a file that is one record may be cut.
     pub(super) cuts: &'p SafeCuts<'p>,
 }
@@ -159,7 +184,7 @@ pub(super) fn read(
         match (how.format, how.records) {
             (CorpusFormat::Jsonl, _) => read_jsonl(&mut text, how, &mut take)?,
             (_, Records::Whole) => read_whole(&mut text, how, &mut take)?,
-            (_, records) => read_lines(&mut text, records, &mut take)?,
+            (_, records) => read_lines(&mut text, records, how, &mut take)?,
         }
         replaced += text.replaced;
     }
@@ -304,8 +329,8 @@ impl Utf8<'_, '_> {
         read_error(self.name, error)
     }
 
-    fn too_long(&self) -> CorpusError {
-        CorpusError::RecordTooLong { file: self.name.to_owned(), limit: MAX_RECORD_BYTES }
+    fn too_long(&self, how: &Reading<'_>) -> CorpusError {
+        CorpusError::RecordTooLong { file: self.name.to_owned(), limit: how.max_record_bytes }
     }
 }
 
@@ -339,8 +364,8 @@ fn read_whole(
             // Nowhere to cut: ask again when twice as much is there, so that the search stays linear in all.
             None => wanted = held.len() * 2,
         }
-        if wanted > MAX_RECORD_BYTES {
-            return Err(text.too_long());
+        if wanted > how.max_record_bytes {
+            return Err(text.too_long(how));
         }
     }
 }
@@ -349,6 +374,7 @@ fn read_whole(
 fn read_lines(
     text: &mut Utf8<'_, '_>,
     records: Records,
+    how: &Reading<'_>,
     take: &mut impl FnMut(Batch) -> Result<(), CorpusError>,
 ) -> Result<(), CorpusError> {
     let mut held = String::new();
@@ -372,8 +398,8 @@ fn read_lines(
             batch.push(without_line_end(&paragraph));
             return take(batch);
         }
-        if held.len() > MAX_RECORD_BYTES || paragraph.len() > MAX_RECORD_BYTES {
-            return Err(text.too_long());
+        if held.len().max(paragraph.len()) > how.max_record_bytes {
+            return Err(text.too_long(how));
         }
         take(batch)?;
     }
@@ -413,8 +439,8 @@ fn read_jsonl(
         if !more {
             return Ok(());
         }
-        if held.len() > MAX_RECORD_BYTES {
-            return Err(text.too_long());
+        if held.len() > how.max_record_bytes {
+            return Err(text.too_long(how));
         }
     }
 }
@@ -431,8 +457,9 @@ fn read_parquet(
         source
     } else {
         // Compressed as a whole: it is read from its end, so it has to be unpacked first.
+        let stored = source.bytes();
         let mut content = open(&name, source.file, progress)?;
-        let file = shard::unpack(&mut content, how.scratch).map_err(|e| read_error(&name, &e))?;
+        let file = how.unpacking.unpack(&mut content, stored, &name)?;
         Source { name: name.clone(), file }
     };
     let (mut batch, mut replaced, mut row) = (Batch::default(), 0, 0u64);

@@ -6,13 +6,16 @@
 
 use super::checkpoint::{Checkpoint, Counted, Facts};
 use super::corpus::{self, Batch, CorpusError, Reading, Source};
+use super::disk::{self, Unpacking};
 use super::progress::{Progress, Watch};
 use super::request::{CorpusRequest, TrainRequest};
 use super::shard::{self, Meta};
+use super::whole::Whole;
 use super::wordfile::{self, Merged};
 use super::worker::RunError;
-use crate::engine::{Counter, SafeCuts, TrainConfig, TrainError, WordCounts, WordSums};
+use crate::engine::{Counter, SafeCuts, TrainConfig, WordCounts, WordSums, scaled_count};
 use std::io;
+use std::path::PathBuf;
 use std::sync::mpsc::sync_channel;
 
 /// Taking counts out of their tables needs memory again, up to twice what the tables have.
@@ -33,18 +36,62 @@ pub(super) enum Input {
 
 /// A corpus, counted.
 pub(super) struct Counts {
-    pub(super) whole: WordCounts,
+    pub(super) whole: Whole,
     /// Of records that were held back.
-    pub(super) held: WordCounts,
+    pub(super) held: Whole,
     pub(super) facts: Facts,
 }
 
 /// Where a run works.
 pub(super) struct Room<'r> {
     pub(super) checkpoint: &'r mut Checkpoint,
-    /// Memory for counts, in bytes.
+    /// Memory for the run, in bytes.
     pub(super) max_memory: usize,
+    /// How much of the disk it may take.
+    pub(super) unpacking: Unpacking,
     pub(super) progress: &'r Progress,
+}
+
+impl Room<'_> {
+    /// Whether so many bytes of counts in memory should rather be on the disk.
+    fn is_full(&self, memory: usize) -> bool {
+        memory.saturating_mul(SHARE) > self.max_memory
+    }
+
+    /// A file with counts of a group that nothing has so far.
+    fn write(&self, path: PathBuf, counts: &WordCounts) -> Result<PathBuf, RunError> {
+        self.check_disk()?;
+        wordfile::write(&path, counts)?;
+        Ok(path)
+    }
+
+    /// The same of the sums of other files.
+    fn write_sums(
+        &self,
+        path: PathBuf,
+        sums: impl Iterator<Item = io::Result<(Vec<u8>, u64)>>,
+    ) -> Result<PathBuf, RunError> {
+        self.check_disk()?;
+        let progress = self.progress;
+        let sums = sums.enumerate().map(|(n, pair)| match n.is_multiple_of(1 << 14) && progress.stopped() {
+            true => Err(io::ErrorKind::Interrupted.into()),
+            false => pair,
+        });
+        let written = wordfile::write_sorted(&path, sums);
+        if progress.stopped() {
+            return Err(CorpusError::Stopped.into());
+        }
+        written?;
+        Ok(path)
+    }
+
+    fn check_disk(&self) -> Result<(), RunError> {
+        let min_free_bytes = self.unpacking.min_free_bytes;
+        match disk::has_room(self.checkpoint.folder(), 0, min_free_bytes)? {
+            true => Ok(()),
+            false => Err(CorpusError::DiskFull { min_free_bytes }.into()),
+        }
+    }
 }
 
 /// Counts the whole corpus, or takes up the counts of a run before.
@@ -54,13 +101,12 @@ pub(super) fn count(
     inputs: Vec<Input>,
     room: &mut Room<'_>,
 ) -> Result<Counts, RunError> {
-    if let Some((whole, held, facts)) = room.checkpoint.whole() {
+    if let Some((whole, held, facts)) = room.checkpoint.whole(room.max_memory) {
         return Ok(Counts { whole, held, facts });
     }
     let groups = request.corpus.groups();
     let mut facts = Facts::default();
-    let mut spilled = false;
-    let (mut wholes, mut helds) = (Vec::new(), Vec::new());
+    let (mut wholes, mut helds) = (Sum::new("whole"), Sum::new("held"));
     for (at, ((_, corpus), input)) in groups.into_iter().zip(inputs).enumerate() {
         let mut group = Group::new(at, config, request, corpus, room)?;
         match input {
@@ -68,27 +114,127 @@ pub(super) fn count(
             Input::Files(sources) => facts.replaced += group.count_files(sources)?,
             Input::Counts(sources) => group.add_counts(sources)?,
         }
-        spilled |= !group.counted.parts.is_empty();
         let (whole, held) = group.finish()?;
         let weight = corpus.weight.unwrap_or(1.0);
-        let weighted = |counts: WordCounts| if weight == 1.0 { Ok(counts) } else { counts.scaled(weight) };
-        wholes.push(weighted(whole)?);
-        helds.push(weighted(held)?);
+        wholes.add(whole, weight, room)?;
+        helds.add(held, weight, room)?;
     }
-    let (whole, held) = (added_up(wholes)?, added_up(helds)?);
-    let (whole, distinct, pretokens) = whole.pruned(request.prune_count);
+    let spilled = !wholes.files.is_empty() || !helds.files.is_empty();
+    let (whole, distinct, pretokens) = wholes.finish(request.prune_count, room)?;
+    let (held, _, _) = helds.finish(1, room)?;
     (facts.pruned_distinct, facts.pruned_pretokens) = (distinct, pretokens);
     if spilled || room.checkpoint.is_due() {
+        room.check_disk()?;
         room.checkpoint.keep_whole(&whole, &held, facts)?;
     }
     Ok(Counts { whole, held, facts })
 }
 
-fn added_up(mut all: Vec<WordCounts>) -> Result<WordCounts, TrainError> {
+/// The counts of one source.
+enum Part {
+    Loaded(WordCounts),
+    /// In files that add up to them.
+    Files(Vec<PathBuf>),
+}
+
+/// The counts of several sources, being added up: in memory while they are small, else in files.
+struct Sum {
+    /// Of the file that the whole becomes.
+    name: &'static str,
+    loaded: Vec<WordCounts>,
+    files: Vec<PathBuf>,
+    next: u32,
+}
+
+impl Sum {
+    fn new(name: &'static str) -> Self {
+        Self { name, loaded: Vec::new(), files: Vec::new(), next: 0 }
+    }
+
+    fn path(&mut self, room: &Room<'_>) -> PathBuf {
+        self.next += 1;
+        room.checkpoint.sum(self.name, self.next)
+    }
+
+    fn add(&mut self, part: Part, weight: f64, room: &Room<'_>) -> Result<(), RunError> {
+        match part {
+            Part::Loaded(counts) => {
+                self.loaded.push(if weight == 1.0 { counts } else { counts.scaled(weight)? });
+                if room.is_full(self.loaded.iter().map(WordCounts::memory_bytes).sum()) {
+                    self.unload(room)?;
+                }
+            }
+            Part::Files(paths) if weight == 1.0 => self.files.extend(paths),
+            Part::Files(paths) => {
+                let path = self.path(room);
+                let mut failed = None;
+                let scaled = Merged::open(&paths)?.filter_map(|pair| match pair {
+                    Ok((word, count)) => match scaled_count(count, weight) {
+                        Ok(scaled) => scaled.map(|count| Ok((word, count))),
+                        Err(error) => {
+                            failed = Some(error);
+                            Some(Err(io::ErrorKind::InvalidData.into()))
+                        }
+                    },
+                    Err(error) => Some(Err(error)),
+                });
+                let written = room.write_sums(path, scaled);
+                match failed {
+                    Some(error) => return Err(error.into()),
+                    None => self.files.push(written?),
+                }
+            }
+        }
+        if self.files.len() >= MOST_PARTS {
+            let path = self.path(room);
+            self.files = vec![room.write_sums(path, Merged::open(&self.files)?)?];
+        }
+        Ok(())
+    }
+
+    fn unload(&mut self, room: &Room<'_>) -> Result<(), RunError> {
+        for counts in std::mem::take(&mut self.loaded) {
+            let path = self.path(room);
+            self.files.push(room.write(path, &counts)?);
+        }
+        Ok(())
+    }
+
+    /// All of it without pretokens that occur less often than `least`; and how many these were, distinct and all.
+    fn finish(mut self, least: u64, room: &Room<'_>) -> Result<(Whole, u64, u64), RunError> {
+        if self.files.is_empty() {
+            let (whole, distinct, pretokens) = added_up(self.loaded)?.pruned(least);
+            return Ok((Whole::Loaded(whole), distinct, pretokens));
+        }
+        self.unload(room)?;
+        room.check_disk()?;
+        let (mut distinct, mut pretokens) = (0, 0u64);
+        let kept = Merged::open(&self.files)?.enumerate().filter_map(|(n, pair)| {
+            if n.is_multiple_of(1 << 14) && room.progress.stopped() {
+                return Some(Err(io::ErrorKind::Interrupted.into()));
+            }
+            match pair {
+                Ok((_, count)) if count < least => {
+                    distinct += 1;
+                    pretokens = pretokens.saturating_add(count);
+                    None
+                }
+                pair => Some(pair),
+            }
+        });
+        let whole = Whole::store(&room.checkpoint.folder().join(self.name), kept, room.max_memory);
+        if room.progress.stopped() {
+            return Err(CorpusError::Stopped.into());
+        }
+        Ok((whole?, distinct, pretokens))
+    }
+}
+
+fn added_up(mut all: Vec<WordCounts>) -> Result<WordCounts, RunError> {
     if all.len() < 2 {
         return Ok(all.pop().unwrap_or_default());
     }
-    WordCounts::from_pairs(all.iter().flat_map(WordCounts::iter))
+    Ok(WordCounts::from_pairs(all.iter().flat_map(WordCounts::iter))?)
 }
 
 /// One source, being counted.
@@ -146,13 +292,14 @@ impl<'g, 'r> Group<'g, 'r> {
 
     /// Reads on a thread of its own while the batch before is counted. Gives how many ill-formed parts were replaced.
     fn count_files(&mut self, sources: Vec<Source>) -> Result<u64, RunError> {
-        let scratch = self.room.checkpoint.folder().to_owned();
+        let unpacking = self.room.unpacking.clone();
         let how = Reading {
             format: self.corpus.format,
             field: self.corpus.field.clone().unwrap_or_else(|| "text".to_owned()),
             records: self.corpus.records,
             invalid_utf8: self.corpus.invalid_utf8,
-            scratch: &scratch,
+            max_record_bytes: corpus::MAX_RECORD_BYTES,
+            unpacking: &unpacking,
             cuts: &SafeCuts::new(self.config)?,
         };
         let progress = self.room.progress;
@@ -174,8 +321,7 @@ impl<'g, 'r> Group<'g, 'r> {
                     continue;
                 }
                 self.add(&batch.records())?;
-                let memory = self.counter.memory_bytes() * SHARE;
-                if memory > self.room.max_memory || self.room.checkpoint.is_due() {
+                if self.room.is_full(self.counter.memory_bytes()) || self.room.checkpoint.is_due() {
                     self.spill(batches)?;
                 }
             }
@@ -186,17 +332,16 @@ impl<'g, 'r> Group<'g, 'r> {
 
     fn add_counts(&mut self, sources: Vec<Source>) -> Result<(), RunError> {
         let meta = Meta::of(self.config);
-        let scratch = self.room.checkpoint.folder().to_owned();
+        let unpacking = self.room.unpacking.clone();
         // Not gone on with in the middle: reading counts is quick, and they may come in any order.
         (self.counted, self.next) = (Counted::default(), 0);
         for source in sources {
             let progress = self.room.progress;
             let (mut failed, mut rows) = (None, 0u64);
-            let result = shard::read(source, &meta, &scratch, progress, |word, count| {
+            let result = shard::read(source, &meta, &unpacking, progress, |word, count| {
                 let added = self.sums.add(word, count).map_err(RunError::from).and_then(|()| {
                     rows += 1;
-                    let full =
-                        rows.is_multiple_of(4096) && self.sums.memory_bytes() * SHARE > self.room.max_memory;
+                    let full = rows.is_multiple_of(4096) && self.room.is_full(self.sums.memory_bytes());
                     if full { self.spill_sums() } else { Ok(()) }
                 });
                 added.map_err(|error| {
@@ -256,55 +401,51 @@ impl<'g, 'r> Group<'g, 'r> {
     }
 
     /// One more file of counts. Where there are many they become one; gives those that it takes the place of.
-    fn keep(&mut self, kind: &str, counts: &WordCounts) -> io::Result<Vec<std::path::PathBuf>> {
-        let checkpoint = &*self.room.checkpoint;
-        let numbers = if kind == "held" { &mut self.counted.held } else { &mut self.counted.parts };
-        wordfile::write(&checkpoint.part(self.at, kind, self.next), counts)?;
-        numbers.push(self.next);
-        self.next += 1;
+    fn keep(&mut self, kind: &str, counts: &WordCounts) -> Result<Vec<PathBuf>, RunError> {
+        let Self { at, room, counted, next, .. } = self;
+        let numbers = if kind == "held" { &mut counted.held } else { &mut counted.parts };
+        let mut number = || {
+            *next += 1;
+            *next - 1
+        };
+        let path = |n| room.checkpoint.part(*at, kind, n);
+        let new = number();
+        numbers.push(new);
+        room.write(path(new), counts)?;
         if numbers.len() < MOST_PARTS {
             return Ok(Vec::new());
         }
-        let old: Vec<_> = numbers.iter().map(|n| checkpoint.part(self.at, kind, *n)).collect();
-        wordfile::write_sorted(&checkpoint.part(self.at, kind, self.next), Merged::open(&old)?)?;
-        *numbers = vec![self.next];
-        self.next += 1;
+        let old: Vec<_> = numbers.iter().map(|n| path(*n)).collect();
+        let sum = number();
+        room.write_sums(path(sum), Merged::open(&old)?)?;
+        *numbers = vec![sum];
         Ok(old)
     }
 
     /// The counts, and those held back.
-    fn finish(mut self) -> Result<(WordCounts, WordCounts), RunError> {
+    fn finish(mut self) -> Result<(Part, Part), RunError> {
         let watch = &mut Watch(self.room.progress);
         let counter = self.counter.take(watch)?;
-        let whole = if self.sums.memory_bytes() == 0 { counter } else { self.sums.take()? };
+        let whole = if self.sums.is_empty() { counter } else { self.sums.take()? };
         let held = match &mut self.held {
             Some(counter) => counter.take(watch)?,
             None => WordCounts::default(),
         };
-        Ok((self.sum("part", whole)?, self.sum("held", held)?))
+        Ok((self.part("part", whole)?, self.part("held", held)?))
     }
 
     /// The counts in memory and those on the disk.
-    fn sum(&mut self, kind: &str, counts: WordCounts) -> Result<WordCounts, RunError> {
+    fn part(&mut self, kind: &str, counts: WordCounts) -> Result<Part, RunError> {
         let numbers = if kind == "held" { &self.counted.held } else { &self.counted.parts };
         if numbers.is_empty() {
-            return Ok(counts);
+            return Ok(Part::Loaded(counts));
         }
         let mut paths: Vec<_> =
             numbers.iter().map(|n| self.room.checkpoint.part(self.at, kind, *n)).collect();
         // Not among those that the position names: it is of this run only.
-        let last = self.room.checkpoint.part(self.at, kind, self.next);
+        paths.push(self.room.write(self.room.checkpoint.part(self.at, kind, self.next), &counts)?);
         self.next += 1;
-        wordfile::write(&last, &counts)?;
-        drop(counts);
-        paths.push(last);
-        let progress = self.room.progress;
-        WordCounts::from_distinct(Merged::open(&paths)?.enumerate().map(|(n, pair)| {
-            if n.is_multiple_of(1 << 16) && progress.stopped() {
-                return Err(RunError::Corpus(CorpusError::Stopped));
-            }
-            Ok(pair?)
-        }))
+        Ok(Part::Files(paths))
     }
 }
 

@@ -3,12 +3,12 @@
 //! Only one batch of the reader is held in memory, with the document that is looked at.
 
 use super::corpus::{self, CorpusError, Reading, Source};
+use super::disk::Unpacking;
 use super::progress::Progress;
 use super::request::{CorpusFormat, InvalidUtf8, Records};
 use super::uploads::{UploadError, UploadId, Uploads};
 use crate::engine::{Family, Pattern, SafeCuts, TrainConfig, TrainError};
 use std::fs::File;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 /// What the upload holds.
@@ -57,8 +57,8 @@ pub enum DocumentsError {
 #[derive(Debug)]
 pub struct Documents {
     file: File,
-    /// Where a compressed Parquet file is unpacked.
-    scratch: PathBuf,
+    /// How a compressed Parquet file is unpacked.
+    unpacking: Unpacking,
     how: DocumentsFormat,
     progress: Arc<Progress>,
 }
@@ -81,7 +81,7 @@ impl Documents {
     pub fn open(uploads: &Uploads, id: &UploadId, how: DocumentsFormat) -> Result<Self, UploadError> {
         Ok(Self {
             file: uploads.open(id)?,
-            scratch: uploads.folder().to_owned(),
+            unpacking: uploads.unpacking(),
             how,
             progress: Arc::new(Progress::new()),
         })
@@ -101,17 +101,23 @@ impl Documents {
         self,
         mut take: impl FnMut(&str) -> Result<(), E>,
     ) -> Result<u64, E> {
-        let Self { file, scratch, how, progress } = self;
+        let Self { file, unpacking, how, progress } = self;
         // No document is a whole file, which alone would be cut.
         let config = TrainConfig::new(Pattern::of(Family::Cl100k));
         let cuts =
             SafeCuts::new(&config).map_err(|_: TrainError| DocumentsError::Corpus(CorpusError::Stopped))?;
+        // In JSON a byte may be written as six.
+        let written = if how.format == CorpusFormat::Jsonl { 8 } else { 1 };
         let reading = Reading {
             format: how.format,
             field: how.field,
             records: how.records,
             invalid_utf8: how.invalid_utf8,
-            scratch: &scratch,
+            // A document that is over its limit is refused before the end of it is read.
+            max_record_bytes: usize::try_from(how.max_document_bytes)
+                .unwrap_or(usize::MAX)
+                .saturating_mul(written),
+            unpacking: &unpacking,
             cuts: &cuts,
         };
         let (mut left, mut number, mut failed) = (how.max_bytes, 0, None);

@@ -501,32 +501,32 @@ impl Shared {
             tracing::warn!(job = id.as_str(), "another replica has taken the job over");
             return self.leave(id);
         }
-        let ended = {
-            let mut state = lock(&self.state);
+        let goes_on_later = {
+            let state = lock(&self.state);
             let cancelled = state.jobs.get(id).is_some_and(|job| job.cancelled);
-            if state.closing && !cancelled && matches!(outcome, Outcome::Stopped) {
-                None
-            } else {
-                state.end(id, self.settings.max_records, |record| match outcome {
-                    Outcome::Succeeded(result, stop_reason) => {
-                        record.state = JobState::Succeeded;
-                        record.result = Some(*result);
-                        record.stop_reason = Some(stop_reason.to_owned());
-                    }
-                    Outcome::Failed(failure) => {
-                        record.state = JobState::Failed;
-                        record.error = Some(failure);
-                    }
-                    Outcome::Stopped => record.state = JobState::Cancelled,
-                })
-            }
+            state.closing && !cancelled && matches!(outcome, Outcome::Stopped)
         };
-        if ended.is_none() {
+        if goes_on_later {
             // The server goes down in good order: that is no start that ended in a crash.
             let state = if self.share.is_some() { JobState::Queued } else { record.state };
             let _ = self.save(&JobRecord { starts: record.starts - 1, state, ..record }).await;
             let _ = self.release(id).await;
+            return;
         }
+        // Before anybody is told that the job has ended.
+        worker::forget(&self.settings.scratch, id.as_str());
+        let ended = lock(&self.state).end(id, self.settings.max_records, |record| match outcome {
+            Outcome::Succeeded(result, stop_reason) => {
+                record.state = JobState::Succeeded;
+                record.result = Some(*result);
+                record.stop_reason = Some(stop_reason.to_owned());
+            }
+            Outcome::Failed(failure) => {
+                record.state = JobState::Failed;
+                record.error = Some(failure);
+            }
+            Outcome::Stopped => record.state = JobState::Cancelled,
+        });
         self.record_end(ended).await;
     }
 

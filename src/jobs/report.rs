@@ -83,7 +83,7 @@ pub struct Gain {
 /// What an extension bought for one script.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ScriptGain {
-    /// Its name; `Common` for what has no letter, `Other` for scripts that are not told apart.
+    /// Its name, as in the query of `/vocabs/{ref}/tokens`.
     pub script: String,
     /// Bytes of text.
     pub bytes: u64,

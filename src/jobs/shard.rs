@@ -10,15 +10,14 @@ mod parquet;
 pub(super) use self::parquet::{is_parquet, read_column};
 
 use super::corpus::{CorpusError, Source, open, read_error};
+use super::disk::Unpacking;
 use super::progress::Progress;
-use crate::engine::{Form, Pattern, TrainConfig, WordCounts};
+use crate::engine::{Form, Pattern, TrainConfig, TrainError, Words};
 use crate::store::Digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Seek, Write};
-use std::path::Path;
+use std::io::{self, BufRead, BufReader, Read, Write};
 
 /// Longest line of NDJSON or of text.
 const MAX_LINE_BYTES: u64 = 256 << 20;
@@ -96,28 +95,31 @@ fn split_name(pattern: &Pattern) -> String {
 }
 
 /// Writes counts with what they were made by.
-pub(super) fn write(
-    counts: &WordCounts,
+pub(super) fn write<W: Words>(
+    counts: &W,
     config: &TrainConfig,
     format: ShardFormat,
     out: &mut (impl Write + Send),
-) -> io::Result<()> {
-    let meta =
-        Meta { text_bytes: counts.total_bytes(), pretokens: counts.total_pretokens(), ..Meta::of(config) };
+) -> Result<(), W::Error>
+where
+    W::Error: From<io::Error>,
+{
+    let totals = counts.totals();
+    let meta = Meta { text_bytes: totals.bytes, pretokens: totals.pretokens, ..Meta::of(config) };
     let json = serde_json::to_string(&meta).map_err(io::Error::other)?;
     match format {
         ShardFormat::Parquet => parquet::write(counts, &json, out),
         ShardFormat::Ndjson => {
             writeln!(out, "{{\"vocabd\":{json}}}")?;
-            for (word, count) in counts.iter() {
-                writeln!(out, "{{\"t\":\"{}\",\"c\":{count}}}", STANDARD.encode(word))?;
-            }
-            Ok(())
+            each_written(counts, |word, count| {
+                writeln!(out, "{{\"t\":\"{}\",\"c\":{count}}}", STANDARD.encode(word))
+            })
         }
         ShardFormat::Tsv => {
             writeln!(out, "{TSV_HEAD}{json}")?;
-            for (word, count) in counts.iter() {
-                let mut line = Vec::with_capacity(word.len() + 24);
+            let mut line = Vec::new();
+            each_written(counts, |word, count| {
+                line.clear();
                 for &byte in word {
                     match byte {
                         b'\\' => line.extend_from_slice(b"\\\\"),
@@ -128,21 +130,41 @@ pub(super) fn write(
                     }
                 }
                 line.extend_from_slice(format!("\t{count}\n").as_bytes());
-                out.write_all(&line)?;
-            }
-            Ok(())
+                out.write_all(&line)
+            })
         }
+    }
+}
+
+/// Calls `write` with each pretoken and its count.
+fn each_written<W: Words>(
+    counts: &W,
+    mut write: impl FnMut(&[u8], u64) -> io::Result<()>,
+) -> Result<(), W::Error>
+where
+    W::Error: From<io::Error>,
+{
+    let mut failed = None;
+    let done = counts.each(&mut |word, count| {
+        write(word, count).map_err(|error| {
+            failed = Some(error);
+            TrainError::Cancelled
+        })
+    });
+    match failed {
+        Some(error) => Err(error.into()),
+        None => done,
     }
 }
 
 /// The first line of our own files of that form; their pretokens are escaped.
 const TSV_HEAD: &str = "#vocabd\t";
 
-/// Reads the counts of a file and gives each to `take`. `scratch` is a folder for what has to be unpacked first.
+/// Reads the counts of a file and gives each to `take`.
 pub(super) fn read(
     source: Source,
     wanted: &Meta,
-    scratch: &Path,
+    unpacking: &Unpacking,
     progress: &Progress,
     mut take: impl FnMut(&[u8], u64) -> Result<(), CorpusError>,
 ) -> Result<(), CorpusError> {
@@ -154,10 +176,11 @@ pub(super) fn read(
     if is_parquet(&source)? {
         return parquet::read_counts(source, progress, agree, take);
     }
+    let stored = source.bytes();
     let mut content = BufReader::with_capacity(1 << 17, open(&source.name, source.file, progress)?);
     let head = content.fill_buf().map_err(|e| read_error(&name, &e))?;
     if head.starts_with(parquet::MAGIC) {
-        let file = unpack(&mut content, scratch).map_err(|e| read_error(&name, &e))?;
+        let file = unpacking.unpack(&mut content, stored, &name)?;
         return parquet::read_counts(Source { name: name.clone(), file }, progress, agree, take);
     }
     let is_json = head.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'{');
@@ -262,17 +285,6 @@ fn unescaped(text: &[u8]) -> Option<Vec<u8>> {
         });
     }
     Some(word)
-}
-
-/// A file without a name that has all of `content`, for what has to be read from its end.
-pub(super) fn unpack(content: &mut impl Read, scratch: &Path) -> io::Result<File> {
-    std::fs::create_dir_all(scratch)?;
-    let path = scratch.join(format!("unpacked-{}", uuid::Uuid::new_v4().simple()));
-    let mut file = File::options().read(true).write(true).create_new(true).open(&path)?;
-    std::fs::remove_file(&path)?;
-    io::copy(content, &mut file)?;
-    file.rewind()?;
-    Ok(file)
 }
 
 #[cfg(test)]

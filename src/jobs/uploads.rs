@@ -6,12 +6,13 @@ use serde::Serialize;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 use tokio::io::AsyncWriteExt;
 use utoipa::ToSchema;
 
+use super::disk::{self, CHECK_ROOM_EVERY, Unpacking};
 use super::progress::lock;
 use crate::store::Segment;
 
@@ -78,6 +79,19 @@ pub enum UploadError {
     Io(#[from] io::Error),
 }
 
+/// What uploads may take, and how long they stay.
+#[derive(Debug, Clone, Copy)]
+pub struct UploadLimits {
+    /// The most bytes of one, as it is sent and as it is unpacked to the disk.
+    pub max_bytes: u64,
+    /// The most bytes that one may be unpacked to for each byte of it.
+    pub max_ratio: u64,
+    /// What stays free on the disk.
+    pub min_free_bytes: u64,
+    /// How long one stays after its last use.
+    pub ttl: Duration,
+}
+
 /// The uploads of one data directory.
 #[derive(Debug, Clone)]
 pub struct Uploads {
@@ -87,25 +101,20 @@ pub struct Uploads {
 #[derive(Debug)]
 struct Shared {
     dir: PathBuf,
-    max_bytes: u64,
-    min_free_bytes: u64,
-    ttl: Duration,
+    limits: UploadLimits,
     /// How many jobs need each.
     held: Mutex<HashMap<UploadId, usize>>,
 }
 
-/// How often the disk is asked for its free room while an upload comes in.
-const CHECK_ROOM_EVERY: u64 = 64 << 20;
-
 impl Uploads {
     /// The uploads in `dir`, which is made on first use. What interrupted uploads left behind is removed.
-    pub fn new(dir: PathBuf, max_bytes: u64, min_free_bytes: u64, ttl: Duration) -> Self {
+    pub fn new(dir: PathBuf, limits: UploadLimits) -> Self {
         for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
             if entry.file_name().to_string_lossy().starts_with('.') {
                 let _ = std::fs::remove_file(entry.path());
             }
         }
-        Self { shared: Arc::new(Shared { dir, max_bytes, min_free_bytes, ttl, held: Mutex::default() }) }
+        Self { shared: Arc::new(Shared { dir, limits, held: Mutex::default() }) }
     }
 
     /// Begins an upload, which takes the place of one with the same id when it is finished.
@@ -113,7 +122,7 @@ impl Uploads {
     /// # Errors
     /// The announced size is over the limit, the disk is (nearly) full, or a job needs the upload of that id.
     pub async fn begin(&self, id: UploadId, announced: Option<u64>) -> Result<UploadWriter, UploadError> {
-        let limit = self.shared.max_bytes;
+        let limit = self.shared.limits.max_bytes;
         if announced.is_some_and(|n| n > limit) {
             return Err(UploadError::TooLarge { limit });
         }
@@ -134,7 +143,7 @@ impl Uploads {
     /// [`UploadError::Unknown`].
     pub fn facts(&self, id: &UploadId) -> Result<UploadFacts, UploadError> {
         let meta = std::fs::metadata(self.path(id)).map_err(unknown)?;
-        let expires = meta.modified()? + self.shared.ttl;
+        let expires = meta.modified()? + self.shared.limits.ttl;
         let expires_at =
             jiff::Timestamp::try_from(expires).map(|t| t.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
         Ok(UploadFacts {
@@ -162,16 +171,22 @@ impl Uploads {
         for entry in std::fs::read_dir(&self.shared.dir).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             let Some(id) = UploadId::parse(&name).filter(|id| !held.contains_key(id)) else { continue };
-            let old = |at: SystemTime| at.elapsed().is_ok_and(|age| age > self.shared.ttl);
+            let old = |at: SystemTime| at.elapsed().is_ok_and(|age| age > self.shared.limits.ttl);
             if entry.metadata().and_then(|m| m.modified()).is_ok_and(old) {
                 let _ = std::fs::remove_file(self.path(&id));
             }
         }
     }
 
-    /// The folder of all uploads.
-    pub(super) fn folder(&self) -> &Path {
-        &self.shared.dir
+    /// How an upload is unpacked whose content has to be read from its end: no further than it might have been sent.
+    pub(super) fn unpacking(&self) -> Unpacking {
+        self.unpacking_in(self.shared.dir.clone())
+    }
+
+    /// The same in another folder, for files that are no uploads.
+    pub(super) fn unpacking_in(&self, folder: PathBuf) -> Unpacking {
+        let UploadLimits { max_bytes, max_ratio, min_free_bytes, .. } = self.shared.limits;
+        Unpacking { folder, max_bytes, max_ratio, min_free_bytes }
     }
 
     /// Opens an upload for reading; that counts as a use.
@@ -199,13 +214,10 @@ impl Uploads {
 
     /// Refuses where `more` bytes would leave less than the least free room.
     fn check_room(&self, more: u64) -> Result<(), UploadError> {
-        let stat = rustix::fs::statvfs(&self.shared.dir).map_err(io::Error::from)?;
-        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-        let min_free_bytes = self.shared.min_free_bytes;
-        if free.saturating_sub(more) < min_free_bytes {
-            Err(UploadError::DiskFull { min_free_bytes })
-        } else {
-            Ok(())
+        let min_free_bytes = self.shared.limits.min_free_bytes;
+        match disk::has_room(&self.shared.dir, more, min_free_bytes)? {
+            true => Ok(()),
+            false => Err(UploadError::DiskFull { min_free_bytes }),
         }
     }
 }
@@ -269,7 +281,7 @@ impl UploadWriter {
     /// # Errors
     /// The limit is passed, or the disk is full.
     pub async fn write(&mut self, bytes: &[u8]) -> Result<(), UploadError> {
-        let limit = self.uploads.shared.max_bytes;
+        let limit = self.uploads.shared.limits.max_bytes;
         self.written += bytes.len() as u64;
         if self.written > limit {
             return Err(UploadError::TooLarge { limit });

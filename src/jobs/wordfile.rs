@@ -72,7 +72,7 @@ pub(super) fn replace(
 
 /// The sums of several files, pretoken by pretoken in the order of their bytes, in little memory.
 pub(super) struct Merged {
-    files: Vec<Words>,
+    files: Vec<WordsOf>,
     heads: BinaryHeap<Reverse<(Vec<u8>, usize, u64)>>,
 }
 
@@ -80,7 +80,7 @@ impl Merged {
     pub(super) fn open<P: AsRef<Path>>(paths: &[P]) -> io::Result<Self> {
         let mut merged = Self { files: Vec::new(), heads: BinaryHeap::new() };
         for (at, path) in paths.iter().enumerate() {
-            let mut words = Words::open(path.as_ref())?;
+            let mut words = WordsOf::open(path.as_ref())?;
             merged.heads.extend(words.next()?.map(|(word, count)| Reverse((word, at, count))));
             merged.files.push(words);
         }
@@ -106,10 +106,8 @@ impl Iterator for Merged {
         };
         while self.heads.peek().is_some_and(|Reverse((next, ..))| *next == word) {
             match self.pop() {
-                Ok(Some((_, count))) => match sum.checked_add(count) {
-                    Some(more) => sum = more,
-                    None => return Some(Err(damaged())),
-                },
+                // The largest number is no count: whoever adds these up finds that it does not fit.
+                Ok(Some((_, count))) => sum = sum.saturating_add(count),
                 Ok(None) => break,
                 Err(error) => return Some(Err(error)),
             }
@@ -140,20 +138,27 @@ impl From<crate::engine::TrainError> for Wrong {
 }
 
 /// One file, from the front.
-struct Words {
-    content: zstd::Decoder<'static, BufReader<File>>,
+pub(super) struct WordsOf {
+    content: BufReader<zstd::Decoder<'static, BufReader<File>>>,
     read: u64,
 }
 
-impl Words {
-    fn open(path: &Path) -> io::Result<Self> {
-        let mut content = zstd::Decoder::new(File::open(path)?)?;
+impl WordsOf {
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        // Pretokens are far shorter than what the decoder gives at a time.
+        let mut content = BufReader::with_capacity(1 << 16, zstd::Decoder::new(File::open(path)?)?);
         let mut magic = [0; 8];
         content.read_exact(&mut magic)?;
         if magic == *MAGIC { Ok(Self { content, read: 0 }) } else { Err(damaged()) }
     }
 
     fn next(&mut self) -> io::Result<Option<(Vec<u8>, u64)>> {
+        let mut word = Vec::new();
+        Ok(self.next_into(&mut word)?.map(|count| (word, count)))
+    }
+
+    /// The next pretoken takes the place of what `word` holds; gives its count.
+    pub(super) fn next_into(&mut self, word: &mut Vec<u8>) -> io::Result<Option<u64>> {
         let (mut len, mut count) = ([0; 4], [0; 8]);
         self.content.read_exact(&mut len)?;
         self.content.read_exact(&mut count)?;
@@ -163,13 +168,13 @@ impl Words {
             let at_end = self.content.read(&mut [0])? == 0;
             return if count == self.read && at_end { Ok(None) } else { Err(damaged()) };
         }
-        let mut word = Vec::new();
-        (&mut self.content).take(len.into()).read_to_end(&mut word)?;
+        word.clear();
+        (&mut self.content).take(len.into()).read_to_end(word)?;
         if word.len() != len as usize || word.is_empty() {
             return Err(damaged());
         }
         self.read += 1;
-        Ok(Some((word, count)))
+        Ok(Some(count))
     }
 }
 

@@ -3,15 +3,17 @@
 use super::checkpoint::{self, Checkpoint};
 use super::corpus::{CorpusError, Source};
 use super::counting::{self, Counts, Input, Room};
+use super::disk::Unpacking;
 use super::progress::{JobStage, Progress, Watch};
 use super::record::{JobFailure, JobId, JobResult, VocabTriple};
 use super::report::{Gain, Pruned, ScriptGain, TrainReport, WordsLeftOut};
 use super::request::{CorpusRequest, TrainRequest};
 use super::uploads::{UploadId, Uploads};
+use super::whole::Whole;
 use super::{JobError, files};
 use crate::engine::{
     LearnedMerge, Merge, Normalizer, Observer, Pretokenizer, Special, Stage, Tokenizer, TokenizerError,
-    TokenizerParts, TrainConfig, TrainError, Trained, WordCounts, resume, tokens_by_script, train,
+    TokenizerParts, TrainConfig, TrainError, Trained, resume, tokens_by_script, train,
 };
 use crate::fetch::{self, FetchError, UrlPolicy};
 use crate::registry::{Provenance, PublishError, Published, Registry, ResolveError};
@@ -41,6 +43,7 @@ pub(super) struct Setting {
     pub(super) threads: usize,
     /// Where each job has a folder.
     pub(super) scratch: Arc<Path>,
+    /// Memory for one run, in bytes.
     pub(super) max_memory: usize,
     pub(super) checkpoint_every: Duration,
     pub(super) urls: UrlPolicy,
@@ -100,10 +103,13 @@ impl RunError {
             Self::Corpus(CorpusError::Parquet { .. } | CorpusError::Column { .. }) => "corpus_bad_parquet",
             Self::Corpus(CorpusError::Counts { .. }) => "corpus_bad_counts",
             Self::Corpus(CorpusError::Mismatch { .. }) => "corpus_counts_mismatch",
+            Self::Corpus(CorpusError::TooLarge { .. }) => "corpus_too_large",
+            Self::Corpus(CorpusError::DiskFull { .. }) => "storage_full",
             Self::Base(_) => "base_unusable",
             Self::Fetch { .. } => "corpus_not_fetched",
             Self::Scratch(_) => "storage_failed",
             Self::Train(TrainError::EmptyCorpus) => "corpus_empty",
+            Self::Train(TrainError::Memory { .. }) => "memory_exceeded",
             Self::Train(TrainError::Split(_)) => "split_too_costly",
             Self::Train(_) => "training_failed",
             Self::Tokenizer(_) => "internal",
@@ -185,9 +191,9 @@ fn behind_others<T: Send>(work: impl FnOnce() -> Result<T, RunError> + Send) -> 
 /// How often a run that waits for others looks whether it is to stop.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// A tenth of a core's time where a request wants the same core.
+/// The lowest priority: a seventieth of a core's time where a request wants the same core.
 #[cfg(target_os = "linux")]
-const NICENESS: i32 = 10;
+const NICENESS: i32 = 19;
 
 /// Fetches the files of URLs into the folder of the job, those that an earlier run has not fetched.
 async fn fetch_urls(
@@ -303,6 +309,7 @@ pub(super) struct Run<'r> {
     pub(super) config: TrainConfig,
     pub(super) inputs: Vec<Input>,
     pub(super) max_memory: usize,
+    pub(super) unpacking: Unpacking,
     pub(super) progress: &'r Progress,
 }
 
@@ -348,7 +355,8 @@ fn learn(
     let fingerprint = Digest::of(format!("{} {named}{stored}", env!("CARGO_PKG_VERSION")).as_bytes());
     let mut checkpoint = Checkpoint::open(folder, setting.checkpoint_every, &fingerprint)?;
     let request = Arc::clone(request);
-    let run = Run { request, base, config, inputs, max_memory: setting.max_memory, progress };
+    let unpacking = setting.uploads.unpacking_in(checkpoint.folder().to_owned());
+    let run = Run { request, base, config, inputs, max_memory: setting.max_memory, unpacking, progress };
     learn_in(run, &mut checkpoint)
 }
 
@@ -398,8 +406,9 @@ fn open_input(
 
 /// Counts and merges, or goes on from where a run before was.
 pub(super) fn learn_in(run: Run<'_>, checkpoint: &mut Checkpoint) -> Result<Learned, RunError> {
-    let Run { request, base, config, inputs, max_memory, progress } = run;
-    let mut room = Room { checkpoint, max_memory, progress };
+    let Run { request, base, config, inputs, max_memory, unpacking, progress } = run;
+    let config = TrainConfig { max_memory, ..config };
+    let mut room = Room { checkpoint, max_memory, unpacking, progress };
     let Counts { whole, held, facts } = counting::count(&config, &request, inputs, &mut room)?;
     let mut keeping = Keeping::new(progress, checkpoint);
     let mut learned = match base {
@@ -408,12 +417,14 @@ pub(super) fn learn_in(run: Run<'_>, checkpoint: &mut Checkpoint) -> Result<Lear
             let done = keeping.merges.clone();
             let trained = match resume(&whole, &config, &done, &mut keeping) {
                 // Of no run like this one, whatever the folder says.
-                Err(TrainError::BadResume { .. }) => {
+                Err(RunError::Train(TrainError::BadResume { .. })) => {
                     keeping.merges.clear();
                     train(&whole, &config, &mut keeping)?
                 }
                 trained => trained?,
             };
+            // The vocabulary that is made next needs memory too.
+            drop(whole);
             learned(&request, trained, &config)?
         }
     };
@@ -500,8 +511,8 @@ fn extended(
     request: &Arc<TrainRequest>,
     base: &Tokenizer,
     config: &TrainConfig,
-    whole: &WordCounts,
-    held: &WordCounts,
+    whole: &Whole,
+    held: &Whole,
     keeping: &mut Keeping<'_>,
 ) -> Result<Learned, RunError> {
     let extension = request.extension(base)?;
@@ -511,7 +522,7 @@ fn extended(
     } else {
         let done = keeping.merges.clone();
         match extension.train(whole, config, &done, keeping) {
-            Err(TrainError::BadResume { .. }) => {
+            Err(RunError::Train(TrainError::BadResume { .. })) => {
                 keeping.merges.clear();
                 (extension.train(whole, config, &[], keeping)?, None)
             }
@@ -530,7 +541,7 @@ fn extended(
     let tokenizer = Tokenizer::new(parts)?;
     let mut report =
         TrainReport::new(&tokenizer, &made.merges, &made.frequencies, made.total_bytes, made.tokens_before);
-    let scripts = tokens_by_script(if held.is_empty() { whole } else { held }, &[base, &tokenizer]);
+    let scripts = tokens_by_script(if held.is_empty() { whole } else { held }, &[base, &tokenizer])?;
     report.gain =
         Some(Gain { held_back: !held.is_empty(), scripts: scripts.iter().map(ScriptGain::from).collect() });
     report.words_left_out = left_out.map(WordsLeftOut::from);

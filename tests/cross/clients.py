@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Clients of other servers, as people install them, against a vocabd server: openai, anthropic, cohere, litellm, and plain
+"""Clients of other servers, as people install them, against a vocabd server: openai, anthropic, cohere, google-genai, litellm, and plain
 HTTP with MessagePack and zstd from libraries that are not ours.
 
     tests/cross/clients.py [--vocabd BINARY]
@@ -25,6 +25,7 @@ import litellm
 import msgpack
 import openai
 import zstandard
+from google import genai
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 from server import Server, binary  # noqa: E402
@@ -130,6 +131,26 @@ def with_cohere(base, ids):
     raises(cohere.NotFoundError, 404, lambda: client.tokenize(text="a", model="nobody", offline=False), "cohere 404")
 
 
+def with_google(base, ids):
+    client = genai.Client(api_key="none", http_options=genai.types.HttpOptions(base_url=base))
+    count = lambda model, contents, **config: client.models.count_tokens(model=model, contents=contents, config=config or None)
+    same(count("gemini-pro", "Hello").total_tokens, 8, "google count")
+    several = [genai.types.Content(role=role, parts=[genai.types.Part(text=TEXT)]) for role in ["user", "model"]]
+    same(count("gemini-pro", several).total_tokens > 2 * len(ids), True, "google contents")
+    checks_of = lambda call, code, status, what: same((lambda e: (e.code, e.status))(refusal(call)), (code, status), what)
+
+    def refusal(call):
+        try:
+            call()
+        except genai.errors.APIError as error:
+            return error
+        raise SystemExit("google: no error")
+
+    checks_of(lambda: count("nobody", "a"), 404, "NOT_FOUND", "google 404")
+    image = genai.types.Part(inline_data=genai.types.Blob(mime_type="image/png", data=b"AAAA"))
+    checks_of(lambda: count("gemini-pro", [genai.types.Content(parts=[image])]), 400, "INVALID_ARGUMENT", "google image")
+
+
 def with_litellm(base):
     ask = lambda **body: httpx.post(f"{base}/utils/token_counter", json={"model": "gpt-4", **body}).raise_for_status().json()
     for text in ["Hello", TEXT, ""]:
@@ -165,7 +186,7 @@ def main():
     args = parser.parse_args()
     packed = (DATA / "vocabs/cl100k_base.tiktoken.zst").read_bytes()
     vocabulary = zstandard.ZstdDecompressor().decompressobj().decompress(packed)
-    models = "gpt-4=cl100k,claude-*=cl100k,command-r=cl100k"
+    models = "gpt-4=cl100k,claude-*=cl100k,command-r=cl100k,gemini-*=cl100k"
     with Server(binary(args.vocabd), models=models) as server:
         server.add("cl100k", vocabulary, format="tiktoken", split="cl100k")
         base = f"http://127.0.0.1:{server.port}"
@@ -173,6 +194,7 @@ def main():
         with_openai(base, ids)
         with_anthropic(base, ids)
         with_cohere(base, ids)
+        with_google(base, ids)
         with_litellm(base)
         with_bare_http(base, ids)
     print(f"clients: {checks} checks")

@@ -110,6 +110,23 @@ async fn chunks_count_what_the_vocabulary_adds_and_guard_versions() {
         let own = json!({"vocab": "mistral", "text": text[range(chunk, "start", "end")], "add_special_tokens": true});
         assert_eq!(chunk["count"], server.post_json("/count", own).await.ok(200)["count"]);
     }
+    // A name inside the text is one token where it is allowed, and so a chunk of its own.
+    let named = json!({"vocab": "mistral", "text": "a</s>b", "size": 1, "allowed_special": ["</s>"]});
+    let chunks = server.post_json("/chunk", named).await.ok(200)["chunks"].clone();
+    let own = chunks.as_array().unwrap().iter().map(|chunk| &"a</s>b"[range(chunk, "start", "end")]);
+    assert_eq!(own.collect::<Vec<_>>(), ["a", "</s>", "b"]);
+    let explained =
+        json!({"vocab": "mistral", "text": "a</s>", "special": "error", "allowed_special": ["</s>"]});
+    let explained = server.post_json("/explain", explained).await.ok(200);
+    assert_eq!(explained["pieces"][1]["way"], "special");
+    for path in ["/chunk", "/explain"] {
+        let mut unknown = json!({"vocab": "mistral", "text": "a", "allowed_special": ["</s>", CANARY]});
+        if path == "/chunk" {
+            unknown["size"] = 1.into();
+        }
+        let answer = server.post_json(path, unknown).await;
+        answer.problem(422, "unknown_special", Some("/allowed_special/1"));
+    }
     let empty = server.post_json("/chunk", json!({"text": "", "size": 1})).await.ok(200);
     assert_eq!(empty["chunks"], json!([]));
     let request = and(json_body(Method::POST, "/chunk", &body(json!({}))), "if-match", "\"sha256:00\"");
@@ -448,6 +465,41 @@ async fn info_tells_every_limit() {
     let told = |name: &str| limits[name].as_u64().unwrap();
     assert_eq!((told("max_chunks"), told("max_explain_bytes"), told("max_compare_vocabs")), (77, 4096, 16));
     assert!(told("encode_threads") >= 1 && told("train_threads") >= 1);
+}
+
+#[tokio::test]
+async fn limits_are_what_the_settings_say() {
+    let server = TestServer::with(|config| {
+        config.max_allowed_special = 1;
+        config.max_compare_vocabs = 1;
+        config.max_compare_span_bytes = 1;
+        config.max_explain_bytes = 1;
+        config.max_page = 1;
+        config.max_decoded_bytes = 1;
+    })
+    .await;
+    let two = |field: &str, more: Value| {
+        let mut body = json!({"text": "ab"});
+        body[field] = json!(["default", "default"]);
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    };
+    for (path, body, code, pointer) in [
+        ("/encode", two("allowed_special", json!({})), "invalid_field", "/allowed_special"),
+        ("/explain", two("allowed_special", json!({})), "invalid_field", "/allowed_special"),
+        ("/compare", two("vocabs", json!({})), "invalid_field", "/vocabs"),
+        ("/explain", json!({"text": "ab"}), "text_too_long", "/text"),
+        ("/decode", json!({"ids": [13923]}), "invalid_field", "/ids"),
+    ] {
+        let problem = server.post_json(path, body).await.problem(422, code, Some(pointer));
+        assert_eq!(problem["limit"], 1, "{path}");
+    }
+    let reply = server.post_json("/compare", json!({"vocabs": ["default"], "text": "ab"})).await.ok(200);
+    assert_eq!(reply["results"][0].get("spans"), None);
+    assert_eq!(server.get("/vocabs/default/tokens").await.ok(200)["tokens"].as_array().unwrap().len(), 1);
+    for path in ["/vocabs/default/tokens?limit=2", "/vocabs/default/diff/default?limit=2"] {
+        server.get(path).await.problem(422, "invalid_field", Some("/query/limit"));
+    }
 }
 
 #[tokio::test]

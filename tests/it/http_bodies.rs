@@ -2,7 +2,7 @@
 //! refused.
 
 use crate::data;
-use crate::support::{Answer, CANARY, TestServer, and, json_body, tiktoken, with_body};
+use crate::support::{Answer, CANARY, TestServer, and, json_body, request, tiktoken, with_body};
 use axum::body::Body;
 use axum::http::{Method, Request};
 use serde_json::{Value, json};
@@ -91,6 +91,8 @@ async fn every_form_of_a_request_and_an_answer_says_the_same() {
         ("/decode", json!({"ids": [9906, 11, 220, 3574, 244], "vocab": "cl100k"})),
         ("/decode", json!({"ids": [9906, 3574], "vocab": "cl100k", "errors": "bytes"})),
         ("/decode/batch", json!({"ids": [[9906], [], [3574]], "vocab": "cl100k"})),
+        ("/chunk", json!({"text": TEXT, "size": 4, "overlap": 1, "vocab": "cl100k"})),
+        ("/explain", json!({"text": TEXT, "vocab": "cl100k"})),
     ];
     for (path, body) in requests {
         let expect = server.post_json(path, body.clone()).await.ok(200);
@@ -108,6 +110,35 @@ async fn every_form_of_a_request_and_an_answer_says_the_same() {
             assert_eq!(server.send(request).await.ok(200), expect, "{path} from {coding}");
         }
     }
+    // Made by two versions, and by none: no header names one.
+    let body = json!({"vocabs": ["cl100k", "small"], "texts": [TEXT, "hello"]});
+    let expect = server.post_json("/compare", body.clone()).await.ok(200);
+    let answer = server.send(and(post("/compare", MSGPACK, msgpack(&body)), "accept", MSGPACK)).await;
+    assert_eq!((unpacked(&answer), answer.header("vocab")), (expect, ""));
+    for path in ["/vocabs/small/tokens?limit=5", "/vocabs/small/stats", "/vocabs/small/diff/cl100k"] {
+        let expect = server.get(path).await.ok(200);
+        let answer = server.send(and(request(Method::GET, path), "accept", MSGPACK)).await;
+        assert_eq!(unpacked(&answer), expect, "{path}");
+        assert_eq!(answer.header("vocab"), if path.contains("diff") { "" } else { "small@1" });
+        let gzip = server.send(and(request(Method::GET, path), "accept-encoding", "gzip")).await;
+        let body = if gzip.header("content-encoding").is_empty() {
+            gzip.bytes.to_vec()
+        } else {
+            decompressed("gzip", &gzip.bytes)
+        };
+        assert_eq!(serde_json::from_slice::<Value>(&body).unwrap(), expect, "{path}");
+        let pdf = and(request(Method::GET, path), "accept", "application/pdf");
+        server.send(pdf).await.problem(406, "not_acceptable", Some("/header/Accept"));
+        let other = and(request(Method::GET, path), "if-match", "\"sha256:00\"");
+        let answer = server.send(other).await;
+        if path.contains("diff") {
+            answer.ok(200);
+        } else {
+            answer.problem(412, "vocab_changed", None);
+        }
+    }
+    let pdf = and(json_body(Method::POST, "/compare", &body), "accept", "application/pdf");
+    server.send(pdf).await.problem(406, "not_acceptable", Some("/header/Accept"));
     let chat = json!({"messages": [{"role": "user", "content": "hello"}], "vocab": "small"});
     let answer = server.send(post("/chat/render", MSGPACK, msgpack(&chat))).await;
     answer.problem(422, "no_chat_template", None);
@@ -371,13 +402,37 @@ async fn a_batch_is_one_answer_on_any_number_of_threads() {
     four.post_json("/encode/batch", bad).await.problem(422, "special_not_allowed", Some("/texts/399"));
 }
 
+/// Lists of a request that have an entry too many, of which each takes a byte of the body and many of memory.
 #[tokio::test]
-async fn a_million_empty_texts_are_refused() {
-    let server = server().await;
-    let body = format!("{{\"texts\":[{}\"\"]}}", "\"\",".repeat(999_999));
-    let problem = server.post("/encode/batch", body).await.problem(422, "invalid_field", Some("/texts"));
-    assert_eq!(problem["limit"], 10_000);
-    let body = msgpack(&json!({"texts": vec![""; 1_000_000]}));
-    server.send(post("/encode/batch", MSGPACK, body)).await.problem(422, "invalid_field", Some("/texts"));
+async fn a_list_over_its_limit_is_refused_with_field_and_limit() {
+    let server = TestServer::new().await;
+    let many = 1_000_000;
+    for (path, field, entry, rest, limit) in [
+        ("/encode/batch", "texts", json!(""), json!({}), 10_000),
+        ("/count", "texts", json!(""), json!({}), 10_000),
+        ("/compare", "texts", json!(""), json!({"vocabs": ["default"]}), 10_000),
+        ("/compare", "vocabs", json!(""), json!({"text": "a"}), 16),
+        ("/decode/batch", "ids", json!([]), json!({}), 10_000),
+        ("/encode", "allowed_special", json!(""), json!({"text": "a"}), 1000),
+        ("/chunk", "allowed_special", json!(""), json!({"text": "a", "size": 1}), 1000),
+    ] {
+        let mut body = rest.clone();
+        body[field] = Value::Array(vec![entry; many]);
+        for request in [json_body(Method::POST, path, &body), post(path, MSGPACK, msgpack(&body))] {
+            let pointer = format!("/{field}");
+            let problem = server.send(request).await.problem(422, "invalid_field", Some(&pointer));
+            assert_eq!(
+                (&problem["limit"], &problem["detail"]),
+                (&json!(limit), &json!(format!("has over {limit} entries")))
+            );
+        }
+    }
+    let packed = pack(&vec![0; many + 1]);
+    let packed = [&pack(&[many as u32])[..], &packed[4..]].concat();
+    let problem = server.send(post("/decode/batch", PACKED, packed)).await;
+    assert_eq!(problem.problem(422, "invalid_field", Some("/ids"))["limit"], 10_000);
+    let names = "a,".repeat(1001);
+    let problem = server.send(post(&format!("/encode?allowed_special={names}"), "text/plain", "a")).await;
+    assert_eq!(problem.problem(422, "invalid_field", Some("/query/allowed_special"))["limit"], 1000);
     server.goes_on().await;
 }

@@ -10,7 +10,7 @@ const TEXT: &str = "Hello, 世界!";
 
 /// A server with `cl100k` (byte-level, no template), `mistral` (BOS, spelt with ▁), `chat` (Qwen2.5's template over bytes), and
 /// names of models that lead to them.
-async fn server() -> TestServer {
+pub(crate) async fn server() -> TestServer {
     let server = TestServer::with(|config| {
         config.max_batch_texts = 100;
         for (model, vocab) in [
@@ -34,13 +34,13 @@ async fn server() -> TestServer {
     server
 }
 
-async fn ask(server: &TestServer, path: &str, body: Value) -> Value {
+pub(crate) async fn ask(server: &TestServer, path: &str, body: Value) -> Value {
     server.post_json(path, body).await.ok(200)
 }
 
 /// An error in a shape of its own: status and body, which repeats nothing.
 #[track_caller]
-fn refused(answer: &Answer, status: u16) -> Value {
+pub(crate) fn refused(answer: &Answer, status: u16) -> Value {
     assert_eq!((answer.status, answer.header("content-type")), (status, "application/json"), "{answer:?}");
     assert!(!String::from_utf8_lossy(&answer.bytes).contains(CANARY), "{answer:?}");
     assert!(!answer.header("x-request-id").is_empty());
@@ -48,7 +48,7 @@ fn refused(answer: &Answer, status: u16) -> Value {
 }
 
 #[track_caller]
-fn members(value: &Value, expect: &[&str]) {
+pub(crate) fn members(value: &Value, expect: &[&str]) {
     assert_eq!(value.as_object().unwrap().keys().collect::<Vec<_>>(), expect);
 }
 
@@ -508,7 +508,8 @@ async fn a_body_that_does_not_say_whose_it_is_is_refused() {
         ("/tokenize", json!({"inputs": CANARY, "content": CANARY})),
         ("/tokenize", json!({"prompt": CANARY, "messages": []})),
         ("/v1/tokenize", json!({})),
-        ("/v1/tokenize", json!({"content": CANARY})),
+        ("/v1/tokenize", json!({"content": CANARY, "text": CANARY})),
+        ("/v1/tokenize", json!({"inputs": CANARY})),
         ("/v1/tokenize", json!({"prompt": CANARY, "text": CANARY})),
     ] {
         let error = refused(&server.post_json(path, body.clone()).await, 400);
@@ -526,6 +527,13 @@ async fn a_body_that_does_not_say_whose_it_is_is_refused() {
         "/v1/messages/count_tokens",
         "/utils/token_counter",
         "/compat/tei/tokenize",
+        "/chat_tokenize",
+        "/v1/chat/completions/input_tokens",
+        "/v1/tokenize-text",
+        "/ml/v1/text/tokenization",
+        "/v3/tokenize",
+        "/api/tokenize",
+        "/v1beta/models/cl100k:countTokens",
     ] {
         for body in [
             format!("{{\"prompt\": {CANARY}"),
@@ -552,7 +560,10 @@ async fn a_body_that_does_not_say_whose_it_is_is_refused() {
             "if-match",
             "\"sha256:0\"",
         );
-        refused(&server.send(changed).await, if path == "/compat/tei/tokenize" { 422 } else { 400 });
+        refused(
+            &server.send(changed).await,
+            if ["/compat/tei/tokenize", "/chat_tokenize"].contains(&path) { 422 } else { 400 },
+        );
     }
     server.send(request(Method::GET, "/compat/nobody/tokenize")).await.problem(404, "unknown_route", None);
     server.send(request(Method::GET, "/compat/vllm/tokenize")).await.problem(405, "method_not_allowed", None);

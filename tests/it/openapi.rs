@@ -50,7 +50,8 @@ async fn every_documented_operation_exists() {
             .replace("{id}", "none")
             .replace("{a}", "default")
             .replace("{b}", "default")
-            .replace("{model}", "default");
+            .replace("{model}", "default")
+            .replace("{call}", "default:countTokens");
         assert!(!filled.contains('{'), "{path}");
         let answer = server.send(request(method.clone(), &filled)).await;
         assert_ne!(answer.status, 405, "{method} {path}");

@@ -316,6 +316,26 @@ pub(crate) fn varied_text(bytes: usize) -> String {
     text
 }
 
+/// Text of about `bytes` bytes as languages have it: a few syllables in most words, and many words that come once.
+pub(crate) fn skewed_text(bytes: usize) -> String {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut below = |limit: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % limit
+    };
+    let mut text = String::with_capacity(bytes + 16);
+    while text.len() < bytes {
+        for _ in 0..1 + below(4) {
+            let syllable = below(200) * below(200) * below(200) / (200 * 200);
+            text.push(char::from(b"bdfgklmnprstvz"[(syllable / 15 % 14) as usize]));
+            text.push(char::from(b"aeiou"[(syllable % 5) as usize]));
+            text.push_str(["", "n", "r"][(syllable / 5 % 3) as usize]);
+        }
+        text.push(' ');
+    }
+    text
+}
+
 fn copy_folder(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {

@@ -24,9 +24,12 @@ fn bytes(merges: &[(&str, &str)], whole_pretokens: bool) -> Tokenizer {
     Tokenizer::new(TokenizerParts { specials, whole_pretokens, ..parts }).unwrap()
 }
 
+/// Most bytes of a text.
+const MOST: usize = 4096;
+
 fn explained(tokenizer: &Tokenizer, text: &str, others: OnSpecial) -> Result<Explanation, ExplainError> {
     let matcher = tokenizer.matcher(&SpecialPolicy { allowed: &[], others }).unwrap();
-    explain(tokenizer, text, &matcher, &mut Scratch::default())
+    explain(tokenizer, text, MOST, &matcher, &mut Scratch::default())
 }
 
 /// The pretokens of an explanation, all parts of which are text.
@@ -103,8 +106,9 @@ fn letters_that_stand_for_bytes_keep_their_places() {
 #[test]
 fn texts_that_are_too_long_are_refused() {
     let t = bytes(&[], false);
-    assert_eq!(explained(&t, &"a".repeat(MAX_BYTES + 1), OnSpecial::Text), Err(ExplainError::TooLong));
-    assert!(explained(&t, &"a".repeat(MAX_BYTES), OnSpecial::Text).is_ok());
+    let over = explained(&t, &"a".repeat(MOST + 1), OnSpecial::Text);
+    assert_eq!(over, Err(ExplainError::TooLong { limit: MOST }));
+    assert!(explained(&t, &"a".repeat(MOST), OnSpecial::Text).is_ok());
 }
 
 fn unigram(pieces: &[(&str, f64)], flavour: UnigramFlavour) -> Tokenizer {

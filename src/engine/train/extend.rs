@@ -7,12 +7,13 @@
 //! [`Words`] is another rule, that of Qwen's published extension: words with frequencies, merged until each is one
 //! token.
 
-use super::merge::{self, ById, Limits, Merger, Order};
-use super::scripts::{Scripts, script_of};
-use super::words::WordCounts;
-use super::{LearnedMerge, MAX_VOCAB_SIZE, Observer, StopReason, TrainConfig, TrainError};
+use super::merge::{ById, Limits, Order};
+use super::scripts::Scripts;
+use super::start::{self, Made, Start};
+use super::words::{WordSums, Words};
+use super::{LearnedMerge, MAX_VOCAB_SIZE, Observer, StopReason, TrainConfig, TrainError, merging_bytes};
 use crate::engine::{
-    Merge, MergeTable, Model, Pattern, Pretokenizer, Scratch, Special, TokenId, Tokenizer, TokenizerParts,
+    Merge, Model, Pattern, Pretokenizer, Scratch, Special, TokenId, TokenScript, Tokenizer, TokenizerParts,
 };
 use foldhash::fast::FixedState;
 use hashbrown::HashSet;
@@ -111,13 +112,13 @@ impl<'b> Extension<'b> {
 
     /// Learns new merges from counted pretokens. The first may be known from a run that was not brought to its end, as
     /// in [`super::resume`].
-    pub fn train(
+    pub fn train<W: Words>(
         &self,
-        counts: &WordCounts,
+        words: &W,
         config: &TrainConfig,
         done: &[LearnedMerge],
         observer: &mut impl Observer,
-    ) -> Result<Extended, TrainError> {
+    ) -> Result<Extended, W::Error> {
         self.validate(config)?;
         let new_specials = self.new_specials(config).count() as u64;
         let base = self.base.vocab_size() as u64 + new_specials;
@@ -133,52 +134,44 @@ impl<'b> Extension<'b> {
             least_count: config.least_count(),
             max_token_bytes: config.max_token_bytes.unwrap_or(u32::MAX),
         };
-        self.learn(counts, config, ById, &limits, done, when_done, observer)
+        self.learn(words, config, (&limits, ById), done, when_done, observer)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the two rules differ in all of them")]
-    fn learn<O: Order>(
+    fn learn<W: Words, O: Order + Copy>(
         &self,
-        counts: &WordCounts,
+        words: &W,
         config: &TrainConfig,
-        order: O,
-        limits: &Limits,
+        (limits, order): (&Limits, O),
         done: &[LearnedMerge],
         when_done: StopReason,
         observer: &mut impl Observer,
-    ) -> Result<Extended, TrainError> {
-        if counts.is_empty() {
-            return Err(TrainError::EmptyCorpus);
+    ) -> Result<Extended, W::Error> {
+        let totals = words.totals();
+        if totals.distinct == 0 {
+            return Err(TrainError::EmptyCorpus.into());
         }
         let vocab = self.base.vocab();
         let first = vocab.id_bound();
         let mut tokens: Vec<Vec<u8>> =
             (0..first).map(|id| vocab.bytes(id as TokenId).unwrap_or_default().to_vec()).collect();
         super::add_tokens(&mut tokens, done, limits.wanted)?;
-        let merges: Vec<Merge> =
-            self.base.merges().iter().copied().chain(done.iter().map(Merge::from)).collect();
-        let table = MergeTable::new(&merges).map_err(|_| TrainError::BadResume { index: 0 })?;
         let running = self.base.running();
-        let mut scratch = Scratch::default();
-        let encode = |word: &[u8], ids: &mut Vec<TokenId>| match running
-            .whole_token(word)
-            .filter(|&id| vocab.is_ordinary(id))
-        {
-            Some(id) => ids.push(id),
-            None => {
-                let bytes = word.iter().filter_map(|&byte| running.byte_ids[usize::from(byte)]);
-                crate::engine::encode::merge(&table, bytes, &mut scratch, ids);
-            }
+        let whole = |word: &[u8]| running.whole_token(word).filter(|&id| vocab.is_ordinary(id));
+        let start = Start {
+            byte_ids: *running.byte_ids,
+            merges: self.base.merges().iter().copied().chain(done.iter().map(Merge::from)).collect(),
+            done: done.len() as u32,
+            whole: Some(&whole),
         };
-        let merger = Merger::of_encoded(counts, encode, &tokens, limits, order, observer)?;
         let mut made: HashSet<Vec<u8>, FixedState> = tokens[first..].iter().cloned().collect();
         let allowed = |token: &[u8]| {
             self.scripts.as_ref().is_none_or(|scripts| scripts.allow(token))
                 && vocab.id(token).is_none()
                 && made.insert(token.to_vec())
         };
-        let (more, mut frequencies) =
-            merge::learn(merger, &mut tokens, done.len() as u32, allowed, observer)?;
+        let learned =
+            start::learn(words, &start, &mut tokens, (limits, order), config.max_memory, allowed, observer)?;
+        let Made { merges: more, mut frequencies } = learned;
         let merges = [done, &more].concat();
         let new_specials = self.new_specials(config).count();
         frequencies.resize(tokens.len() + new_specials, 0);
@@ -196,9 +189,9 @@ impl<'b> Extension<'b> {
             tokens: new,
             merges,
             frequencies,
-            distinct_pretokens: counts.len() as u64,
-            total_pretokens: counts.total_pretokens(),
-            total_bytes: counts.total_bytes(),
+            distinct_pretokens: totals.distinct,
+            total_pretokens: totals.pretokens,
+            total_bytes: totals.bytes,
         })
     }
 
@@ -235,7 +228,7 @@ impl<'b> Extension<'b> {
 /// What pretokens of one script come to, in several vocabularies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScriptTokens {
-    /// The script, as [`script_of`] names it.
+    /// The name of the script, as [`TokenScript`] has it.
     pub script: &'static str,
     /// Bytes of its pretokens, each as often as it occurs.
     pub bytes: u64,
@@ -244,11 +237,17 @@ pub struct ScriptTokens {
 }
 
 /// What counted pretokens come to in vocabularies of bytes, by script, those with the most bytes first.
-pub fn tokens_by_script(words: &WordCounts, vocabularies: &[&Tokenizer]) -> Vec<ScriptTokens> {
+///
+/// # Errors
+/// The pretokens cannot be gone through.
+pub fn tokens_by_script<W: Words>(
+    words: &W,
+    vocabularies: &[&Tokenizer],
+) -> Result<Vec<ScriptTokens>, W::Error> {
     let mut all: Vec<ScriptTokens> = Vec::new();
     let (mut scratch, mut ids) = (Scratch::default(), Vec::new());
-    for (word, count) in words.iter() {
-        let script = script_of(word);
+    words.each(&mut |word, count| {
+        let script = TokenScript::of(word).name();
         let at = all.iter().position(|known| known.script == script).unwrap_or_else(|| {
             all.push(ScriptTokens { script, bytes: 0, tokens: vec![0; vocabularies.len()] });
             all.len() - 1
@@ -259,9 +258,10 @@ pub fn tokens_by_script(words: &WordCounts, vocabularies: &[&Tokenizer]) -> Vec<
             vocabulary.running().bytes(word, &mut scratch, &mut ids);
             *tokens += count * ids.len() as u64;
         }
-    }
+        Ok(())
+    })?;
     all.sort_by_key(|script| (std::cmp::Reverse(script.bytes), script.script));
-    all
+    Ok(all)
 }
 
 impl From<&LearnedMerge> for Merge {
@@ -272,6 +272,7 @@ impl From<&LearnedMerge> for Merge {
 
 /// Of equally frequent pairs the one that makes the token of fewest characters, then of fewest bytes, then the first in
 /// the order of texts, then of bytes; as the published extension of Qwen has it.
+#[derive(Clone, Copy)]
 struct ByText;
 
 impl Order for ByText {
@@ -297,12 +298,12 @@ impl Extension<'_> {
     /// Learns the tokens that words with frequencies need to be one token each. Words that the pattern cuts, or that
     /// are one token already, are left out and counted. `vocab_size` and `num_merges` may stop it before that,
     /// `min_frequency` and tie breaks have no say.
-    pub fn train_words(
+    pub fn train_words<W: Words>(
         &self,
-        words: &WordCounts,
+        words: &W,
         config: &TrainConfig,
         observer: &mut impl Observer,
-    ) -> Result<(Extended, LeftOut), TrainError> {
+    ) -> Result<(Extended, LeftOut), W::Error> {
         let mut config = config.clone();
         let when_done =
             if config.vocab_size.is_some() { StopReason::VocabSize } else { StopReason::NumMerges };
@@ -311,9 +312,13 @@ impl Extension<'_> {
             config.num_merges = Some((u64::from(MAX_VOCAB_SIZE).saturating_sub(base) as u32).max(1));
         }
         self.validate(&config)?;
+        if merging_bytes(&words.totals()) > config.max_memory as u64 {
+            // A list of words is no corpus: all of it is laid out at once.
+            return Err(TrainError::Memory { max_memory: config.max_memory as u64 }.into());
+        }
         let mut left_out = LeftOut::default();
-        let mut kept = Vec::new();
-        for (word, count) in words.iter() {
+        let mut kept = WordSums::default();
+        words.each(&mut |word, count| {
             let mut pieces = 0;
             if let Ok(text) = std::str::from_utf8(word) {
                 config.pattern.for_each(text, |_| {
@@ -326,10 +331,11 @@ impl Extension<'_> {
             } else if self.base.vocab().id(word).is_some() {
                 left_out.tokens += 1;
             } else {
-                kept.push((word, count));
+                kept.add(word, count)?;
             }
-        }
-        let words = WordCounts::from_pairs(kept)?;
+            Ok(())
+        })?;
+        let words = kept.take()?;
         let base = self.base.vocab_size() as u32 + self.new_specials(&config).count() as u32;
         let wanted = [config.vocab_size.map(|n| n - base), config.num_merges];
         let limits = Limits {
@@ -337,7 +343,7 @@ impl Extension<'_> {
             least_count: 1,
             max_token_bytes: config.max_token_bytes.unwrap_or(u32::MAX),
         };
-        let extended = self.learn(&words, &config, ByText, &limits, &[], when_done, observer)?;
+        let extended = self.learn(&words, &config, (&limits, ByText), &[], when_done, observer)?;
         Ok((extended, left_out))
     }
 }

@@ -1,8 +1,9 @@
 //! The merge loop: the most frequent pair, again and again, without ever counting anew.
 //!
-//! All pretokens lie in one flat array of token ids, a cell for every byte, and are merged where they are. A token
-//! of n bytes has its id in the first and in the last of its n cells, so both neighbours of a token are found by the
-//! lengths of tokens alone and one replacement takes the same few steps in a word of 5 bytes and in one of 5 million.
+//! All pretokens lie in one flat array of token ids, a cell for every token that they begin as, and are merged where
+//! they are. A token made of n of these has its id in the first and in the last of its n cells, so both neighbours of a
+//! token are found by the lengths of tokens alone and one replacement takes the same few steps in a word of 5 bytes and
+//! in one of 5 million.
 //! What has to stay true:
 //!
 //! - `Pair::count` is the number of places where the pair's tokens are neighbours, overlaps included ("aaa" has two
@@ -59,6 +60,7 @@ pub(super) trait Order {
 }
 
 /// The smallest (left id, right id).
+#[derive(Clone, Copy)]
 pub(super) struct ById;
 
 impl Order for ById {
@@ -68,15 +70,14 @@ impl Order for ById {
 }
 
 /// Makes merges until a limit is met, and appends the bytes of the new tokens to `tokens`. `done` merges were made
-/// before. A pair that makes a token which is not `allowed` stays as it is for good. With the merges comes, by id, how
-/// often the pretokens as merged have each token.
+/// before. A pair that makes a token which is not `allowed` stays as it is for good.
 pub(super) fn learn<O: Order>(
-    mut merger: Merger<'_, O>,
+    merger: &mut Merger<'_, O>,
     tokens: &mut Vec<Vec<u8>>,
     done: u32,
-    mut allowed: impl FnMut(&[u8]) -> bool,
+    allowed: &mut impl FnMut(&[u8]) -> bool,
     observer: &mut impl Observer,
-) -> Result<(Vec<LearnedMerge>, Vec<u64>), TrainError> {
+) -> Result<Vec<LearnedMerge>, TrainError> {
     let mut merges = Vec::new();
     let wanted = merger.limits.wanted;
     while done + (merges.len() as u32) < wanted {
@@ -95,7 +96,7 @@ pub(super) fn learn<O: Order>(
             return Err(TrainError::Cancelled);
         }
     }
-    Ok((merges, merger.frequencies(observer)?))
+    Ok(merges)
 }
 
 /// The whole state between two merges.
@@ -106,20 +107,21 @@ pub(super) struct Merger<'l, O: Order> {
     weights: Weights,
     /// By id: pretokens that are one token from the start, which have no cells.
     alone: Vec<u64>,
-    /// By token id, in bytes.
+    /// By token id, in cells.
     lengths: Vec<u32>,
     pairs: Pairs<O::Key>,
     left_of: Neighbours,
     right_of: Neighbours,
 }
 
-impl<'l> Merger<'l, ById> {
+impl<'l, O: Order> Merger<'l, O> {
     /// Of pretokens as bytes.
     pub(super) fn new(
         counts: &WordCounts,
         byte_ids: &[TokenId; 256],
         tokens: &[Vec<u8>],
         limits: &'l Limits,
+        order: O,
         observer: &mut impl Observer,
     ) -> Result<Self, TrainError> {
         let mut cells = Vec::with_capacity(counts.distinct_bytes() + counts.len() + 1);
@@ -160,7 +162,10 @@ impl<'l> Merger<'l, ById> {
         let mut cursors = vec![u32::MAX; 1 << 16];
         for (both, &(count, places)) in tally.iter().enumerate() {
             let [left, right] = (both as u16).to_be_bytes().map(|byte| byte_ids[usize::from(byte)]);
-            if let Some(cursor) = pairs.add(left, right, (), count, places) {
+            if count == 0 {
+                continue;
+            }
+            if let Some(cursor) = pairs.add(left, right, order.key(tokens, left, right), count, places) {
                 cursors[both] = cursor;
             }
         }
@@ -184,11 +189,9 @@ impl<'l> Merger<'l, ById> {
         steps.done = total;
         steps.ask()?;
 
-        Ok(Self::of(limits, ById, cells, (weights, alone), tokens, pairs))
+        Ok(Self::of(limits, order, cells, (weights, alone), tokens, pairs))
     }
-}
 
-impl<'l, O: Order> Merger<'l, O> {
     fn of(
         limits: &'l Limits,
         order: O,
@@ -197,7 +200,7 @@ impl<'l, O: Order> Merger<'l, O> {
         tokens: &[Vec<u8>],
         pairs: Pairs<O::Key>,
     ) -> Self {
-        let lengths: Vec<u32> = tokens.iter().map(|token| token.len() as u32).collect();
+        let lengths = vec![1; tokens.len()];
         let neighbours =
             || Neighbours { by_id: vec![Neighbour::default(); lengths.len()], ..Default::default() };
         let (left_of, right_of) = (neighbours(), neighbours());
@@ -205,7 +208,7 @@ impl<'l, O: Order> Merger<'l, O> {
     }
 
     /// By id, how often the pretokens have each token now.
-    fn frequencies(self, observer: &mut impl Observer) -> Result<Vec<u64>, TrainError> {
+    pub(super) fn frequencies(self, observer: &mut impl Observer) -> Result<Vec<u64>, TrainError> {
         let Self { cells, weights, alone, lengths, pairs, .. } = self;
         // The memory that it frees is what the answer needs, where there is little left.
         drop(pairs);
@@ -292,8 +295,9 @@ impl<'l, O: Order> Merger<'l, O> {
             pairs.lessen(b, *y, right_of.by_id[*y as usize].weight);
         }
 
-        let fits =
-            |x: TokenId| u64::from(lengths[x as usize]) + u64::from(new_len) <= limits.max_token_bytes.into();
+        let bytes = |id: TokenId| tokens[id as usize].len() as u64;
+        let any_fits = limits.max_token_bytes == u32::MAX;
+        let fits = |x: TokenId| any_fits || bytes(x) + bytes(new) <= limits.max_token_bytes.into();
         pairs.open_block(between_places.len() + left_of.places.len() + right_of.places.len());
         let mut add = |left, right, weight, places| {
             let key = order.key(tokens, left, right);

@@ -1,7 +1,6 @@
-//! Scripts of characters: which ones a new token may be made of, and which one a pretoken is of.
+//! Unicode scripts of which alone new tokens may be made.
 
 use regex_syntax::hir::{Class, HirKind};
-use std::sync::LazyLock;
 
 /// A set of characters, of one or more Unicode scripts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,53 +82,6 @@ fn ranges_of(name: &str) -> Option<Vec<(char, char)>> {
     }
 }
 
-/// The scripts that texts are told apart by.
-const NAMED: [&str; 16] = [
-    "Latin",
-    "Han",
-    "Hiragana",
-    "Katakana",
-    "Hangul",
-    "Cyrillic",
-    "Arabic",
-    "Devanagari",
-    "Greek",
-    "Hebrew",
-    "Thai",
-    "Bengali",
-    "Tamil",
-    "Georgian",
-    "Armenian",
-    "Common",
-];
-
-/// The script of a pretoken: that of its first letter that is of one, `Common` where there is none, `Other` for scripts
-/// that are not told apart.
-pub fn script_of(pretoken: &[u8]) -> &'static str {
-    static TABLE: LazyLock<Vec<(char, char, &'static str)>> = LazyLock::new(|| {
-        let ranges = |name: &'static str| {
-            ranges_of(name).unwrap_or_default().into_iter().map(move |(a, b)| (a, b, name))
-        };
-        let mut table: Vec<_> = NAMED.into_iter().chain(["Inherited"]).flat_map(ranges).collect();
-        table.sort_unstable();
-        table
-    });
-    for chunk in pretoken.utf8_chunks() {
-        for c in chunk.valid().chars() {
-            if c.is_ascii() && !c.is_ascii_alphabetic() {
-                continue;
-            }
-            let after = TABLE.partition_point(|&(first, ..)| first <= c);
-            match after.checked_sub(1).map(|at| TABLE[at]).filter(|&(_, last, _)| c <= last) {
-                Some((.., "Common" | "Inherited")) => {}
-                Some((.., name)) => return name,
-                None => return "Other",
-            }
-        }
-    }
-    "Common"
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -148,15 +100,5 @@ mod tests {
         check(b"\xb8\xad\xff", false);
         assert_eq!(Scripts::parse(&["Latin", "Elvish"]), Err(1));
         assert_eq!(Scripts::parse(&["Han}|a{"]), Err(0));
-    }
-
-    #[test]
-    fn a_pretoken_has_the_script_of_its_first_letter() {
-        let check = |text: &str, script| assert_eq!(script_of(text.as_bytes()), script, "{text}");
-        check(" hello", "Latin");
-        check("，中文abc", "Han");
-        check("1234", "Common");
-        check("ひらがな", "Hiragana");
-        check("\u{1780}", "Other");
     }
 }

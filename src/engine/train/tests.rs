@@ -71,7 +71,7 @@ fn pattern() -> Pattern {
     Pattern::from_regexes(&[r"\S+|\s+"]).unwrap()
 }
 
-fn config(num_merges: u32) -> TrainConfig {
+pub(super) fn config(num_merges: u32) -> TrainConfig {
     TrainConfig { num_merges: Some(num_merges), min_frequency: 0, ..TrainConfig::new(pattern()) }
 }
 
@@ -106,7 +106,7 @@ fn words(alphabet: &'static [u8]) -> impl Strategy<Value = Vec<(Vec<u8>, u64)>> 
 }
 
 /// Few letters, so that ties and overlaps abound.
-fn any_words() -> impl Strategy<Value = Vec<(Vec<u8>, u64)>> {
+pub(super) fn any_words() -> impl Strategy<Value = Vec<(Vec<u8>, u64)>> {
     prop_oneof![words(b"a"), words(b"ab"), words(b"aab "), words(b"abc\xe4\x00"), words(b"zyxw\xad\xff!0")]
 }
 

@@ -22,6 +22,77 @@ const RUN: usize = if cfg!(test) { 64 } else { 1 << 18 };
 /// After so many pretokens it is asked whether to go on.
 pub(super) const ASK_WORDS: usize = if cfg!(test) { 16 } else { 1 << 16 };
 
+/// What distinct pretokens with counts come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Totals {
+    /// How many distinct pretokens there are.
+    pub distinct: u64,
+    /// The bytes of all distinct pretokens.
+    pub distinct_bytes: u64,
+    /// The sum of all counts.
+    pub pretokens: u64,
+    /// The bytes of all pretokens, each taken as often as it occurs.
+    pub bytes: u64,
+}
+
+impl Totals {
+    /// With one more distinct pretoken.
+    ///
+    /// # Errors
+    /// The sums do not fit.
+    pub fn with(self, word: &[u8], count: u64) -> Result<Self, TrainError> {
+        let bytes = count.checked_mul(word.len() as u64).and_then(|bytes| bytes.checked_add(self.bytes));
+        let bytes = bytes.filter(|&bytes| bytes <= MAX_TOTAL_BYTES);
+        Ok(Self {
+            distinct: self.distinct + 1,
+            distinct_bytes: self.distinct_bytes + word.len() as u64,
+            // No more than the bytes, as no pretoken is empty.
+            pretokens: self.pretokens.saturating_add(count),
+            bytes: bytes.ok_or(TrainError::Overflow { limit: MAX_TOTAL_BYTES })?,
+        })
+    }
+}
+
+/// What takes a pretoken and its count.
+pub type TakeWord<'t> = dyn FnMut(&[u8], u64) -> Result<(), TrainError> + 't;
+
+/// Distinct pretokens with counts that can be gone through again and again, wherever they are.
+pub trait Words {
+    /// Why they cannot be gone through, an error of the trainer included.
+    type Error: From<TrainError>;
+
+    /// Calls `take` with each pretoken and its count, in any order: none of them twice, empty, or of count 0. Ends at
+    /// the first error of `take`.
+    fn each(&self, take: &mut TakeWord<'_>) -> Result<(), Self::Error>;
+
+    /// What they come to.
+    fn totals(&self) -> Totals;
+
+    /// All of them in memory, where they are.
+    fn loaded(&self) -> Option<&WordCounts>;
+}
+
+impl Words for WordCounts {
+    type Error = TrainError;
+
+    fn each(&self, take: &mut TakeWord<'_>) -> Result<(), TrainError> {
+        self.iter().try_for_each(|(word, count)| take(word, count))
+    }
+
+    fn totals(&self) -> Totals {
+        Totals {
+            distinct: self.entries.len() as u64,
+            distinct_bytes: self.bytes.len() as u64,
+            pretokens: self.total_pretokens,
+            bytes: self.total_bytes,
+        }
+    }
+
+    fn loaded(&self) -> Option<&WordCounts> {
+        Some(self)
+    }
+}
+
 /// Distinct pretokens and how often each occurs: all that training needs to know of a corpus.
 ///
 /// Made by [`Counter::finish`](super::Counter::finish) from texts, or by [`WordCounts::from_pairs`] from counts.
@@ -101,15 +172,8 @@ impl WordCounts {
     /// count becomes 0 are left out.
     pub fn scaled(&self, weight: f64) -> Result<Self, TrainError> {
         Self::from_distinct(self.iter().filter_map(|(word, count)| {
-            // Exact up to 2^53; a weight is no exact figure either.
-            let scaled = (count as f64 * weight).round();
-            match scaled {
-                ..1.0 => None,
-                _ if scaled > MAX_TOTAL_BYTES as f64 => {
-                    Some(Err(TrainError::Overflow { limit: MAX_TOTAL_BYTES }))
-                }
-                _ => Some(Ok((word, scaled as u64))),
-            }
+            let scaled = scaled_count(count, weight).transpose()?;
+            Some(scaled.map(|count| (word, count)))
         }))
     }
 
@@ -206,6 +270,11 @@ impl WordCounts {
         self.bytes.len()
     }
 
+    /// Bytes of heap.
+    pub fn memory_bytes(&self) -> usize {
+        self.bytes.capacity() + self.entries.capacity() * size_of::<(u32, u64)>()
+    }
+
     /// Each distinct pretoken with its count: the most frequent first, then by bytes.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], u64)> {
         let mut start = 0;
@@ -214,6 +283,20 @@ impl WordCounts {
             start = end as usize;
             (word, count)
         })
+    }
+}
+
+/// A count multiplied and rounded to the nearest whole number (half of one up), where that is not 0.
+///
+/// # Errors
+/// It does not fit.
+pub fn scaled_count(count: u64, weight: f64) -> Result<Option<u64>, TrainError> {
+    // Exact up to 2^53; a weight is no exact figure either.
+    let scaled = (count as f64 * weight).round();
+    match scaled {
+        ..1.0 => Ok(None),
+        _ if scaled > MAX_TOTAL_BYTES as f64 => Err(TrainError::Overflow { limit: MAX_TOTAL_BYTES }),
+        _ => Ok(Some(scaled as u64)),
     }
 }
 
@@ -232,6 +315,21 @@ impl WordSums {
             _ if count == 0 => Ok(()),
             _ => self.table.add(&self.hasher, pretoken, count),
         }
+    }
+
+    /// How many distinct pretokens there are.
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.table.len() == 0
+    }
+
+    /// Each distinct pretoken with its count so far, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], u64)> {
+        self.table.iter()
     }
 
     /// Bytes of heap.

@@ -35,7 +35,7 @@ pub(super) async fn tokenize(call: Call) -> Result<Made, Problem> {
         return Err(Problem::invalid("/text", format!("must have 1 to {MAX_CHARACTERS} characters")));
     }
     let loaded = call.vocabulary(request.model.as_deref()).await?;
-    let how = How { add_special: false, parse_special: true, offsets: false, pointer: "/text" };
+    let how = How { add_special: false, parse_special: true, offsets: None, pointer: "/text" };
     let reply = |loaded: &Loaded, _: &[String], all: &[Encoding]| {
         let ids = &all[0].ids;
         let strings = ids.iter().map(|&id| {

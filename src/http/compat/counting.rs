@@ -67,8 +67,10 @@ fn by_template(tokenizer: &Tokenizer, conversation: Conversation) -> Result<usiz
     };
     let tools = Some(json(conversation.tools)?).filter(|tools| !tools.is_empty());
     let parts = parts((json(conversation.messages)?, tools, None), (None, false), None)?;
-    let text = Asked { parts, template: None, any_template: false }.render(tokenizer, None)?.text;
-    let how = How { add_special: false, parse_special: true, offsets: false, pointer: "/messages" };
+    let mut asked = Asked { parts, template: None, any_template: false };
+    asked.join_texts_for(tokenizer);
+    let text = asked.render(tokenizer, None)?.text;
+    let how = How { add_special: false, parse_special: true, offsets: None, pointer: "/messages" };
     Ok(encode(tokenizer, &[text], how)?.iter().map(|e| e.ids.len()).sum())
 }
 
@@ -100,7 +102,7 @@ fn by_formula(tokenizer: &Tokenizer, conversation: &Conversation) -> Result<usiz
         tokens += PER_TOOLS - if system { IN_SYSTEM } else { 0 };
     }
     tokens += PER_ANSWER;
-    let how = How { add_special: false, parse_special: false, offsets: false, pointer: "/messages" };
+    let how = How { add_special: false, parse_special: false, offsets: None, pointer: "/messages" };
     Ok(tokens + encode(tokenizer, &texts, how)?.iter().map(|e| e.ids.len()).sum::<usize>())
 }
 

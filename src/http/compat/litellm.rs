@@ -23,29 +23,29 @@ pub(super) async fn token_counter(call: Call) -> Result<Made, Problem> {
     let loaded = call.vocabulary(Some(&request.model)).await?;
     let model = request.model;
     if let Some(prompt) = request.prompt {
-        let how = How { add_special: false, parse_special: false, offsets: false, pointer: "/prompt" };
+        let how = How { add_special: false, parse_special: false, offsets: None, pointer: "/prompt" };
         let reply =
             move |loaded: &Loaded, _: &[String], all: &[Encoding]| told(loaded, &model, all[0].ids.len());
         return call.encoded(loaded, vec![prompt], how, reply).await;
     }
     let messages = match (request.messages, request.contents) {
         (Some(messages), _) => messages,
-        (None, Some(contents)) => from_contents(&contents)?,
+        (None, Some(contents)) => from_contents(&contents, "/contents")?,
         (None, None) => return Err(Problem::invalid("", "prompt or messages or contents must be provided")),
     };
     let conversation = Conversation { messages, tools: request.tools.unwrap_or_default() };
     count(&call, loaded, conversation, By::Formula, move |loaded, tokens| told(loaded, &model, tokens)).await
 }
 
-/// Google's contents as messages.
-fn from_contents(contents: &[Value]) -> Result<Vec<Value>, Problem> {
+/// Google's contents, which stand at `pointer`, as messages.
+pub(super) fn from_contents(contents: &[Value], pointer: &str) -> Result<Vec<Value>, Problem> {
     let message = |(at, content): (usize, &Value)| {
         let role = if content["role"] == "model" { "assistant" } else { "user" };
         let parts = content["parts"].as_array().map_or(&[][..], Vec::as_slice);
         let text = |(n, part): (usize, &Value)| match part["text"].as_str() {
             Some(text) => Ok(Some(text.to_owned())),
             None if part.get("inlineData").or(part.get("fileData")).is_some() => {
-                text_of(&json!({"type": "file"}), &format!("/contents/{at}/parts/{n}"))
+                text_of(&json!({"type": "file"}), &format!("{pointer}/{at}/parts/{n}"))
             }
             None => Ok(None),
         };

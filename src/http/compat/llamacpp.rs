@@ -1,13 +1,16 @@
-//! llama.cpp: `/tokenize`, `/detokenize`, `/apply-template` (`tools/server`). Content may be an array of strings and ids,
+//! llama.cpp: `/tokenize`, `/detokenize`, `/apply-template`, `/v1/chat/completions/input_tokens` (`tools/server`). Content may be an array of strings and ids,
 //! which becomes one list; a piece that is no text is an array of its bytes.
 
+use super::counting::{By, Conversation, count};
 use super::vllm::{TokenizeChat, rendered};
 use super::{Call, How, encode, message, status};
-use crate::engine::TokenId;
+use crate::engine::{TokenId, Tokenizer};
+use crate::http::extract::list;
 use crate::http::problem::Problem;
 use crate::http::reply::Made;
-use serde::Deserialize;
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
+use serde::ser::{SerializeSeq, Serializer};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::fmt;
 
@@ -27,8 +30,15 @@ struct Detokenize {
 }
 
 /// A string, or strings and ids.
+#[derive(Debug, Default)]
+struct Content(Vec<Stretch>);
+
+/// A string of the content, or ids that stand side by side.
 #[derive(Debug)]
-struct Content(Vec<Piece>);
+enum Stretch {
+    Text(String),
+    Ids(Vec<TokenId>),
+}
 
 #[derive(Debug)]
 enum Piece {
@@ -72,11 +82,26 @@ impl<'de> Deserialize<'de> for Content {
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Content, E> {
-                Ok(Content(vec![Piece::Text(text.to_owned())]))
+                Ok(Content(vec![Stretch::Text(text.to_owned())]))
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Content, A::Error> {
-                Vec::deserialize(de::value::SeqAccessDeserializer::new(seq)).map(Content)
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Content, A::Error> {
+                let mut all = Vec::new();
+                while let Some(piece) = seq.next_element()? {
+                    let next = match (piece, all.last_mut()) {
+                        (Piece::Id(id), Some(Stretch::Ids(ids))) => {
+                            ids.push(id);
+                            continue;
+                        }
+                        (Piece::Id(id), _) => Stretch::Ids(vec![id]),
+                        (Piece::Text(text), _) => Stretch::Text(text),
+                    };
+                    if all.len() == list::most(list::TEXTS) {
+                        return Err(list::over(list::most(list::TEXTS)));
+                    }
+                    all.push(next);
+                }
+                Ok(Content(all))
             }
         }
         deserializer.deserialize_any(Pieces)
@@ -89,16 +114,16 @@ pub(super) async fn tokenize(call: Call) -> Result<Made, Problem> {
     let parse_special = request.parse_special.unwrap_or(true);
     let mut add_special = request.add_special.unwrap_or(false);
     let pieces = request.with_pieces.unwrap_or(false);
-    let content = request.content.map_or_else(Vec::new, |content| content.0);
+    let Content(content) = request.content.unwrap_or_default();
     let vocab = call.app.metrics.vocab(loaded.facts.name.as_str());
     let work = move || {
         let (mut ids, mut bytes) = (Vec::new(), 0);
-        for piece in content {
-            match piece {
-                Piece::Id(id) => ids.push(id),
-                Piece::Text(text) => {
+        for stretch in content {
+            match stretch {
+                Stretch::Ids(mut all) => ids.append(&mut all),
+                Stretch::Text(text) => {
                     bytes += text.len();
-                    let how = How { add_special, parse_special, offsets: false, pointer: "/content" };
+                    let how = How { add_special, parse_special, offsets: None, pointer: "/content" };
                     ids.append(&mut encode(&loaded.tokenizer, &[text], how)?.pop().unwrap_or_default().ids);
                 }
             }
@@ -106,21 +131,56 @@ pub(super) async fn tokenize(call: Call) -> Result<Made, Problem> {
             add_special = false;
         }
         vocab.encoded(bytes as u64, ids.len() as u64);
-        let body = if pieces {
-            let piece = |&id: &TokenId| {
-                let bytes = loaded.tokenizer.token_bytes(id).unwrap_or_default();
-                match std::str::from_utf8(&bytes) {
-                    Ok(text) => json!({"id": id, "piece": text}),
-                    Err(_) => json!({"id": id, "piece": &bytes[..]}),
-                }
-            };
-            json!({"tokens": ids.iter().map(piece).collect::<Vec<_>>()})
-        } else {
-            json!({ "tokens": ids })
-        };
-        Ok::<_, Problem>(Made::by(&loaded.facts, &body))
+        let tokens = if pieces { Tokens::Pieces(&loaded.tokenizer, &ids) } else { Tokens::Ids(&ids) };
+        Ok::<_, Problem>(Made::by(&loaded.facts, &Tokenized { tokens }))
     };
     call.app.cpu.run(call.body.len(), work).await?
+}
+
+#[derive(Debug, Serialize)]
+struct Tokenized<'t> {
+    tokens: Tokens<'t>,
+}
+
+/// Ids, or each with its piece. Nothing is made of them but the body: there may be millions.
+enum Tokens<'t> {
+    Ids(&'t [TokenId]),
+    Pieces(&'t Tokenizer, &'t [TokenId]),
+}
+
+impl Serialize for Tokens<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        #[serde(untagged)]
+        enum Spelt<'p> {
+            Text(&'p str),
+            Bytes(&'p [u8]),
+        }
+        #[derive(Serialize)]
+        struct Token<'p> {
+            id: TokenId,
+            piece: Spelt<'p>,
+        }
+        match *self {
+            Self::Ids(ids) => ids.serialize(serializer),
+            Self::Pieces(tokenizer, ids) => {
+                let mut all = serializer.serialize_seq(Some(ids.len()))?;
+                for &id in ids {
+                    let bytes = tokenizer.token_bytes(id).unwrap_or_default();
+                    let piece = std::str::from_utf8(&bytes).map_or(Spelt::Bytes(&bytes), Spelt::Text);
+                    all.serialize_element(&Token { id, piece })?;
+                }
+                all.end()
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Tokens<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Ids(ids) | Self::Pieces(_, ids)) = self;
+        write!(f, "{} tokens", ids.len())
+    }
 }
 
 pub(super) async fn detokenize(call: Call) -> Result<Made, Problem> {
@@ -134,6 +194,22 @@ pub(super) async fn apply_template(call: Call) -> Result<Made, Problem> {
     let request: TokenizeChat = call.read().await?;
     let (loaded, text) = rendered(&call, request).await?;
     Ok(Made::by(&loaded.facts, &json!({ "prompt": text })))
+}
+
+#[derive(Debug, Deserialize)]
+struct InputTokens {
+    model: Option<String>,
+    messages: Vec<Value>,
+    tools: Option<Vec<Value>>,
+}
+
+/// The tokens of a request for a chat completion.
+pub(super) async fn input_tokens(call: Call) -> Result<Made, Problem> {
+    let request: InputTokens = call.read().await?;
+    let loaded = call.vocabulary(request.model.as_deref()).await?;
+    let conversation = Conversation { messages: request.messages, tools: request.tools.unwrap_or_default() };
+    let reply = |_: &_, tokens| json!({"object": "response.input_tokens", "input_tokens": tokens});
+    count(&call, loaded, conversation, By::Template, reply).await
 }
 
 pub(super) fn error(problem: &Problem) -> (u16, Value) {

@@ -141,7 +141,7 @@ pub(super) async fn model(app: AppState, target: String) -> Result<Response, Pro
     Ok(Json(StatusCode::OK, found).into_response())
 }
 
-fn unescaped(text: &str) -> String {
+pub(super) fn unescaped(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, more @ ..] = rest {

@@ -1,19 +1,21 @@
 //! The usual paths of other servers. Where two of them meet on one, the body's own key says whose request it is; none of the
 //! keys, or two, is an error.
 
-use super::OneOrMany;
+use super::openai::unescaped;
 use super::{
-    Call, Dialect, IdLists, Key, anthropic, cohere, litellm, llamacpp, openai, refuse, sglang, speak, target,
-    tei, vllm,
+    Call, Dialect, IdLists, Key, anthropic, cohere, google, litellm, llamacpp, ollama, openai, ovms, refuse,
+    sglang, speak, target, tei, tgi, vllm, watsonx, xai,
 };
-use crate::http::decode::lossy;
+use crate::http::decode::{Room, lossy};
 use crate::http::problem::Problem;
 use crate::http::reply::Made;
 use crate::http::state::AppState;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Value, json};
+use std::fmt;
 
 /// The keys that tell dialects apart.
 #[derive(Debug, Deserialize)]
@@ -22,10 +24,10 @@ struct Keys {
     messages: Key,
     content: Key,
     inputs: Key,
-    text: Key,
+    text: Option<OneOrManyKey>,
 }
 
-/// Whether a prompt is a list, of which it is enough to know the kind.
+/// Whether a prompt or text is a list, of which it is enough to know the kind.
 #[derive(Debug)]
 enum OneOrManyKey {
     One,
@@ -33,11 +35,46 @@ enum OneOrManyKey {
 }
 
 impl<'de> Deserialize<'de> for OneOrManyKey {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(match OneOrMany::<String>::deserialize(deserializer)? {
-            OneOrMany::One(_) => Self::One,
-            OneOrMany::Many(_) => Self::Many,
-        })
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Kind;
+        impl<'de> Visitor<'de> for Kind {
+            type Value = OneOrManyKey;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a value")
+            }
+
+            fn visit_bool<E>(self, _: bool) -> Result<OneOrManyKey, E> {
+                Ok(OneOrManyKey::One)
+            }
+
+            fn visit_i64<E>(self, _: i64) -> Result<OneOrManyKey, E> {
+                Ok(OneOrManyKey::One)
+            }
+
+            fn visit_u64<E>(self, _: u64) -> Result<OneOrManyKey, E> {
+                Ok(OneOrManyKey::One)
+            }
+
+            fn visit_f64<E>(self, _: f64) -> Result<OneOrManyKey, E> {
+                Ok(OneOrManyKey::One)
+            }
+
+            fn visit_str<E>(self, _: &str) -> Result<OneOrManyKey, E> {
+                Ok(OneOrManyKey::One)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<OneOrManyKey, A::Error> {
+                IgnoredAny.visit_map(map)?;
+                Ok(OneOrManyKey::One)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<OneOrManyKey, A::Error> {
+                IgnoredAny.visit_seq(seq)?;
+                Ok(OneOrManyKey::Many)
+            }
+        }
+        deserializer.deserialize_any(Kind)
     }
 }
 
@@ -88,10 +125,11 @@ pub(in crate::http) async fn tokenize(State(app): State<AppState>, request: Requ
     }
 }
 
-/// Tokenize as `SGLang` or Cohere do.
+/// Tokenize as `SGLang`, Cohere, `LocalAI` or `OpenVINO`'s model server do.
 ///
-/// `prompt` or `messages` is a request of `SGLang`'s, `text` one of Cohere's. The same is at `/compat/sglang/v1/tokenize` and
-/// `/compat/cohere/v1/tokenize`.
+/// `prompt` or `messages` is a request of `SGLang`'s, `text` one of Cohere's (a list of texts one of `OpenVINO`'s), `content` one of
+/// `LocalAI`'s. The same is at `/compat/sglang/v1/tokenize`, `/compat/cohere/v1/tokenize`, `/compat/ovms/v1/tokenize` and
+/// `/compat/localai/v1/tokenize`.
 #[utoipa::path(post, path = "/v1/tokenize", operation_id = "v1_tokenize", tag = "compat",
     request_body(content = Object, content_type = "application/json", example = json!({"text": "Hello"})),
     responses((status = 200, description = "As the server answers", body = Object),
@@ -108,12 +146,16 @@ pub(in crate::http) async fn v1_tokenize(State(app): State<AppState>, request: R
             ("prompt", keys.prompt.is_some()),
             ("messages", keys.messages.is_some()),
             ("text", keys.text.is_some()),
+            ("content", keys.content.is_some()),
         ];
-        only(&there, "prompt, messages, text")
+        let key = only(&there, "prompt, messages, text, content")?;
+        Ok((key, matches!(keys.text, Some(OneOrManyKey::Many))))
     };
     match keys.await {
         Err(problem) => refuse(Dialect::Sglang, problem),
-        Ok("text") => speak(Dialect::Cohere, cohere::tokenize(call).await),
+        Ok(("text", false)) => speak(Dialect::Cohere, cohere::tokenize(call).await),
+        Ok(("text", true)) => speak(Dialect::Ovms, ovms::tokenize(call).await),
+        Ok(("content", _)) => speak(Dialect::OpenAi, ollama::tokenize(call).await),
         Ok(_) => speak(Dialect::Sglang, sglang::tokenize(call).await),
     }
 }
@@ -145,9 +187,9 @@ pub(in crate::http) async fn detokenize(State(app): State<AppState>, request: Re
             return call.decoded(loaded, lists, skip, |texts| json!({ "text": texts })).await;
         }
         let ids = lists.pop().unwrap_or_default();
-        let mut left = call.app.config.max_decoded_bytes;
+        let mut room = Room::of(&call.app);
         let work = move || {
-            let mut text = |skip| lossy(&loaded.tokenizer, &ids, skip, "/tokens", &mut left);
+            let mut text = |skip| lossy(&loaded.tokenizer, &ids, skip, "/tokens", &mut room);
             let (kept, skipped) = (text(false)?, text(skip)?);
             let body: Value = json!({"prompt": kept, "content": kept, "text": skipped});
             Ok::<_, Problem>(Made::by(&loaded.facts, &body))
@@ -256,4 +298,112 @@ pub(in crate::http) async fn model(State(app): State<AppState>, request: Request
 pub(in crate::http) async fn token_counter(State(app): State<AppState>, request: Request) -> Response {
     let made = async { litellm::token_counter(Call::of(app, request).await?).await };
     speak(Dialect::LiteLlm, made.await)
+}
+
+/// Render messages and tokenize the text as Text Generation Inference does.
+#[utoipa::path(post, path = "/chat_tokenize", tag = "compat",
+    request_body(content = Object, content_type = "application/json", example = json!({"messages": [{"role": "user", "content": "Hello"}]})),
+    responses((status = 200, description = "`{tokenize_response, templated_text}`", body = Object),
+        (status = "4XX", description = "Refused, as Text Generation Inference does it", body = Object),
+        (status = "5XX", description = "Overloaded", body = Object)))]
+pub(in crate::http) async fn chat_tokenize(State(app): State<AppState>, request: Request) -> Response {
+    let made = async { tgi::chat_tokenize(Call::of(app, request).await?).await };
+    speak(Dialect::Tgi, made.await)
+}
+
+/// Count the tokens of a chat completion as llama.cpp does.
+#[utoipa::path(post, path = "/v1/chat/completions/input_tokens", tag = "compat",
+    request_body(content = Object, content_type = "application/json", example = json!({"messages": [{"role": "user", "content": "Hello"}]})),
+    responses((status = 200, description = "`{object, input_tokens}`", body = Object),
+        (status = "4XX", description = "Refused, as llama.cpp does it", body = Object),
+        (status = "5XX", description = "Overloaded", body = Object)))]
+pub(in crate::http) async fn chat_input_tokens(State(app): State<AppState>, request: Request) -> Response {
+    let made = async { llamacpp::input_tokens(Call::of(app, request).await?).await };
+    speak(Dialect::LlamaCpp, made.await)
+}
+
+/// Tokenize a text as xAI does.
+#[utoipa::path(post, path = "/v1/tokenize-text", tag = "compat",
+    request_body(content = Object, content_type = "application/json", example = json!({"model": "default", "text": "Hello"})),
+    responses((status = 200, description = "`{token_ids}`", body = Object),
+        (status = "4XX", description = "Refused, as xAI does it", body = Object),
+        (status = "5XX", description = "Overloaded", body = Object)))]
+pub(in crate::http) async fn tokenize_text(State(app): State<AppState>, request: Request) -> Response {
+    let made = async { xai::tokenize_text(Call::of(app, request).await?).await };
+    speak(Dialect::Xai, made.await)
+}
+
+/// Tokenize a text as watsonx does.
+#[utoipa::path(post, path = "/ml/v1/text/tokenization", tag = "compat",
+    request_body(content = Object, content_type = "application/json", example = json!({"model_id": "default", "input": "Hello", "parameters": {"return_tokens": true}})),
+    responses((status = 200, description = "`{model_id, result}`", body = Object),
+        (status = "4XX", description = "Refused, as watsonx does it", body = Object),
+        (status = "5XX", description = "Overloaded", body = Object)))]
+pub(in crate::http) async fn tokenization(State(app): State<AppState>, request: Request) -> Response {
+    let made = async { watsonx::tokenization(Call::of(app, request).await?).await };
+    speak(Dialect::Watsonx, made.await)
+}
+
+/// Tokenize as `OpenVINO`'s model server does.
+#[utoipa::path(post, path = "/v3/tokenize", tag = "compat",
+    request_body(content = Object, content_type = "application/json", example = json!({"model": "default", "text": "Hello"})),
+    responses((status = 200, description = "`{tokens}`", body = Object),
+        (status = "4XX", description = "Refused, as `OpenVINO`'s model server does it", body = Object),
+        (status = "5XX", description = "Overloaded", body = Object)))]
+pub(in crate::http) async fn v3_tokenize(State(app): State<AppState>, request: Request) -> Response {
+    let made = async { ovms::tokenize(Call::of(app, request).await?).await };
+    speak(Dialect::Ovms, made.await)
+}
+
+/// Tokenize as is proposed for Ollama.
+#[utoipa::path(post, path = "/api/tokenize", tag = "compat",
+    request_body(content = Object, content_type = "application/json", example = json!({"model": "default", "content": "Hello"})),
+    responses((status = 200, description = "`{tokens}`", body = Object),
+        (status = "4XX", description = "Refused, as Ollama does it", body = Object),
+        (status = "5XX", description = "Overloaded", body = Object)))]
+pub(in crate::http) async fn api_tokenize(State(app): State<AppState>, request: Request) -> Response {
+    let made = async { ollama::tokenize(Call::of(app, request).await?).await };
+    speak(Dialect::Ollama, made.await)
+}
+
+/// Detokenize as is proposed for Ollama.
+#[utoipa::path(post, path = "/api/detokenize", tag = "compat",
+    request_body(content = Object, content_type = "application/json", example = json!({"model": "default", "tokens": [72, 105]})),
+    responses((status = 200, description = "`{content}`", body = Object),
+        (status = "4XX", description = "Refused, as Ollama does it", body = Object),
+        (status = "5XX", description = "Overloaded", body = Object)))]
+pub(in crate::http) async fn api_detokenize(State(app): State<AppState>, request: Request) -> Response {
+    let made = async { ollama::detokenize(Call::of(app, request).await?).await };
+    speak(Dialect::Ollama, made.await)
+}
+
+/// Count the tokens of contents as Google does.
+///
+/// By the vocabulary's chat template; without one by the formula that is published for `OpenAI`'s models.
+#[utoipa::path(post, path = "/v1/models/{*model}", tag = "compat", operation_id = "v1_count_tokens_of",
+    params(("model" = String, Path, description = "The name of the model, and `:countTokens` behind it")),
+    request_body(content = Object, content_type = "application/json", example = json!({"contents": [{"role": "user", "parts": [{"text": "Hello"}]}]})),
+    responses((status = 200, description = "`{totalTokens, promptTokensDetails}`", body = Object),
+        (status = "4XX", description = "Refused, as Google does it", body = Object),
+        (status = "5XX", description = "Overloaded", body = Object)))]
+pub(in crate::http) async fn v1_count_tokens_of(State(app): State<AppState>, request: Request) -> Response {
+    let path = request.uri().path();
+    let model = path.split_once("/models/").and_then(|(_, call)| call.strip_suffix(":countTokens"));
+    let model = model.map(unescaped);
+    let made = async {
+        let model = model.ok_or_else(Problem::unknown_route)?;
+        google::count_tokens(Call::of(app, request).await?, &model).await
+    };
+    speak(Dialect::Google, made.await)
+}
+
+/// The same at the other version of that interface.
+#[utoipa::path(post, path = "/v1beta/models/{call}", tag = "compat", operation_id = "v1beta_count_tokens_of",
+    params(("call" = String, Path, description = "The name of the model, and `:countTokens` behind it")),
+    request_body(content = Object, content_type = "application/json", example = json!({"contents": [{"role": "user", "parts": [{"text": "Hello"}]}]})),
+    responses((status = 200, description = "`{totalTokens, promptTokensDetails}`", body = Object),
+        (status = "4XX", description = "Refused, as Google does it", body = Object),
+        (status = "5XX", description = "Overloaded", body = Object)))]
+pub(in crate::http) async fn v1beta_count_tokens_of(state: State<AppState>, request: Request) -> Response {
+    v1_count_tokens_of(state, request).await
 }

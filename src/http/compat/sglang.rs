@@ -35,7 +35,7 @@ pub(super) async fn tokenize(call: Call) -> Result<Made, Problem> {
     let how = How {
         add_special: request.add_special_tokens.unwrap_or(true),
         parse_special: true,
-        offsets: false,
+        offsets: None,
         pointer: "/prompt",
     };
     let (loaded, texts, many) = match (request.prompt, request.messages) {

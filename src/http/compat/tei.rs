@@ -2,7 +2,7 @@
 //! are always arrays of arrays; tokens that the vocabulary puts around a text have no place in it.
 
 use super::{Call, How, IdLists, OneOrMany, message, spelt};
-use crate::engine::{Encoding, Tokenizer};
+use crate::engine::{Encoding, OffsetUnit, Tokenizer};
 use crate::http::problem::Problem;
 use crate::http::reply::{Json, Made};
 use crate::http::state::AppState;
@@ -47,7 +47,7 @@ pub(super) async fn tokenize(call: Call) -> Result<Made, Problem> {
     let how = How {
         add_special: request.add_special_tokens.unwrap_or(true),
         parse_special: true,
-        offsets: true,
+        offsets: Some(OffsetUnit::Byte),
         pointer: "/inputs",
     };
     let (texts, _) = request.inputs.into_all();

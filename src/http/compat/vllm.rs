@@ -3,7 +3,7 @@
 
 use super::super::chat::{Asked, parts};
 use super::{Call, How, message, param, spelt, status, vocabulary};
-use crate::chat::{Json, reads_parts};
+use crate::chat::Json;
 use crate::engine::{Encoding, TokenId};
 use crate::formats::hf;
 use crate::http::problem::Problem;
@@ -80,7 +80,7 @@ pub(super) async fn tokenize(call: Call) -> Result<Made, Problem> {
     let how = How {
         add_special: request.add_special_tokens.unwrap_or(true),
         parse_special: true,
-        offsets: false,
+        offsets: None,
         pointer: "/prompt",
     };
     let strings = request.return_token_strs.unwrap_or(false);
@@ -95,7 +95,7 @@ async fn tokenize_chat(call: Call, request: TokenizeChat) -> Result<Made, Proble
     let how = How {
         add_special: add_special.unwrap_or(false),
         parse_special: true,
-        offsets: false,
+        offsets: None,
         pointer: "/messages",
     };
     let strings = strings.unwrap_or(false);
@@ -124,11 +124,7 @@ pub(super) async fn rendered(
         any_template: call.app.config.allow_chat_template,
     };
     let loaded = call.vocabulary(request.model.as_deref()).await?;
-    let mut sources =
-        loaded.tokenizer.chat().sources.values().map(String::as_str).chain(asked.template.as_deref());
-    if !sources.any(reads_parts) {
-        asked.parts.join_texts();
-    }
+    asked.join_texts_for(&loaded.tokenizer);
     let with = std::sync::Arc::clone(&loaded);
     let text =
         call.app.cpu.run_elsewhere(call.body.len(), move || asked.render(&with.tokenizer, None)).await??;

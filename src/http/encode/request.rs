@@ -1,6 +1,7 @@
 //! What requests to the encode side may say.
 
 use crate::engine::{Keep, OffsetUnit, OnSpecial, SpecialPolicy};
+use crate::http::extract::list::{List, NAMES};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -26,8 +27,8 @@ pub(in crate::http) struct EncodeRequest {
     pub(in crate::http) special: SpecialName,
     /// Names that are parsed whatever `special` is.
     #[serde(default)]
-    #[schema(default = json!([]))]
-    pub(in crate::http) allowed_special: Vec<String>,
+    #[schema(default = json!([]), value_type = Vec<String>)]
+    pub(in crate::http) allowed_special: List<String, NAMES>,
     /// What to answer beside `count`: ids, tokens as text, their bytes in base64, offsets.
     #[serde(default = "default_return", rename = "return")]
     #[schema(default = json!(["ids"]))]
@@ -50,8 +51,8 @@ pub(in crate::http) struct EncodeRequest {
 #[serde(deny_unknown_fields)]
 pub(in crate::http) struct EncodeBatchRequest {
     /// The texts.
-    #[schema(example = json!(["Hello", "世界"]))]
-    pub(in crate::http) texts: Vec<String>,
+    #[schema(example = json!(["Hello", "世界"]), value_type = Vec<String>)]
+    pub(in crate::http) texts: List<String>,
     /// The vocabulary: `name`, `name@3` or `name@alias`. Without it the default one.
     pub(in crate::http) vocab: Option<String>,
     /// The same as `vocab`; only one of the two may be given.
@@ -66,8 +67,8 @@ pub(in crate::http) struct EncodeBatchRequest {
     pub(in crate::http) special: SpecialName,
     /// Names that are parsed whatever `special` is.
     #[serde(default)]
-    #[schema(default = json!([]))]
-    pub(in crate::http) allowed_special: Vec<String>,
+    #[schema(default = json!([]), value_type = Vec<String>)]
+    pub(in crate::http) allowed_special: List<String, NAMES>,
     /// At most so many tokens of each text, at least 1.
     #[schema(minimum = 1)]
     pub(in crate::http) max_tokens: Option<u64>,
@@ -85,7 +86,8 @@ pub(in crate::http) struct CountRequest {
     #[schema(example = "Hello, 世界!")]
     pub(in crate::http) text: Option<String>,
     /// Several texts.
-    pub(in crate::http) texts: Option<Vec<String>>,
+    #[schema(value_type = Option<Vec<String>>)]
+    pub(in crate::http) texts: Option<List<String>>,
     /// The vocabulary: `name`, `name@3` or `name@alias`. Without it the default one.
     pub(in crate::http) vocab: Option<String>,
     /// The same as `vocab`; only one of the two may be given.
@@ -100,8 +102,8 @@ pub(in crate::http) struct CountRequest {
     pub(in crate::http) special: SpecialName,
     /// Names that are parsed whatever `special` is.
     #[serde(default)]
-    #[schema(default = json!([]))]
-    pub(in crate::http) allowed_special: Vec<String>,
+    #[schema(default = json!([]), value_type = Vec<String>)]
+    pub(in crate::http) allowed_special: List<String, NAMES>,
     /// Stop counting once there are more tokens than this in all, at least 1.
     #[schema(minimum = 1)]
     pub(in crate::http) limit: Option<u64>,

@@ -1,12 +1,16 @@
 //! What is wrong with a body or a query, told by the field and never by the value.
 
 use super::super::problem::Problem;
+use super::list::limit_of;
 
 /// The problem that an error of serde's at a place is. Its message is that of one of the parsers.
 pub(super) fn fault(path: &serde_path_to_error::Path, message: &str, root: &str) -> Problem {
     let mut pointer = format!("{root}{}", pointer(path));
     if let Some(field) = named_field(message).filter(|field| !pointer.ends_with(&format!("/{field}"))) {
         pointer = format!("{pointer}/{field}");
+    }
+    if let Some(limit) = limit_of(message) {
+        return Problem::too_many(pointer, limit);
     }
     Problem::invalid(pointer, expectation(message))
 }

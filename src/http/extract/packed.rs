@@ -3,6 +3,7 @@
 
 use super::super::media::{Form, Width};
 use super::super::problem::Problem;
+use super::list::{TEXTS, most};
 use crate::engine::TokenId;
 
 /// The width of a packed form.
@@ -30,12 +31,15 @@ pub(super) fn ids(body: &[u8], width: Width) -> Result<Vec<TokenId>, Problem> {
 /// Several sequences.
 ///
 /// # Errors
-/// 400 where counts and ids are not as many as the body says.
+/// 400 where counts and ids are not as many as the body says, 422 for more sequences than a batch may have.
 pub(super) fn batch(body: &[u8], width: Width) -> Result<Vec<Vec<TokenId>>, Problem> {
     let wrong = || Problem::bad_packed("the body is not n, n counts, and as many ids as the counts say");
     let (n, rest) = body.split_first_chunk().ok_or_else(wrong)?;
     let n = u32::from_le_bytes(*n) as usize;
     let counts = n.checked_mul(4).filter(|counts| *counts <= rest.len()).ok_or_else(wrong)?;
+    if n > most(TEXTS) {
+        return Err(Problem::too_many("/ids", most(TEXTS)));
+    }
     let (counts, mut rest) = rest.split_at(counts);
     let mut all = Vec::with_capacity(n);
     for count in counts.as_chunks().0 {
@@ -58,6 +62,7 @@ pub(in crate::http) fn write(ids: &[TokenId], width: Width, out: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::list::within;
     use super::*;
 
     #[test]
@@ -82,6 +87,9 @@ mod tests {
         check(&[], None);
         check(&[1], None);
         check(&[u32::MAX], None);
+        let over = within([1; 3], || batch(&pack(&[2, 1, 1, 7, 8]), Width::Bits32)).unwrap_err();
+        assert_eq!((over.status().as_u16(), over.pointer()), (422, Some("/ids")));
+        within([usize::MAX; 3], || ());
         check(&[1, u32::MAX], None);
         check(&[1, 2, 7], None);
         check(&[1, 0, 7], None);

@@ -2,7 +2,7 @@
 
 use super::{Problem, StatusCode, json};
 use crate::analysis::chunk::ChunkError;
-use crate::analysis::explain::{ExplainError, MAX_BYTES};
+use crate::analysis::explain::ExplainError;
 use crate::chat::{ChatError, MAX_OUTPUT_BYTES};
 use crate::engine::{EncodeError, SpecialError};
 use crate::fetch::FetchError;
@@ -115,9 +115,10 @@ impl Problem {
     /// A text that is not explained: 422.
     pub fn explain(error: &ExplainError) -> Self {
         match error {
-            ExplainError::TooLong => Self::text_too_long("/text", MAX_BYTES),
-            ExplainError::NormalizedTooLong => {
-                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "text_too_long", error.to_string()).at("/text")
+            ExplainError::TooLong { limit } => Self::text_too_long("/text", *limit),
+            ExplainError::NormalizedTooLong { limit } => {
+                let problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "text_too_long", error.to_string());
+                problem.at("/text").with("limit", *limit)
             }
             ExplainError::Encode(error) => Self::encode("/text", error),
         }
@@ -140,6 +141,10 @@ impl Problem {
                     refused("corpus_record_too_long").with("limit", limit)
                 }
                 CorpusError::Parquet { .. } | CorpusError::Column { .. } => refused("corpus_bad_parquet"),
+                CorpusError::TooLarge { limit, .. } => refused("corpus_too_long").with("limit", limit),
+                CorpusError::DiskFull { min_free_bytes } => {
+                    Self::from(UploadError::DiskFull { min_free_bytes })
+                }
                 // Counts are no documents.
                 CorpusError::Io { .. }
                 | CorpusError::Counts { .. }

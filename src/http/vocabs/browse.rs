@@ -2,14 +2,14 @@
 
 use super::super::encode::with_scratch;
 use super::super::extract::{Path, Query};
+use super::super::media::OBJECTS;
 use super::super::problem::{Problem, ProblemBody};
-use super::super::reply::Made;
+use super::super::reply::{Answer, Ask, Made};
 use super::super::state::AppState;
 use super::segment;
-use crate::analysis::scripts::TokenScript;
 use crate::analysis::stats::{ScriptStats, Stats, stats as figures};
 use crate::analysis::tokens::{Filter, Token, page};
-use crate::engine::{TokenId, Tokenizer};
+use crate::engine::{TokenId, TokenScript, Tokenizer};
 use crate::jobs::VocabTriple;
 use crate::registry::VocabRef;
 use axum::extract::State;
@@ -37,8 +37,8 @@ pub(in crate::http) struct TokensQuery {
     special: Option<bool>,
     /// Only tokens with an id over this: the `next` of the page before.
     after: Option<u32>,
-    /// The most tokens of the page, 1 to 1000 (100 when left out).
-    #[param(minimum = 1, maximum = 1000)]
+    /// The most tokens of the page, from 1 to the setting `max_page` (1000); 100 when left out.
+    #[param(minimum = 1)]
     limit: Option<usize>,
 }
 
@@ -54,6 +54,8 @@ pub(in crate::http) struct TokensReply {
     #[schema(nullable = false)]
     next: Option<TokenId>,
 }
+
+impl Answer for TokensReply {}
 
 /// A token.
 #[derive(Debug, Serialize, ToSchema)]
@@ -113,6 +115,8 @@ pub(in crate::http) struct StatsReply {
     residues: ResiduesBody,
 }
 
+impl Answer for StatsReply {}
+
 /// Tokens of a script.
 #[derive(Debug, Serialize, ToSchema)]
 pub(in crate::http) struct ScriptBody {
@@ -171,35 +175,39 @@ pub(in crate::http) struct ResiduesBody {
     tokens: Vec<ListedToken>,
 }
 
-/// The most tokens of a page, and how many it has unless asked.
-pub(in crate::http) const MAX_PAGE: usize = 1000;
+/// The tokens of a page unless asked.
 const USUAL_PAGE: usize = 100;
 
 /// The size of a page.
-pub(super) fn page_size(limit: Option<usize>) -> Result<usize, Problem> {
+pub(super) fn page_size(app: &AppState, limit: Option<usize>) -> Result<usize, Problem> {
+    let most = app.config.max_page;
     match limit {
-        None => Ok(USUAL_PAGE),
-        Some(limit @ 1..=MAX_PAGE) => Ok(limit),
-        Some(_) => Err(Problem::invalid("/query/limit", format!("must be from 1 to {MAX_PAGE}"))),
+        None => Ok(USUAL_PAGE.min(most)),
+        Some(limit) if (1..=most).contains(&limit) => Ok(limit),
+        Some(_) => Err(Problem::invalid("/query/limit", format!("must be from 1 to {most}"))),
     }
 }
 
 /// Browse the tokens of a version.
 #[utoipa::path(get, path = "/vocabs/{ref}/tokens", operation_id = "list_tokens", tag = "vocabs",
-    params(("ref" = String, Path, description = "`name`, `name@3` or `name@alias`"), TokensQuery),
+    params(("ref" = String, Path, description = "`name`, `name@3` or `name@alias`"), TokensQuery,
+        ("If-Match" = Option<String>, Header,
+            description = "Digests, in quotes: refused with 412 unless the vocabulary is at one of them")),
     responses(
-        (status = 200, description = "A page of tokens", body = TokensReply,
+        (status = 200, description = "A page of tokens",
+            content((TokensReply = "application/json"), (TokensReply = "application/msgpack")),
             headers(("Vocab" = String, description = "`name@version` of what made this"),
                 ("ETag" = String, description = "Its digest, in quotes"))),
         (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
         (status = "5XX", description = "Overloaded", body = ProblemBody, content_type = "application/problem+json")))]
 pub(in crate::http) async fn tokens(
     State(app): State<AppState>,
+    ask: Ask,
     Path(text): Path<String>,
     Query(query): Query<TokensQuery>,
 ) -> Result<Made, Problem> {
     let wanted: VocabRef = segment("ref", &text)?;
-    let limit = page_size(query.limit)?;
+    let limit = page_size(&app, query.limit)?;
     let script = match query.script.as_deref() {
         None => None,
         Some(name) => Some(TokenScript::from_name(name).ok_or_else(unknown_script)?),
@@ -212,6 +220,7 @@ pub(in crate::http) async fn tokens(
         special: query.special,
     };
     let loaded = app.registry.resolve(Some(&wanted)).await?;
+    let settled = ask.settle(&loaded, OBJECTS)?;
     let size = loaded.facts.native_bytes as usize;
     app.cpu
         .run_elsewhere(size, move || {
@@ -221,7 +230,7 @@ pub(in crate::http) async fn tokens(
                 next: page.tokens.last().filter(|_| page.more).map(|token| token.id),
                 tokens: page.tokens.iter().map(TokenBody::from).collect(),
             };
-            Made::by(&loaded.facts, &reply)
+            settled.made(&loaded, &reply)
         })
         .await
 }
@@ -247,25 +256,30 @@ impl From<&Token<'_>> for TokenBody {
 
 /// Tell what a version is made of.
 #[utoipa::path(get, path = "/vocabs/{ref}/stats", operation_id = "get_stats", tag = "vocabs",
-    params(("ref" = String, Path, description = "`name`, `name@3` or `name@alias`")),
+    params(("ref" = String, Path, description = "`name`, `name@3` or `name@alias`"),
+        ("If-Match" = Option<String>, Header,
+            description = "Digests, in quotes: refused with 412 unless the vocabulary is at one of them")),
     responses(
-        (status = 200, description = "The figures", body = StatsReply,
+        (status = 200, description = "The figures",
+            content((StatsReply = "application/json"), (StatsReply = "application/msgpack")),
             headers(("Vocab" = String, description = "`name@version` of what made this"),
                 ("ETag" = String, description = "Its digest, in quotes"))),
         (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
         (status = "5XX", description = "Overloaded", body = ProblemBody, content_type = "application/problem+json")))]
 pub(in crate::http) async fn stats(
     State(app): State<AppState>,
+    ask: Ask,
     Path(text): Path<String>,
 ) -> Result<Made, Problem> {
     let wanted: VocabRef = segment("ref", &text)?;
     let loaded = app.registry.resolve(Some(&wanted)).await?;
+    let settled = ask.settle(&loaded, OBJECTS)?;
     let size = loaded.facts.native_bytes as usize;
     app.cpu
         .run_elsewhere(size, move || {
             let made = with_scratch(|scratch| figures(&loaded.tokenizer, scratch));
             let reply = stats_reply(&loaded.tokenizer, VocabTriple::from(&*loaded.facts), made);
-            Made::by(&loaded.facts, &reply)
+            settled.made(&loaded, &reply)
         })
         .await
 }

@@ -2,7 +2,7 @@
 
 use super::super::extract::{Path, Query};
 use super::super::problem::{Problem, ProblemBody};
-use super::super::reply::Json;
+use super::super::reply::{Answer, Ask, Made};
 use super::super::state::AppState;
 use super::browse::page_size;
 use super::segment;
@@ -13,7 +13,6 @@ use crate::engine::TokenId;
 use crate::jobs::VocabTriple;
 use crate::registry::VocabRef;
 use axum::extract::State;
-use axum::http::StatusCode;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
@@ -29,8 +28,8 @@ pub(in crate::http) struct DiffQuery {
     section: Option<String>,
     /// Entries of the section to pass over: the `next` of the page before.
     after: Option<usize>,
-    /// The most entries of a section, 1 to 1000 (100 when left out).
-    #[param(minimum = 1, maximum = 1000)]
+    /// The most entries of a section, from 1 to the setting `max_page` (1000); 100 when left out.
+    #[param(minimum = 1)]
     limit: Option<usize>,
 }
 
@@ -62,6 +61,8 @@ pub(in crate::http) struct DiffReply {
     /// What is set up in two ways.
     settings: Vec<SettingChange>,
 }
+
+impl Answer for DiffReply {}
 
 /// Tokens that differ.
 #[derive(Debug, Serialize, ToSchema)]
@@ -171,16 +172,19 @@ pub(in crate::http) struct SettingChange {
     params(("a" = String, Path, description = "The first: `name`, `name@3` or `name@alias`"),
         ("b" = String, Path, description = "The second: `name`, `name@3` or `name@alias`"), DiffQuery),
     responses(
-        (status = 200, description = "What differs", body = DiffReply),
+        (status = 200, description = "What differs",
+            content((DiffReply = "application/json"), (DiffReply = "application/msgpack"))),
         (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
         (status = "5XX", description = "Overloaded", body = ProblemBody, content_type = "application/problem+json")))]
 pub(in crate::http) async fn diff(
     State(app): State<AppState>,
+    ask: Ask,
     Path((a, b)): Path<(String, String)>,
     Query(query): Query<DiffQuery>,
-) -> Result<Json<DiffReply>, Problem> {
+) -> Result<Made, Problem> {
+    let settled = ask.settle_alone()?;
     let (a, b): (VocabRef, VocabRef) = (segment("a", &a)?, segment("b", &b)?);
-    let limit = page_size(query.limit)?;
+    let limit = page_size(&app, query.limit)?;
     let section = query.section.as_deref().map(|name| Section::from_name(name).ok_or_else(unknown_section));
     let section = section.transpose()?;
     if query.after.is_some() && section.is_none() {
@@ -194,14 +198,13 @@ pub(in crate::http) async fn diff(
     let a = app.registry.resolve(Some(&a)).await.map_err(|e| Problem::from(e).at("/path/a"))?;
     let b = app.registry.resolve(Some(&b)).await.map_err(|e| Problem::from(e).at("/path/b"))?;
     let size = (a.facts.native_bytes + b.facts.native_bytes) as usize;
-    let reply = app
-        .cpu
+    app.cpu
         .run_elsewhere(size, move || {
             let made = compared(&a.tokenizer, &b.tokenizer, window);
             // A section that was not asked for has no page to go on from.
             let paged = |of: Section| section.is_none_or(|section| section == of);
             let settings = made.settings.into_iter().map(|(name, a, b)| SettingChange { name, a, b });
-            DiffReply {
+            let reply = DiffReply {
                 a: VocabTriple::from(&*a.facts),
                 b: VocabTriple::from(&*b.facts),
                 same: made.same,
@@ -214,10 +217,10 @@ pub(in crate::http) async fn diff(
                 merges_moved: merges(&made.merges_moved, paged(Section::MergesMoved)),
                 specials: specials(&made.specials, paged(Section::Specials)),
                 settings: settings.collect(),
-            }
+            };
+            settled.alone(&reply)
         })
-        .await?;
-    Ok(Json(StatusCode::OK, reply))
+        .await
 }
 
 fn unknown_section() -> Problem {

@@ -13,13 +13,18 @@ fn config(split: &str) -> TrainConfig {
     TrainConfig::new(Pattern::parse(split).unwrap())
 }
 
+/// Nothing is unpacked here.
+static NOWHERE: Unpacking =
+    Unpacking { folder: std::path::PathBuf::new(), max_bytes: 0, max_ratio: 0, min_free_bytes: 0 };
+
 fn reading<'c>(cuts: &'c SafeCuts<'c>) -> Reading<'c> {
     Reading {
         format: CorpusFormat::Text,
         field: "text".into(),
         records: Records::Whole,
         invalid_utf8: InvalidUtf8::Error,
-        scratch: Path::new("/nonexistent"),
+        max_record_bytes: MAX_RECORD_BYTES,
+        unpacking: &NOWHERE,
         cuts,
     }
 }
@@ -133,4 +138,22 @@ fn a_free_regex_keeps_a_file_whole() {
     let config = config(r"\w+|\W+");
     let cuts = SafeCuts::new(&config).unwrap();
     assert_eq!(records(text.as_bytes(), &reading(&cuts)).unwrap().0.len(), 1);
+}
+
+#[test]
+fn a_record_is_held_up_to_its_limit() {
+    let cl100k = config("cl100k");
+    let cuts = SafeCuts::new(&cl100k).unwrap();
+    for records in [Records::Lines, Records::Paragraphs, Records::Whole] {
+        let mut read_bytes = 0;
+        let how = Reading { records, max_record_bytes: 2 << 20, ..reading(&cuts) };
+        let progress = Progress::new();
+        let result = read(vec![source(&vec![b'x'; 64 << 20])], &how, &progress, |batch| {
+            read_bytes += batch.text.len();
+            Ok(())
+        });
+        assert!(matches!(result, Err(CorpusError::RecordTooLong { limit: 2_097_152, .. })), "{result:?}");
+        assert_eq!(read_bytes, 0);
+        assert!(progress.view().bytes_read < 8 << 20, "{} bytes were read", progress.view().bytes_read);
+    }
 }

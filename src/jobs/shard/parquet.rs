@@ -3,8 +3,8 @@
 //! Files come from anywhere, so nothing in them is believed: a fault of the reader is a damaged file, not one of the
 //! program.
 
-use super::Meta;
-use crate::engine::WordCounts;
+use super::{Meta, each_written};
+use crate::engine::Words;
 use crate::jobs::corpus::{CorpusError, Source};
 use crate::jobs::progress::Progress;
 use parquet::basic::{Compression, Repetition, Type as Physical, ZstdLevel};
@@ -27,8 +27,8 @@ pub(super) const MAGIC: &[u8] = b"PAR1";
 /// Rows that are read at a time.
 const ROWS: usize = 4096;
 
-/// Rows of a row group that is written.
-const GROUP_ROWS: usize = 1 << 20;
+/// Rows of a row group that is written; they are in memory meanwhile.
+const GROUP_ROWS: usize = 1 << 17;
 
 /// The key of the metadata.
 const META: &str = "vocabd";
@@ -43,8 +43,11 @@ pub(in crate::jobs) fn is_parquet(source: &Source) -> Result<bool, CorpusError> 
     Ok(head == MAGIC)
 }
 
-/// Writes counts, most frequent first.
-pub(super) fn write(counts: &WordCounts, meta: &str, out: &mut (impl Write + Send)) -> io::Result<()> {
+/// Writes counts in the order in which they come.
+pub(super) fn write<W: Words>(counts: &W, meta: &str, out: &mut (impl Write + Send)) -> Result<(), W::Error>
+where
+    W::Error: From<io::Error>,
+{
     let schema = "message counts { REQUIRED BYTE_ARRAY pretoken; REQUIRED INT64 count; }";
     let schema = Arc::new(parse_message_type(schema).map_err(io::Error::other)?);
     let properties = WriterProperties::builder()
@@ -54,13 +57,18 @@ pub(super) fn write(counts: &WordCounts, meta: &str, out: &mut (impl Write + Sen
         .build();
     let mut writer =
         SerializedFileWriter::new(out, schema, Arc::new(properties)).map_err(io::Error::other)?;
-    let mut rows = counts.iter().peekable();
-    while rows.peek().is_some() {
-        let (mut words, mut numbers) = (Vec::new(), Vec::new());
-        for (word, count) in rows.by_ref().take(GROUP_ROWS) {
-            words.push(ByteArray::from(word.to_vec()));
-            numbers.push(i64::try_from(count).map_err(io::Error::other)?);
+    let (mut words, mut numbers) = (Vec::new(), Vec::new());
+    each_written(counts, |word, count| {
+        words.push(ByteArray::from(word.to_vec()));
+        numbers.push(i64::try_from(count).map_err(io::Error::other)?);
+        if words.len() == GROUP_ROWS {
+            write_group(&mut writer, &words, &numbers).map_err(io::Error::other)?;
+            words.clear();
+            numbers.clear();
         }
+        Ok(())
+    })?;
+    if !words.is_empty() {
         write_group(&mut writer, &words, &numbers).map_err(io::Error::other)?;
     }
     writer.close().map_err(io::Error::other)?;

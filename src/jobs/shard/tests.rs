@@ -1,5 +1,7 @@
 use super::*;
+use crate::engine::WordCounts;
 use crate::jobs::corpus::CorpusError;
+use crate::jobs::whole::Whole;
 
 fn config(split: &str) -> TrainConfig {
     TrainConfig::new(Pattern::parse(split).unwrap())
@@ -14,16 +16,18 @@ fn read_back(bytes: &[u8], wanted: &TrainConfig) -> Result<WordCounts, String> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("shard");
     std::fs::write(&path, bytes).unwrap();
-    let source = Source { name: "shard".to_owned(), file: File::open(&path).unwrap() };
+    let source = Source { name: "shard".to_owned(), file: std::fs::File::open(&path).unwrap() };
     let mut sums = crate::engine::WordSums::default();
     let take = |word: &[u8], count: u64| sums.add(word, count).map_err(|_| CorpusError::Stopped);
-    read(source, &Meta::of(wanted), dir.path(), &Progress::new(), take).map_err(|e| e.to_string())?;
+    let folder = dir.path().to_owned();
+    let unpacking = Unpacking { folder, max_bytes: 1 << 20, max_ratio: 100, min_free_bytes: 0 };
+    read(source, &Meta::of(wanted), &unpacking, &Progress::new(), take).map_err(|e| e.to_string())?;
     Ok(sums.take().unwrap())
 }
 
 fn written(format: ShardFormat) -> Vec<u8> {
     let mut bytes = Vec::new();
-    write(&counts(), &config("cl100k"), format, &mut bytes).unwrap();
+    write(&Whole::Loaded(counts()), &config("cl100k"), format, &mut bytes).unwrap();
     bytes
 }
 

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# run.sh VOCABD VENV [CASES] : the contract against a server. Lints openapi.yaml (redocly, through npx), lets schemathesis send
-# CASES random requests an operation (125: about 5,000 in all), and makes a Python client of the file and uses it.
+# run.sh VOCABD VENV [CASES] : the contract against a server. Lints openapi.yaml (redocly, through npx), lets schemathesis make all
+# of its checks on CASES random requests an operation (150: over 5,000 in all) and on sequences of operations, and makes a Python
+# client of the file and uses it.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-vocabd=$(realpath "$1") venv=$(realpath "$2") cases=${3:-125} root=$here/../../..
+vocabd=$(realpath "$1") venv=$(realpath "$2") cases=${3:-150} root=$here/../../..
 work=$(mktemp -d)
 port=$("$venv/bin/python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 "$vocabd" serve --listen "127.0.0.1:$port" --data-dir "$work/data" >"$work/log" 2>&1 &
@@ -16,12 +17,12 @@ done
 
 npx --yes @redocly/cli lint "$root/openapi.yaml" --format=summary
 
-cd "$here"
-PYTHONPATH=. SCHEMATHESIS_HOOKS=hooks "$venv/bin/schemathesis" --config-file schemathesis.toml run \
-    "http://127.0.0.1:$port/openapi.yaml" --max-examples "$cases" --phases examples,coverage,fuzzing
-
-"$venv/bin/openapi-python-client" generate --path "$root/openapi.yaml" --meta none --output-path "$work/vocabd_client"
+# Where it puts what it remembers goes with everything else.
 cd "$work"
+PYTHONPATH=$here SCHEMATHESIS_HOOKS=hooks "$venv/bin/schemathesis" --config-file "$here/schemathesis.toml" run \
+    "http://127.0.0.1:$port/openapi.yaml" --max-examples "$cases" --checks all --phases examples,coverage,fuzzing,stateful
+
+"$venv/bin/openapi-python-client" generate --path "$root/openapi.yaml" --meta none --output-path vocabd_client
 "$venv/bin/python" - "$port" <<'X'
 import sys
 

@@ -1,4 +1,4 @@
-use super::super::{TieBreak, Trained, resume, train};
+use super::super::{TieBreak, Trained, WordCounts, resume, train};
 use super::*;
 
 /// A vocabulary as a trained one becomes.

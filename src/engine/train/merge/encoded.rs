@@ -4,7 +4,7 @@
 //! vanishes, so what became of a pretoken does not depend on when it is asked for.
 
 use super::{
-    BORDER, INSIDE, Limits, Merger, Observer, Order, POLL_PLACES, Pairs, Steps, TokenId, TrainError, Weights,
+    BORDER, Limits, Merger, Observer, Order, POLL_PLACES, Pairs, Steps, TokenId, TrainError, Weights,
     WordCounts, key,
 };
 use hashbrown::HashMap;
@@ -46,13 +46,7 @@ impl<'l, O: Order> Merger<'l, O> {
                 alone[id as usize] += count;
                 continue;
             }
-            for &id in &ids {
-                let len = tokens[id as usize].len();
-                let at = cells.len();
-                cells.resize(at + len, INSIDE);
-                cells[at] = id;
-                cells[at + len - 1] = id;
-            }
+            cells.extend_from_slice(&ids);
             cells.push(BORDER);
             weights.push(cells.len() as u32, count);
             for pair in ids.array_windows::<2>() {
@@ -76,23 +70,16 @@ impl<'l, O: Order> Merger<'l, O> {
             tallied.cursor = cursor.unwrap_or(u32::MAX);
         }
         let block = pairs.last_block();
-        let (mut at, mut asked) = (1, 1);
-        while let Some(&left) = cells.get(at) {
-            if left == BORDER {
-                at += 1;
-                continue;
-            }
-            let next = at + tokens[left as usize].len();
-            if let Some(tallied) = tally.get_mut(&key(left, cells[next]))
+        for (at, pair) in cells.array_windows::<2>().enumerate() {
+            // A border is in no pair that was tallied.
+            if let Some(tallied) = tally.get_mut(&key(pair[0], pair[1]))
                 && let Some(place) = block.get_mut(tallied.cursor as usize)
             {
                 *place = at as u32;
                 tallied.cursor += 1;
             }
-            at = next;
-            if at - asked >= POLL_PLACES {
-                steps.make(at - asked)?;
-                asked = at;
+            if at % POLL_PLACES == POLL_PLACES - 1 {
+                steps.make(POLL_PLACES)?;
             }
         }
         steps.done = total;

@@ -146,7 +146,7 @@ impl TokenScript {
 }
 
 /// What stands for a space in SentencePiece's pieces.
-pub(super) const SPACE_MARK: char = '\u{2581}';
+pub const SPACE_MARK: char = '\u{2581}';
 
 /// Of two that are no letters the one that a token is named by.
 fn stronger(a: Script, b: Script) -> Script {
