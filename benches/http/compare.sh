@@ -10,7 +10,9 @@ cd "$(dirname "$0")/../.."
 target=${CARGO_TARGET_DIR:-$PWD/target}
 tools=$PWD/benches/compare/target
 venv=${VOCABD_BENCH_VENV:-$tools/venv}
-[ -x "$venv/bin/uvicorn" ] || benches/compare/peers.sh
+# The server would take it for a setting.
+unset VOCABD_BENCH_VENV
+[ -x "$venv/bin/uvicorn" ] || VOCABD_BENCH_VENV=$venv benches/compare/peers.sh
 if [ "${BUILD:-1}" = 1 ]; then
   cargo build --release --quiet --bin vocabd
   cargo build --release --quiet --manifest-path benches/compare/Cargo.toml --target-dir "$tools" --bin load --bin echo
@@ -52,8 +54,11 @@ while [ $run -lt "${RUNS:-3}" ]; do
         add echo "$work/echo" "$tiktoken" --shape batch --size 2048
         ;;
       vocabd)
-        taskset -c 0 "$tools/release/load" --in-process --vocab "$tiktoken" --runs 1 --seconds "${SECONDS_EACH:-1.5}" --json \
-          --corpus "$data/corpora/en.txt" "$data/corpora/zh.txt" | sed 's/^{/{"server":"engine",/' >>"$out"
+        for of_each in "--shape json" "--shape batch --size 2048"; do
+          # shellcheck disable=SC2086 # options
+          taskset -c 0 "$tools/release/load" --in-process --vocab "$tiktoken" --runs 1 --seconds "${SECONDS_EACH:-1.5}" --json \
+            --corpus "$data/corpora/en.txt" "$data/corpora/zh.txt" $of_each | sed 's/^{/{"server":"engine",/' >>"$out"
+        done
         add vocabd "$target/release/vocabd" "$tiktoken" --shape json packed
         add vocabd "$target/release/vocabd" "$tiktoken" --shape batch --size 2048
         ;;

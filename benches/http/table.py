@@ -27,7 +27,7 @@ def medians(path):
     for line in open(path):
         row = json.loads(line)
         if row["server"] == "engine":
-            engine[row["corpus"], row["text_bytes"]].append(row["mb_per_s"])
+            engine[row["corpus"], row["text_bytes"], row["texts"] > 1].append(row["mb_per_s"])
         elif "requests_per_s" in row:
             rates[row["server"], row["corpus"], row["shape"], row["text_bytes"]].append(row["requests_per_s"])
     return ({cell: statistics.median(all) for cell, all in some.items()} for some in (rates, engine))
@@ -41,7 +41,7 @@ def overhead(rates, engine):
             cell = (corpus, shape, size)
             if ("vocabd", *cell) not in rates or ("echo", *cell) not in rates:
                 continue
-            echo, ours, speed = rates["echo", *cell], rates["vocabd", *cell], engine[corpus, size] * 1e6
+            echo, ours, speed = rates["echo", *cell], rates["vocabd", *cell], engine[corpus, size, shape == "batch"] * 1e6
             texts = 64 if shape == "batch" else 1
             alone = texts * size / speed
             bound = 1 / (1 / echo + alone)

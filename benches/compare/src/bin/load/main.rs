@@ -145,6 +145,8 @@ fn main() -> ExitCode {
 struct EngineRow {
     vocab: String,
     corpus: String,
+    /// Texts of a request: more of them are not in the processor's caches from the round before.
+    texts: usize,
     text_bytes: usize,
     mb_per_s: f64,
     min: f64,
@@ -158,7 +160,8 @@ fn in_process(args: &Args, vocab: &str) -> Result<(), Failure> {
     for path in &args.corpus {
         let corpus = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
         for &size in &args.size {
-            let texts = texts(&corpus, size, TEXTS)?;
+            let of_each = if args.shape.contains(&client::Shape::Batch) { args.batch } else { 1 };
+            let texts = texts(&corpus, size, TEXTS * of_each)?;
             let mut speeds = Vec::new();
             for _ in 0..=args.runs {
                 let (started, mut bytes) = (std::time::Instant::now(), 0);
@@ -175,6 +178,7 @@ fn in_process(args: &Args, vocab: &str) -> Result<(), Failure> {
             let row = EngineRow {
                 vocab: vocab.to_owned(),
                 corpus: stem(path),
+                texts: of_each,
                 text_bytes: size,
                 mb_per_s: rounded(median(speeds.iter().copied()), 1),
                 min: rounded(speeds.iter().copied().fold(f64::INFINITY, f64::min), 1),
