@@ -2,7 +2,7 @@
 # Requests per second of vocabd, of the bare server (echo), and of servers as teams write them, in turn, in one run: the server on core 0, the
 # client on core 1, loopback only. Then a table of ratios. About ten minutes; wants the packages of benches/compare/peers.sh.
 # usage: benches/http/compare.sh DATA OUT.jsonl     DATA: unpacked test data with corpora/ and vocabs/
-#   RUNS=3 SECONDS_EACH=1.5 SERVERS="echo vocabd naive fastapi-tiktoken fastapi-tokenizers"
+#   BUILD=0 takes the programs that are there; RUNS=3 SECONDS_EACH=1.5 SERVERS="echo vocabd naive fastapi-tiktoken fastapi-tokenizers"
 set -eu
 [ $# = 2 ] || { sed -n '2,5s/^# \{0,1\}//p' "$0"; exit 2; }
 data=$1 out=$2
@@ -11,9 +11,11 @@ target=${CARGO_TARGET_DIR:-$PWD/target}
 tools=$PWD/benches/compare/target
 venv=${VOCABD_BENCH_VENV:-$tools/venv}
 [ -x "$venv/bin/uvicorn" ] || benches/compare/peers.sh
-cargo build --release --quiet --bin vocabd
-cargo build --release --quiet --manifest-path benches/compare/Cargo.toml --target-dir "$tools" --bin load --bin echo
-cargo build --release --quiet --manifest-path benches/compare/peers/Cargo.toml --target-dir "$tools" --bin naive
+if [ "${BUILD:-1}" = 1 ]; then
+  cargo build --release --quiet --bin vocabd
+  cargo build --release --quiet --manifest-path benches/compare/Cargo.toml --target-dir "$tools" --bin load --bin echo
+  cargo build --release --quiet --manifest-path benches/compare/peers/Cargo.toml --target-dir "$tools" --bin naive
+fi
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -89,8 +89,6 @@ impl Word {
 #[derive(Clone, Default)]
 pub(super) struct WordTable {
     slots: Box<[Slot]>,
-    /// Hashes are cut to so many high bits.
-    shift: u32,
 }
 
 /// Words side by side in a cache line.
@@ -104,10 +102,9 @@ struct Slot {
 impl WordTable {
     /// The table of these words, none of them twice.
     pub(super) fn new(words: impl ExactSizeIterator<Item = (Word, TokenId)>) -> Self {
-        // Two of three places are taken, at most.
-        let lines = (words.len() / 2 + 1).next_power_of_two();
-        let mut table =
-            Self { slots: vec![Slot::default(); lines].into(), shift: 64 - lines.trailing_zeros() };
+        // Three of four places are taken.
+        let lines = words.len() * 4 / 9 + 1;
+        let mut table = Self { slots: vec![Slot::default(); lines].into() };
         for (word, id) in words {
             table.insert(word, id);
         }
@@ -123,13 +120,14 @@ impl WordTable {
                 slot.ids[free] = id;
                 return;
             }
-            at = (at + 1) & (self.slots.len() - 1);
+            at = if at + 1 < self.slots.len() { at + 1 } else { 0 };
         }
     }
 
+    /// The line where the search for a word with this hash begins: its share of the range of hashes is the line's share of the table.
     #[inline(always)]
     fn home(&self, hash: u64) -> usize {
-        hash.checked_shr(self.shift).unwrap_or(0) as usize
+        ((hash >> 32) * self.slots.len() as u64 >> 32) as usize
     }
 
     /// Asks memory for what [`WordTable::get`] will read.
@@ -154,7 +152,7 @@ impl WordTable {
             if slot.words[2].is_none() {
                 return None;
             }
-            at = (at + 1) & (self.slots.len() - 1);
+            at = if at + 1 < self.slots.len() { at + 1 } else { 0 };
         }
     }
 
@@ -202,7 +200,7 @@ const MOST_LONGER_IDS: usize = 256;
 
 const RECENT_LOG2: u32 = 13;
 const MERGED_LOG2: u32 = 15;
-const MANY_LOG2: u32 = 14;
+const MANY_LOG2: u32 = 13;
 const LONG_LOG2: u32 = 11;
 
 /// Two words in a cache line, the one that came last first.
