@@ -127,7 +127,7 @@ impl WordTable {
     /// The line where the search for a word with this hash begins: its share of the range of hashes is the line's share of the table.
     #[inline(always)]
     fn home(&self, hash: u64) -> usize {
-        ((hash >> 32) * self.slots.len() as u64 >> 32) as usize
+        (((hash >> 32) * self.slots.len() as u64) >> 32) as usize
     }
 
     /// Asks memory for what [`WordTable::get`] will read.
