@@ -19,6 +19,7 @@ mod normalize;
 mod offsets;
 mod pretokenize;
 mod quick;
+mod scalars;
 mod scripts;
 mod special;
 mod split;

@@ -2,7 +2,7 @@
 //!
 //! Read from the regex library's Unicode tables, as the split patterns are. Every character has exactly one [`Script`].
 
-use regex_syntax::hir::{Class, HirKind};
+use super::scalars::{SCALARS, ScalarTable, ranges};
 use std::sync::LazyLock;
 
 /// What a character is, for the figures by script.
@@ -76,9 +76,7 @@ impl Script {
     /// The script of a character.
     #[inline]
     pub fn of(c: char) -> Self {
-        let scalar = c as usize;
-        let table = table();
-        Self::ALL[usize::from(table.blocks[usize::from(table.block_of[scalar / BLOCK])][scalar % BLOCK])]
+        Self::ALL[usize::from(table().of(c as u32))]
     }
 
     /// Whether it is one of letters.
@@ -154,15 +152,6 @@ fn stronger(a: Script, b: Script) -> Script {
     order.into_iter().find(|script| *script == a || *script == b).unwrap_or(a)
 }
 
-const BLOCK: usize = 256;
-const SCALARS: usize = 0x11_0000;
-
-/// The script of every scalar value by its place in [`Script::ALL`], in blocks of which equal ones are stored once.
-struct Table {
-    block_of: Vec<u16>,
-    blocks: Vec<[u8; BLOCK]>,
-}
-
 /// What makes a character of a script; of several that hold it is the last. Characters that several scripts share by
 /// `Script_Extensions` (the long vowel mark, signs for vowels) go to a script that uses them, but punctuation, digits
 /// and white space stay what they are.
@@ -185,13 +174,9 @@ const RULES: [(&str, Script); 15] = [
     (r"\s", Script::Space),
 ];
 
-fn table() -> &'static Table {
-    static TABLE: LazyLock<Table> = LazyLock::new(Table::new);
-    &TABLE
-}
-
-impl Table {
-    fn new() -> Self {
+/// The script of every scalar value by its place in [`Script::ALL`].
+fn table() -> &'static ScalarTable {
+    static TABLE: LazyLock<ScalarTable> = LazyLock::new(|| {
         let place =
             |script| Script::ALL.iter().position(|s| *s == script).unwrap_or(Script::ALL.len() - 1) as u8;
         let mut flat = vec![place(Script::Other); SCALARS];
@@ -200,27 +185,9 @@ impl Table {
                 flat[first..=last].fill(place(script));
             }
         }
-        let (mut block_of, mut blocks): (Vec<u16>, Vec<[u8; BLOCK]>) = (Vec::new(), Vec::new());
-        for block in flat.as_chunks::<BLOCK>().0 {
-            let known = blocks.iter().position(|other| other == block);
-            block_of.push(known.unwrap_or(blocks.len()) as u16);
-            if known.is_none() {
-                blocks.push(*block);
-            }
-        }
-        Self { block_of, blocks }
-    }
-}
-
-/// First and last scalar values of the ranges of a character class.
-fn ranges(class: &str) -> Vec<(usize, usize)> {
-    let hir = regex_syntax::parse(class).expect("the class is written in this file");
-    match hir.kind() {
-        HirKind::Class(Class::Unicode(class)) => {
-            class.ranges().iter().map(|range| (range.start() as usize, range.end() as usize)).collect()
-        }
-        _ => unreachable!("a class of several characters parses as a class"),
-    }
+        ScalarTable::new(&flat)
+    });
+    &TABLE
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 
 use std::sync::LazyLock;
 
-use regex_syntax::hir::{Class as HirClass, HirKind};
+use crate::engine::scalars::{SCALARS, ScalarTable, ranges};
 
 /// What a character is: one of the bits below, or none (control, format, private, unassigned).
 pub(super) type Class = u8;
@@ -43,7 +43,7 @@ pub(super) fn classes_with_han_kana() -> &'static Classes {
         for range in [0x3040..=0x30ff, 0x4e00..=0x9fa5] {
             flat[range].iter_mut().for_each(|class| *class |= HAN_KANA);
         }
-        Classes::share_equal_blocks(&flat)
+        Classes(ScalarTable::new(&flat))
     });
     &CLASSES
 }
@@ -54,14 +54,8 @@ pub(super) const HAN_KANA: Class = UPPER | LOWER;
 /// Classes of ASCII bytes; bytes of longer characters have none.
 pub(super) static ASCII: [Class; 256] = ascii();
 
-const BLOCK: usize = 256;
-const SCALARS: usize = 0x11_0000;
-
-/// Class of every scalar value, in blocks of 256 of which equal ones are stored once.
-pub(super) struct Classes {
-    block_of: Box<[u16; SCALARS / BLOCK]>,
-    blocks: Vec<[Class; BLOCK]>,
-}
+/// Class of every scalar value.
+pub(super) struct Classes(ScalarTable);
 
 impl Classes {
     /// The class of the character that starts at byte `at`, and its length in bytes; `(0, 0)` at the end.
@@ -109,21 +103,17 @@ impl Classes {
 
     #[inline(always)]
     pub(super) fn of(&self, scalar: u32) -> Class {
-        let scalar = scalar as usize;
-        let block = self.block_of.get(scalar / BLOCK).copied().unwrap_or(0);
-        self.blocks[usize::from(block)][scalar % BLOCK]
+        self.0.of(scalar)
     }
 
-    /// The same for a character of these three bytes, which every way through Chinese and Korean takes.
+    /// The same for a character of these three bytes.
     #[inline(always)]
     pub(super) fn of_three(&self, bytes: [u8; 3]) -> Class {
-        let [first, second, third] = bytes.map(usize::from);
-        let block = self.block_of[(first & 0x0f) << 4 | (second & 0x3f) >> 2];
-        self.blocks[usize::from(block)][(second & 3) << 6 | third & 0x3f]
+        self.0.of_three(bytes)
     }
 
     fn from_regex_syntax() -> Self {
-        Self::share_equal_blocks(&Self::flat())
+        Self(ScalarTable::new(&Self::flat()))
     }
 
     /// The class of every scalar value.
@@ -146,20 +136,6 @@ impl Classes {
             }
         }
         flat
-    }
-
-    fn share_equal_blocks(flat: &[Class]) -> Self {
-        let mut known: hashbrown::HashMap<&[Class; BLOCK], u16, foldhash::fast::FixedState> =
-            hashbrown::HashMap::default();
-        let mut blocks = Vec::new();
-        let mut block_of = Box::new([0; SCALARS / BLOCK]);
-        for (number, block) in block_of.iter_mut().zip(flat.as_chunks().0) {
-            *number = *known.entry(block).or_insert_with(|| {
-                blocks.push(*block);
-                u16::try_from(blocks.len() - 1).expect("there are 4352 blocks")
-            });
-        }
-        Self { block_of, blocks }
     }
 }
 
@@ -184,17 +160,6 @@ pub(super) fn char_before(text: &[u8], end: usize) -> usize {
         start -= 1;
     }
     start
-}
-
-/// First and last scalar values of the ranges of a character class.
-fn ranges(regex: &str) -> Vec<(usize, usize)> {
-    let hir = regex_syntax::parse(regex).expect("the class is written in this file");
-    match hir.kind() {
-        HirKind::Class(HirClass::Unicode(class)) => {
-            class.ranges().iter().map(|range| (range.start() as usize, range.end() as usize)).collect()
-        }
-        _ => unreachable!("a class of several characters parses as a class"),
-    }
 }
 
 const fn ascii() -> [Class; 256] {
