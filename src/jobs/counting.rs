@@ -14,7 +14,6 @@ use super::whole::Whole;
 use super::wordfile::{self, Merged};
 use super::worker::RunError;
 use crate::engine::{Counter, SafeCuts, TrainConfig, WordCounts, WordSums, scaled_count};
-use std::io;
 use std::path::PathBuf;
 use std::sync::mpsc::sync_channel;
 
@@ -69,20 +68,29 @@ impl Room<'_> {
     fn write_sums(
         &self,
         path: PathBuf,
-        sums: impl Iterator<Item = io::Result<(Vec<u8>, u64)>>,
+        sums: impl Iterator<Item = Result<(Vec<u8>, u64), RunError>>,
     ) -> Result<PathBuf, RunError> {
         self.check_disk()?;
-        let progress = self.progress;
-        let sums = sums.enumerate().map(|(n, pair)| match n.is_multiple_of(1 << 14) && progress.stopped() {
-            true => Err(io::ErrorKind::Interrupted.into()),
-            false => pair,
-        });
-        let written = wordfile::write_sorted(&path, sums);
-        if progress.stopped() {
-            return Err(CorpusError::Stopped.into());
-        }
-        written?;
+        wordfile::write_sorted(&path, sums)?;
+        self.check_stopped()?;
         Ok(path)
+    }
+
+    /// The sums of files, until the run is to stop.
+    fn merged(
+        &self,
+        files: &[PathBuf],
+    ) -> Result<impl Iterator<Item = Result<(Vec<u8>, u64), RunError>>, RunError> {
+        Ok(Merged::open(files)?.enumerate().map(|(n, pair)| {
+            if n.is_multiple_of(1 << 14) {
+                self.check_stopped()?;
+            }
+            Ok(pair?)
+        }))
+    }
+
+    fn check_stopped(&self) -> Result<(), RunError> {
+        if self.progress.stopped() { Err(CorpusError::Stopped.into()) } else { Ok(()) }
     }
 
     fn check_disk(&self) -> Result<(), RunError> {
@@ -167,27 +175,19 @@ impl Sum {
             Part::Files(paths) if weight == 1.0 => self.files.extend(paths),
             Part::Files(paths) => {
                 let path = self.path(room);
-                let mut failed = None;
-                let scaled = Merged::open(&paths)?.filter_map(|pair| match pair {
-                    Ok((word, count)) => match scaled_count(count, weight) {
-                        Ok(scaled) => scaled.map(|count| Ok((word, count))),
-                        Err(error) => {
-                            failed = Some(error);
-                            Some(Err(io::ErrorKind::InvalidData.into()))
-                        }
-                    },
-                    Err(error) => Some(Err(error)),
+                let scaled = room.merged(&paths)?.filter_map(|pair| {
+                    let scaled = pair.and_then(|(word, count)| {
+                        Ok(scaled_count(count, weight)?.map(|count| (word, count)))
+                    });
+                    scaled.transpose()
                 });
-                let written = room.write_sums(path, scaled);
-                match failed {
-                    Some(error) => return Err(error.into()),
-                    None => self.files.push(written?),
-                }
+                self.files.push(room.write_sums(path, scaled)?);
             }
         }
         if self.files.len() >= MOST_PARTS {
             let path = self.path(room);
-            self.files = vec![room.write_sums(path, Merged::open(&self.files)?)?];
+            let sum = room.write_sums(path, room.merged(&self.files)?)?;
+            self.files = vec![sum];
         }
         Ok(())
     }
@@ -209,24 +209,17 @@ impl Sum {
         self.unload(room)?;
         room.check_disk()?;
         let (mut distinct, mut pretokens) = (0, 0u64);
-        let kept = Merged::open(&self.files)?.enumerate().filter_map(|(n, pair)| {
-            if n.is_multiple_of(1 << 14) && room.progress.stopped() {
-                return Some(Err(io::ErrorKind::Interrupted.into()));
+        let kept = room.merged(&self.files)?.filter(|pair| match pair {
+            Ok((_, count)) if *count < least => {
+                distinct += 1;
+                pretokens = pretokens.saturating_add(*count);
+                false
             }
-            match pair {
-                Ok((_, count)) if count < least => {
-                    distinct += 1;
-                    pretokens = pretokens.saturating_add(count);
-                    None
-                }
-                pair => Some(pair),
-            }
+            _ => true,
         });
-        let whole = Whole::store(&room.checkpoint.folder().join(self.name), kept, room.max_memory);
-        if room.progress.stopped() {
-            return Err(CorpusError::Stopped.into());
-        }
-        Ok((whole?, distinct, pretokens))
+        let whole = Whole::store(&room.checkpoint.folder().join(self.name), kept, room.max_memory)?;
+        room.check_stopped()?;
+        Ok((whole, distinct, pretokens))
     }
 }
 
@@ -417,7 +410,7 @@ impl<'g, 'r> Group<'g, 'r> {
         }
         let old: Vec<_> = numbers.iter().map(|n| path(*n)).collect();
         let sum = number();
-        room.write_sums(path(sum), Merged::open(&old)?)?;
+        room.write_sums(path(sum), room.merged(&old)?)?;
         *numbers = vec![sum];
         Ok(old)
     }

@@ -3,7 +3,6 @@
 use super::wordfile::{self, Merged};
 use super::worker::RunError;
 use crate::engine::{TakeWord, Totals, WordCounts, Words, merging_bytes};
-use std::io;
 use std::path::{Path, PathBuf};
 
 /// Distinct pretokens with counts.
@@ -37,23 +36,16 @@ impl Whole {
     /// Writes counts that come in the order of their pretokens to a file.
     pub(super) fn store(
         path: &Path,
-        counts: impl Iterator<Item = io::Result<(Vec<u8>, u64)>>,
+        counts: impl Iterator<Item = Result<(Vec<u8>, u64), RunError>>,
         max_memory: usize,
     ) -> Result<Self, RunError> {
-        let (mut totals, mut overflow) = (Totals::default(), None);
+        let mut totals = Totals::default();
         let summed = counts.map(|pair| {
             let (word, count) = pair?;
-            totals = totals.with(&word, count).map_err(|error| {
-                overflow = Some(error);
-                io::Error::other("overflow")
-            })?;
-            Ok((word, count))
+            totals = totals.with(&word, count)?;
+            Ok::<_, RunError>((word, count))
         });
-        let written = wordfile::write_sorted(path, summed);
-        match overflow {
-            Some(error) => return Err(error.into()),
-            None => written?,
-        }
+        wordfile::write_sorted(path, summed)?;
         Self::Stored { path: path.to_owned(), totals }.loaded_within(max_memory)
     }
 

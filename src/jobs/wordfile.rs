@@ -23,14 +23,14 @@ const LEVEL: i32 = 1;
 pub(super) fn write(path: &Path, counts: &WordCounts) -> io::Result<()> {
     let mut order: Vec<(&[u8], u64)> = counts.iter().collect();
     order.sort_unstable();
-    write_sorted(path, order.into_iter().map(Ok))
+    write_sorted(path, order.into_iter().map(Ok::<_, io::Error>))
 }
 
-/// Writes counts that come in the order of their pretokens, none of them twice.
-pub(super) fn write_sorted<B: AsRef<[u8]>>(
+/// Writes counts that come in the order of their pretokens, none of them twice; ends at the first error that comes instead.
+pub(super) fn write_sorted<B: AsRef<[u8]>, E: From<io::Error>>(
     path: &Path,
-    counts: impl Iterator<Item = io::Result<(B, u64)>>,
-) -> io::Result<()> {
+    counts: impl Iterator<Item = Result<(B, u64), E>>,
+) -> Result<(), E> {
     replace(path, |file| {
         let mut packed = zstd::Encoder::new(file, LEVEL)?;
         packed.include_checksum(true)?;
@@ -52,17 +52,17 @@ pub(super) fn write_sorted<B: AsRef<[u8]>>(
 }
 
 /// Writes a file beside its place, syncs it and moves it there.
-pub(super) fn replace(
+pub(super) fn replace<E: From<io::Error>>(
     path: &Path,
-    write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
-) -> io::Result<()> {
+    write: impl FnOnce(&mut BufWriter<File>) -> Result<(), E>,
+) -> Result<(), E> {
     let part = path.with_extension("part");
     let written = (|| {
         let mut file = BufWriter::with_capacity(1 << 18, File::create(&part)?);
         write(&mut file)?;
         file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
         std::fs::rename(&part, path)?;
-        path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+        Ok(path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())?)
     })();
     if written.is_err() {
         let _ = std::fs::remove_file(&part);
