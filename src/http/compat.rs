@@ -14,7 +14,7 @@ use crate::engine::{
 };
 use crate::registry::{Loaded, VocabRef};
 use axum::extract::{Request, State};
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, Method};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use bytes::Bytes;
@@ -64,7 +64,7 @@ pub(super) enum Dialect {
 impl Dialect {
     /// Whose route it is, for errors that come before its body is read. Where several meet on one, it is the one whose errors
     /// that route tells anyway.
-    pub(super) fn of_route(route: &str) -> Option<Self> {
+    pub(super) fn of_route(method: &Method, route: &str) -> Option<Self> {
         let own = |name: &str| {
             Some(match name {
                 "vllm" => Self::Vllm,
@@ -75,16 +75,30 @@ impl Dialect {
                 "anthropic" => Self::Anthropic,
                 "openai" => Self::OpenAi,
                 "litellm" => Self::LiteLlm,
+                "tgi" => Self::Tgi,
+                "ovms" => Self::Ovms,
+                "ollama" => Self::Ollama,
+                "localai" => Self::OpenAi,
+                "watsonx" => Self::Watsonx,
+                "xai" => Self::Xai,
                 _ => return None,
             })
         };
         match route {
             "/tokenize" | "/detokenize" | "/tokenizer_info" => Some(Self::Vllm),
             "/v1/tokenize" | "/v1/detokenize" => Some(Self::Sglang),
-            "/apply-template" => Some(Self::LlamaCpp),
+            "/apply-template" | "/v1/chat/completions/input_tokens" => Some(Self::LlamaCpp),
             "/v1/messages/count_tokens" => Some(Self::Anthropic),
             "/v1/responses/input_tokens" => Some(Self::OpenAi),
             "/utils/token_counter" => Some(Self::LiteLlm),
+            "/chat_tokenize" => Some(Self::Tgi),
+            "/v3/tokenize" => Some(Self::Ovms),
+            "/api/tokenize" | "/api/detokenize" => Some(Self::Ollama),
+            "/v1beta/models/{call}" => Some(Self::Google),
+            "/v1/models/{*model}" if method == Method::POST => Some(Self::Google),
+            "/ml/v1/text/tokenization" => Some(Self::Watsonx),
+            "/v1/tokenize-text" => Some(Self::Xai),
+            _ if route.starts_with("/compat/google/") => Some(Self::Google),
             _ if route.ends_with("/v1/models") || route.ends_with("/v1/models/{*model}") => {
                 Some(Self::OpenAi)
             }
@@ -168,9 +182,22 @@ where
     Fut: Future<Output = Result<Made, Problem>> + Send,
 {
     post(async move |State(app): State<AppState>, request: Request| {
-        let made = async { answer(Call::of(app, request).await?).await };
-        speak(dialect, made.await)
+        answered(dialect, app, request, &answer).await
     })
+}
+
+/// What `answer` makes of a request, or its error in the dialect's shape.
+async fn answered<Fut>(
+    dialect: Dialect,
+    app: AppState,
+    request: Request,
+    answer: impl FnOnce(Call) -> Fut,
+) -> Response
+where
+    Fut: Future<Output = Result<Made, Problem>>,
+{
+    let made = async { answer(Call::of(app, request).await?).await };
+    speak(dialect, made.await)
 }
 
 /// A route that is only looked at.

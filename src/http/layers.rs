@@ -141,7 +141,7 @@ impl Exchange {
     /// The answer to a request that no handler gets, in the shape of the route's server.
     fn refuse(&self, problem: Problem) -> Response {
         let mut response = problem.into_response();
-        if let Some(dialect) = self.matched().and_then(Dialect::of_route) {
+        if let Some(dialect) = self.matched().and_then(|route| Dialect::of_route(&self.method, route)) {
             response.extensions_mut().insert(dialect);
         }
         response

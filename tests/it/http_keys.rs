@@ -107,6 +107,10 @@ async fn every_route_wants_its_scope_and_no_more() {
         for key in [None, Some(unknown.as_str())] {
             let answer = ask(&server, method, &path, key).await;
             assert_eq!(code(&answer), if open { 0 } else { 401 }, "{route} {key:?}: {answer:?}");
+            // In the shape of the server whose route it is.
+            if path.starts_with("/compat/") {
+                assert_eq!(answer.header("content-type"), "application/json", "{route}");
+            }
         }
         for (name, key) in &keys.keys {
             let allowed = open || scope == "any" || name == scope || name == "admin";
@@ -183,6 +187,15 @@ async fn other_servers_clients_are_refused_in_their_servers_shapes() {
     check("/compat/sglang/tokenize", None, 401, "/message", no_key).await;
     check("/compat/cohere/v1/tokenize", None, 401, "/message", no_key).await;
     check("/compat/tei/tokenize", None, 401, "/error", no_key).await;
+    check("/chat_tokenize", None, 401, "/error", no_key).await;
+    check("/v1/chat/completions/input_tokens", None, 401, "/error/type", "authentication_error").await;
+    check("/v3/tokenize", None, 401, "/error", no_key).await;
+    check("/api/tokenize", None, 401, "/error", no_key).await;
+    check("/api/detokenize", None, 401, "/error", no_key).await;
+    check("/v1/models/m:countTokens", None, 401, "/error/message", no_key).await;
+    check("/v1beta/models/m:countTokens", None, 401, "/error/status", "UNAUTHENTICATED").await;
+    check("/ml/v1/text/tokenization", None, 401, "/errors/0/message", no_key).await;
+    check("/v1/tokenize-text", None, 401, "/error", no_key).await;
     let models = ask(&server, "GET", "/v1/models", None).await;
     assert_eq!((models.status, &models.json()["error"]["code"]), (401, &json!("invalid_api_key")));
 }

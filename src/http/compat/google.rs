@@ -61,6 +61,7 @@ pub(super) async fn count_tokens(call: Call, model: &str) -> Result<Made, Proble
 pub(super) fn error(problem: &Problem) -> (u16, Value) {
     let code = status(problem);
     let status = match code {
+        401 => "UNAUTHENTICATED",
         403 => "PERMISSION_DENIED",
         404 => "NOT_FOUND",
         429 => "RESOURCE_EXHAUSTED",

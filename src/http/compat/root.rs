@@ -3,8 +3,8 @@
 
 use super::openai::unescaped;
 use super::{
-    Call, Dialect, IdLists, Key, anthropic, cohere, google, litellm, llamacpp, ollama, openai, ovms, refuse,
-    sglang, speak, target, tei, tgi, vllm, watsonx, xai,
+    Call, Dialect, IdLists, Key, answered, anthropic, cohere, google, litellm, llamacpp, ollama, openai,
+    ovms, refuse, sglang, speak, target, tei, tgi, vllm, watsonx, xai,
 };
 use crate::http::decode::{Room, lossy};
 use crate::http::problem::Problem;
@@ -240,8 +240,7 @@ pub(in crate::http) async fn tokenizer_info(State(app): State<AppState>, request
         (status = "4XX", description = "Refused, as llama.cpp does it", body = Object),
         (status = "5XX", description = "Overloaded", body = Object)))]
 pub(in crate::http) async fn apply_template(State(app): State<AppState>, request: Request) -> Response {
-    let made = async { llamacpp::apply_template(Call::of(app, request).await?).await };
-    speak(Dialect::LlamaCpp, made.await)
+    answered(Dialect::LlamaCpp, app, request, llamacpp::apply_template).await
 }
 
 /// Count the tokens of messages as Anthropic does.
@@ -254,8 +253,7 @@ pub(in crate::http) async fn apply_template(State(app): State<AppState>, request
         (status = "4XX", description = "Refused, as Anthropic does it", body = Object),
         (status = "5XX", description = "Overloaded", body = Object)))]
 pub(in crate::http) async fn count_tokens(State(app): State<AppState>, request: Request) -> Response {
-    let made = async { anthropic::count_tokens(Call::of(app, request).await?).await };
-    speak(Dialect::Anthropic, made.await)
+    answered(Dialect::Anthropic, app, request, anthropic::count_tokens).await
 }
 
 /// Count the tokens of an input as `OpenAI` does.
@@ -267,8 +265,7 @@ pub(in crate::http) async fn count_tokens(State(app): State<AppState>, request: 
         (status = "4XX", description = "Refused, as `OpenAI` does it", body = Object),
         (status = "5XX", description = "Overloaded", body = Object)))]
 pub(in crate::http) async fn input_tokens(State(app): State<AppState>, request: Request) -> Response {
-    let made = async { openai::input_tokens(Call::of(app, request).await?).await };
-    speak(Dialect::OpenAi, made.await)
+    answered(Dialect::OpenAi, app, request, openai::input_tokens).await
 }
 
 /// Models as `OpenAI` lists them.
@@ -296,8 +293,7 @@ pub(in crate::http) async fn model(State(app): State<AppState>, request: Request
         (status = "4XX", description = "Refused, as `LiteLLM` does it", body = Object),
         (status = "5XX", description = "Overloaded", body = Object)))]
 pub(in crate::http) async fn token_counter(State(app): State<AppState>, request: Request) -> Response {
-    let made = async { litellm::token_counter(Call::of(app, request).await?).await };
-    speak(Dialect::LiteLlm, made.await)
+    answered(Dialect::LiteLlm, app, request, litellm::token_counter).await
 }
 
 /// Render messages and tokenize the text as Text Generation Inference does.
@@ -307,8 +303,7 @@ pub(in crate::http) async fn token_counter(State(app): State<AppState>, request:
         (status = "4XX", description = "Refused, as Text Generation Inference does it", body = Object),
         (status = "5XX", description = "Overloaded", body = Object)))]
 pub(in crate::http) async fn chat_tokenize(State(app): State<AppState>, request: Request) -> Response {
-    let made = async { tgi::chat_tokenize(Call::of(app, request).await?).await };
-    speak(Dialect::Tgi, made.await)
+    answered(Dialect::Tgi, app, request, tgi::chat_tokenize).await
 }
 
 /// Count the tokens of a chat completion as llama.cpp does.
@@ -318,8 +313,7 @@ pub(in crate::http) async fn chat_tokenize(State(app): State<AppState>, request:
         (status = "4XX", description = "Refused, as llama.cpp does it", body = Object),
         (status = "5XX", description = "Overloaded", body = Object)))]
 pub(in crate::http) async fn chat_input_tokens(State(app): State<AppState>, request: Request) -> Response {
-    let made = async { llamacpp::input_tokens(Call::of(app, request).await?).await };
-    speak(Dialect::LlamaCpp, made.await)
+    answered(Dialect::LlamaCpp, app, request, llamacpp::input_tokens).await
 }
 
 /// Tokenize a text as xAI does.
@@ -329,8 +323,7 @@ pub(in crate::http) async fn chat_input_tokens(State(app): State<AppState>, requ
         (status = "4XX", description = "Refused, as xAI does it", body = Object),
         (status = "5XX", description = "Overloaded", body = Object)))]
 pub(in crate::http) async fn tokenize_text(State(app): State<AppState>, request: Request) -> Response {
-    let made = async { xai::tokenize_text(Call::of(app, request).await?).await };
-    speak(Dialect::Xai, made.await)
+    answered(Dialect::Xai, app, request, xai::tokenize_text).await
 }
 
 /// Tokenize a text as watsonx does.
@@ -340,8 +333,7 @@ pub(in crate::http) async fn tokenize_text(State(app): State<AppState>, request:
         (status = "4XX", description = "Refused, as watsonx does it", body = Object),
         (status = "5XX", description = "Overloaded", body = Object)))]
 pub(in crate::http) async fn tokenization(State(app): State<AppState>, request: Request) -> Response {
-    let made = async { watsonx::tokenization(Call::of(app, request).await?).await };
-    speak(Dialect::Watsonx, made.await)
+    answered(Dialect::Watsonx, app, request, watsonx::tokenization).await
 }
 
 /// Tokenize as `OpenVINO`'s model server does.
@@ -351,8 +343,7 @@ pub(in crate::http) async fn tokenization(State(app): State<AppState>, request: 
         (status = "4XX", description = "Refused, as `OpenVINO`'s model server does it", body = Object),
         (status = "5XX", description = "Overloaded", body = Object)))]
 pub(in crate::http) async fn v3_tokenize(State(app): State<AppState>, request: Request) -> Response {
-    let made = async { ovms::tokenize(Call::of(app, request).await?).await };
-    speak(Dialect::Ovms, made.await)
+    answered(Dialect::Ovms, app, request, ovms::tokenize).await
 }
 
 /// Tokenize as is proposed for Ollama.
@@ -362,8 +353,7 @@ pub(in crate::http) async fn v3_tokenize(State(app): State<AppState>, request: R
         (status = "4XX", description = "Refused, as Ollama does it", body = Object),
         (status = "5XX", description = "Overloaded", body = Object)))]
 pub(in crate::http) async fn api_tokenize(State(app): State<AppState>, request: Request) -> Response {
-    let made = async { ollama::tokenize(Call::of(app, request).await?).await };
-    speak(Dialect::Ollama, made.await)
+    answered(Dialect::Ollama, app, request, ollama::tokenize).await
 }
 
 /// Detokenize as is proposed for Ollama.
@@ -373,8 +363,7 @@ pub(in crate::http) async fn api_tokenize(State(app): State<AppState>, request: 
         (status = "4XX", description = "Refused, as Ollama does it", body = Object),
         (status = "5XX", description = "Overloaded", body = Object)))]
 pub(in crate::http) async fn api_detokenize(State(app): State<AppState>, request: Request) -> Response {
-    let made = async { ollama::detokenize(Call::of(app, request).await?).await };
-    speak(Dialect::Ollama, made.await)
+    answered(Dialect::Ollama, app, request, ollama::detokenize).await
 }
 
 /// Count the tokens of contents as Google does.
