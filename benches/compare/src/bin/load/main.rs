@@ -278,8 +278,10 @@ async fn beside(args: &Args, vocab: &str, server: &Server, long_bytes: usize) ->
         let probes: Arc<[client::Request]> = [client::Request::probe(port)].into();
         let (mut alone, mut others) = (Vec::new(), Vec::new());
         for _ in 0..args.runs.max(1) {
-            let both =
-                || futures(client::paced(port, &short, PACE, duration), client::paced(port, &probes, PACE, duration));
+            let both = async || {
+                let short = client::paced(port, &short, PACE, duration);
+                tokio::try_join!(short, client::paced(port, &probes, PACE, duration))
+            };
             alone.push(both().await?);
             let stream = client::run(port, &long, 1, duration);
             let (measured, stream) = tokio::join!(both(), stream);
@@ -309,14 +311,6 @@ async fn beside(args: &Args, vocab: &str, server: &Server, long_bytes: usize) ->
         )?;
     }
     Ok(())
-}
-
-/// Both at once.
-async fn futures<A>(
-    first: impl Future<Output = Result<A, Failure>>,
-    second: impl Future<Output = Result<A, Failure>>,
-) -> Result<(A, A), Failure> {
-    tokio::try_join!(first, second)
 }
 
 fn connections(args: &Args, size: usize) -> usize {
