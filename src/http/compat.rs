@@ -98,7 +98,7 @@ impl Dialect {
             "/v1/models/{*model}" if method == Method::POST => Some(Self::Google),
             "/ml/v1/text/tokenization" => Some(Self::Watsonx),
             "/v1/tokenize-text" => Some(Self::Xai),
-            _ if route.starts_with("/compat/google/") => Some(Self::Google),
+            _ if route.starts_with("/compat/google") => Some(Self::Google),
             _ if route.ends_with("/v1/models") || route.ends_with("/v1/models/{*model}") => {
                 Some(Self::OpenAi)
             }
