@@ -200,8 +200,8 @@ pub enum Stage {
 
 /// Is told how training gets on, and says whether it goes on: `Break` ends it with [`TrainError::Cancelled`].
 ///
-/// Every method is called on the thread that called the trainer, some thousand times a second at most but for
-/// `merged`, so reading a flag in each of them is cheap and cancels within milliseconds.
+/// Every method is called on the thread that called the trainer, some ten thousand times a second at most but for
+/// `merged`, so reading a flag or a clock in each of them is cheap and cancels within milliseconds.
 pub trait Observer {
     /// So far `bytes` of text and `pretokens` of them were counted, over all calls of one [`Counter`].
     fn counting(&mut self, bytes: u64, pretokens: u64) -> ControlFlow<()> {

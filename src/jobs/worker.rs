@@ -448,7 +448,7 @@ const ASK_CLOCK: usize = 64;
 
 impl<'k> Keeping<'k> {
     fn new(progress: &'k Progress, checkpoint: &'k mut Checkpoint) -> Self {
-        Self { watch: Watch(progress), merges: checkpoint.merges(), checkpoint }
+        Self { watch: Watch::new(progress), merges: checkpoint.merges(), checkpoint }
     }
 }
 

@@ -20,7 +20,7 @@
 
 mod encoded;
 
-use super::words::WordCounts;
+use super::words::{WordCounts, ask};
 use super::{LearnedMerge, Observer, Stage, TrainError};
 use crate::engine::TokenId;
 use hashbrown::HashMap;
@@ -36,7 +36,7 @@ const BORDER: u32 = u32::MAX;
 const INSIDE: u32 = u32::MAX - 1;
 
 /// The observer is asked after this many places or cells.
-const POLL_PLACES: usize = 1 << 16;
+const POLL_PLACES: usize = 1 << 14;
 /// Cells of this many places are touched before the first is worked on, so that their cache misses overlap.
 const TOUCH_PLACES: usize = 32;
 /// Lists of places are kept in blocks of at least this many.
@@ -225,7 +225,7 @@ impl<'l, O: Order> Merger<'l, O> {
             at += lengths[id as usize] as usize;
             if at - polled >= POLL_PLACES {
                 polled = at;
-                poll(observer)?;
+                ask(&mut || observer.poll(Stage::Merging))?;
             }
         }
         Ok(frequencies)
@@ -283,7 +283,7 @@ impl<'l, O: Order> Merger<'l, O> {
                     cells[after - 1] = new;
                 }
             }
-            poll(observer)?;
+            poll(part, observer)?;
         }
 
         // The pair (a, b) itself is gone: where a is b, taking from it finds nothing.
@@ -318,8 +318,9 @@ impl<'l, O: Order> Merger<'l, O> {
     }
 }
 
-fn poll(observer: &mut impl Observer) -> Result<(), TrainError> {
-    match observer.poll(Stage::Merging).is_break() {
+/// Asks the observer after a whole part of a list; short lists have their merge for it.
+fn poll<T>(part: &[T], observer: &mut impl Observer) -> Result<(), TrainError> {
+    match part.len() == POLL_PLACES && observer.poll(Stage::Merging).is_break() {
         true => Err(TrainError::Cancelled),
         false => Ok(()),
     }
@@ -452,7 +453,7 @@ impl Neighbours {
                     *cursor += 1;
                 }
             }
-            poll(observer)?;
+            poll(part, observer)?;
         }
         self.places.clear();
         for id in self.found.drain(..) {

@@ -16,11 +16,11 @@ pub(super) const MAX_DISTINCT_BYTES: u64 = u32::MAX as u64 - 16;
 /// Counts of pairs are sums of parts of this, so with it they cannot overflow either.
 pub(super) const MAX_TOTAL_BYTES: u64 = i64::MAX as u64;
 
-/// So many pretokens are sorted at a time: some 50 ms.
-const RUN: usize = if cfg!(test) { 64 } else { 1 << 18 };
+/// So many pretokens are sorted at a time: some milliseconds.
+const RUN: usize = if cfg!(test) { 64 } else { 1 << 15 };
 
-/// After so many pretokens it is asked whether to go on.
-pub(super) const ASK_WORDS: usize = if cfg!(test) { 16 } else { 1 << 16 };
+/// After so many pretokens it is asked whether to go on: some tenths of a millisecond.
+pub(super) const ASK_WORDS: usize = if cfg!(test) { 16 } else { 1 << 12 };
 
 /// What distinct pretokens with counts come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
