@@ -221,6 +221,11 @@ pub trait Observer {
         ControlFlow::Continue(())
     }
 
+    /// Now and then is shown all merges of this call of the trainer, those that it was told of as made before left out.
+    fn so_far(&mut self, merges: &[LearnedMerge]) {
+        let _ = merges;
+    }
+
     /// Called inside long steps that have nothing to tell.
     fn poll(&mut self, stage: Stage) -> ControlFlow<()> {
         let _ = stage;
@@ -430,12 +435,12 @@ impl TrainError {
     }
 }
 
-/// Learns the merges of counted pretokens.
+/// Learns the merges of counted pretokens. Those that are handed over, and not lent, are freed once they are laid out.
 ///
 /// # Errors
 /// The config or the counts are at fault, or the observer ended it.
 pub fn train<W: Words>(
-    words: &W,
+    words: W,
     config: &TrainConfig,
     observer: &mut impl Observer,
 ) -> Result<Trained, W::Error> {
@@ -448,7 +453,7 @@ pub fn train<W: Words>(
 /// # Errors
 /// As [`train`], and [`TrainError::BadResume`].
 pub fn resume<W: Words>(
-    words: &W,
+    words: W,
     config: &TrainConfig,
     done: &[LearnedMerge],
     observer: &mut impl Observer,
