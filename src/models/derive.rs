@@ -16,6 +16,7 @@ const CACHE_BYTES: u128 = 2;
 
 /// What follows from a card. Null where a fact for it is unknown.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, ToSchema)]
+#[schema(as = ModelDerived)]
 pub struct Derived {
     /// All parameters: what the architecture adds up to; where it is not known whole, the published count.
     pub parameters: Option<u64>,
