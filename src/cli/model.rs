@@ -45,7 +45,7 @@ struct ImportArgs {
     /// Its vocabulary, `name`, `name@3` or `name@alias` [default: the name of the card].
     #[arg(long, value_name = "REF")]
     vocab: Option<String>,
-    /// Where the vocabulary can be imported from, hf://ORG/MODEL or a URL.
+    /// Where the vocabulary can be imported from, `hf://ORG/MODEL` or a URL.
     #[arg(long, value_name = "SOURCE")]
     source: Option<String>,
     /// File to write [default: standard output].

@@ -1,5 +1,7 @@
-//! Ranking models by weighted factors. Every score says what it was made from; what is unknown has none, and the mean is over
-//! what is known, with the range that it would have if the rest were worst or best.
+//! Ranking models by weighted factors.
+//!
+//! Every score says what it was made from. What is unknown has none: the mean is over what is known, with the range that it would
+//! have if the rest were worst or best.
 
 use super::card::{Card, Commercial};
 use super::derive::Derived;
