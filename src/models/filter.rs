@@ -93,19 +93,18 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    fn look<T: PartialEq + Serialize>(
+    fn look<W: Serialize, V: Serialize>(
         &mut self,
         filter: &'static str,
-        wanted: Option<&T>,
-        value: Option<impl Serialize>,
-        holds: impl FnOnce() -> bool,
+        wanted: &Option<W>,
+        value: Option<V>,
+        holds: impl FnOnce(&W, &V) -> bool,
     ) {
         let Some(wanted) = wanted else { return };
-        let wanted = json!(wanted);
         match value {
-            None => self.unknown.push(Untold { filter, wanted }),
-            Some(value) if !holds() => self.fails.push(Failed { filter, wanted, value: json!(value) }),
-            Some(_) => {}
+            None => self.unknown.push(Untold { filter, wanted: json!(wanted) }),
+            Some(value) if holds(wanted, &value) => {}
+            Some(value) => self.fails.push(Failed { filter, wanted: json!(wanted), value: json!(value) }),
         }
     }
 }
@@ -114,48 +113,29 @@ impl Filter {
     /// Looks at a model.
     pub fn verdict(&self, card: &Card, derived: &Derived, measured: Measured) -> Verdict {
         let mut verdict = Verdict::default();
-        let known = |list: &[String]| (!list.is_empty()).then(|| list.to_vec());
-        let has_all = |wanted: &Option<Vec<String>>, has: &dyn Fn(&str) -> bool| {
-            wanted.iter().flatten().all(|wanted| has(wanted))
-        };
-        let among = |list: &[String], wanted: &str| list.iter().any(|one| one.eq_ignore_ascii_case(wanted));
-        let at_least = |least: Option<u64>, value: Option<u64>| least.zip(value).is_some_and(|(l, v)| v >= l);
-        let at_most = |most: Option<u64>, value: Option<u64>| most.zip(value).is_some_and(|(m, v)| v <= m);
-
-        let context = card.context_length;
-        verdict
-            .look("min_context", self.min_context.as_ref(), context, || at_least(self.min_context, context));
-        let fits = measured.longest.zip(context).map(|(longest, context)| longest <= context);
-        verdict.look("fits", self.fits.as_ref(), fits, || fits == self.fits);
-        let tools = card.tool_calling;
-        verdict.look("tool_calling", self.tool_calling.as_ref(), tools, || tools == self.tool_calling);
+        let fits = measured.longest.zip(card.context_length).map(|(longest, context)| longest <= context);
         let commercial = card.licence.as_ref().and_then(|licence| licence.commercial);
-        let allowed = commercial.map(|commercial| commercial != Commercial::Forbidden);
-        verdict.look("commercial", self.commercial.as_ref(), allowed, || allowed == self.commercial);
+        let commercial = commercial.map(|commercial| commercial != Commercial::Forbidden);
         let licence = card.licence.as_ref().map(|licence| &licence.name);
-        verdict.look("licences", self.licences.as_ref(), licence, || {
-            self.licences
-                .iter()
-                .flatten()
-                .any(|wanted| licence.is_some_and(|has| has.eq_ignore_ascii_case(wanted)))
-        });
-        verdict.look("languages", self.languages.as_ref(), known(&card.languages), || {
-            has_all(&self.languages, &|wanted| card.speaks(wanted))
-        });
-        verdict.look("modalities", self.modalities.as_ref(), known(&card.modalities), || {
-            has_all(&self.modalities, &|wanted| among(&card.modalities, wanted))
-        });
         let variants: Vec<String> = card.variants.iter().map(|variant| variant.name.clone()).collect();
-        verdict.look("variants", self.variants.as_ref(), known(&variants), || {
-            has_all(&self.variants, &|wanted| among(&variants, wanted))
+        // An empty list of a card is one that is not known.
+        let known = |list: &[String]| (!list.is_empty()).then(|| list.to_vec());
+        let among = |list: &[String], one: &str| list.iter().any(|other| other.eq_ignore_ascii_case(one));
+        let all_among = |wanted: &Vec<String>, has: &Vec<String>| wanted.iter().all(|one| among(has, one));
+
+        verdict.look("min_context", &self.min_context, card.context_length, |least, has| has >= least);
+        verdict.look("fits", &self.fits, fits, |wanted, is| is == wanted);
+        verdict.look("tool_calling", &self.tool_calling, card.tool_calling, |wanted, is| is == wanted);
+        verdict.look("commercial", &self.commercial, commercial, |wanted, is| is == wanted);
+        verdict.look("licences", &self.licences, licence, |wanted, has| among(wanted, has));
+        verdict.look("languages", &self.languages, known(&card.languages), |wanted, _| {
+            wanted.iter().all(|language| card.speaks(language))
         });
-        let (all, memory, gpus) = (derived.parameters, measured.memory, measured.gpus);
-        verdict
-            .look("max_parameters", self.max_parameters.as_ref(), all, || at_most(self.max_parameters, all));
-        verdict.look("max_memory_bytes", self.max_memory_bytes.as_ref(), memory, || {
-            at_most(self.max_memory_bytes, memory)
-        });
-        verdict.look("max_gpus", self.max_gpus.as_ref(), gpus, || at_most(self.max_gpus, gpus));
+        verdict.look("modalities", &self.modalities, known(&card.modalities), all_among);
+        verdict.look("variants", &self.variants, known(&variants), all_among);
+        verdict.look("max_parameters", &self.max_parameters, derived.parameters, |most, has| has <= most);
+        verdict.look("max_memory_bytes", &self.max_memory_bytes, measured.memory, |most, has| has <= most);
+        verdict.look("max_gpus", &self.max_gpus, measured.gpus, |most, has| has <= most);
         verdict
     }
 
