@@ -19,6 +19,7 @@ mod health;
 mod layers;
 pub mod listen;
 mod media;
+mod metered;
 mod openapi;
 mod problem;
 mod reply;

@@ -9,6 +9,8 @@ mod resume;
 mod secrets;
 mod start;
 mod stop;
+mod tls;
+mod traces;
 
 use http::{Answer, Client};
 use serde_json::{Value, json};
