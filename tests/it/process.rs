@@ -1,5 +1,6 @@
 //! The program as its users meet it: the binary in a process of its own, spoken to over TCP, by signals and by files.
 
+mod backup;
 mod crash;
 mod demo;
 mod disk;
