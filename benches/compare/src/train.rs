@@ -232,7 +232,10 @@ fn ask((engine, tie_break): (&str, &str), args: &TrainArgs) -> Result<Once, Fail
     once.extend(["--vocab-size".to_owned(), args.vocab_size.to_string()]);
     once.extend(["--threads".to_owned(), args.threads.to_string(), "--corpus".to_owned()]);
     once.extend(args.corpus.iter().map(|path| path.display().to_string()));
-    process::ask(&once)
+    let mut command = Command::new(std::env::current_exe()?);
+    // As the program has its allocator set (main.rs).
+    command.args(once).env("MIMALLOC_PURGE_DELAY", "0");
+    process::run(command)
 }
 
 fn ask_peer(engine: &str, documents: &Path, args: &TrainArgs) -> Result<Once, Failure> {
