@@ -112,8 +112,10 @@ async fn download_untimed(
     Ok(file.freeze())
 }
 
-/// Asks a URL for nothing but its status, which must be 200. The certificate of this machine's `own` server is not looked at: it is
-/// for the name under which others know the machine, and a probe has no secret to give away.
+/// Asks a URL for nothing but its status, which must be 200.
+///
+/// The certificate of this machine's `own` server is not looked at: it is for the name under which others know the machine,
+/// and a probe has no secret to give away.
 ///
 /// # Errors
 /// See [`FetchError`].

@@ -107,7 +107,7 @@ impl Meter {
 }
 
 fn bytes_of_today(counted: u64, since_1970: Duration) -> (u64, u64) {
-    let today = since_1970.as_secs() / SECONDS_OF_DAY & (u64::MAX >> BYTES_BITS);
+    let today = (since_1970.as_secs() / SECONDS_OF_DAY) & (u64::MAX >> BYTES_BITS);
     let used = if counted >> BYTES_BITS == today { counted & ((1 << BYTES_BITS) - 1) } else { 0 };
     (today, used)
 }
