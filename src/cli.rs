@@ -140,7 +140,7 @@ fn run(cli: Cli) -> Outcome {
         flags.push(("listen", listen.clone()));
     }
     match &command {
-        Command::Openapi => return print(crate::http::openapi_yaml().as_bytes()),
+        Command::Openapi => return print(crate::http::OPENAPI_YAML.as_bytes()),
         Command::Key(args) => return key::key(args),
         _ => {}
     }

@@ -39,6 +39,10 @@ pub struct Config {
     pub allow_unauthenticated: bool,
     /// File of the keys that callers are asked for; empty for none, see [`Config::keys_file`].
     pub keys_file: PathBuf,
+    /// File of the certificates that clients are shown; empty for no TLS, see [`Config::tls`].
+    pub tls_cert: PathBuf,
+    /// File of the private key of the first of them.
+    pub tls_key: PathBuf,
     /// Origins whose pages may call: none, `*`, or some separated by commas; see [`Config::allows_origin`].
     pub cors_origins: String,
     /// Directory of everything that the server keeps.
@@ -135,6 +139,10 @@ pub struct Config {
     pub log_level: String,
     /// `json` or `text`; see [`Config::log_json`].
     pub log_format: String,
+    /// URL of the collector of traces; empty for none, see [`Config::otlp_endpoint`].
+    pub otlp_endpoint: String,
+    /// Of a hundred requests without a trace of their caller's, how many are traced.
+    pub otlp_sample_percent: u64,
     /// Vocabularies by the names of models; see [`Config::vocab_of_model`]. The last, as TOML has tables behind values.
     pub models: BTreeMap<String, String>,
 }
@@ -201,6 +209,12 @@ impl Config {
     #[must_use]
     pub fn keys_file(&self) -> Option<&Path> {
         (!self.keys_file.as_os_str().is_empty()).then_some(self.keys_file.as_path())
+    }
+
+    /// The files of certificates and key, if TLS is spoken.
+    #[must_use]
+    pub fn tls(&self) -> Option<(&Path, &Path)> {
+        (!self.tls_cert.as_os_str().is_empty()).then_some((&self.tls_cert, &self.tls_key))
     }
 
     /// The origins whose pages may call, or `*` for all.
@@ -314,6 +328,12 @@ impl Config {
     #[must_use]
     pub fn watch(&self) -> Option<Duration> {
         (self.watch_seconds > 0).then(|| Duration::from_secs(self.watch_seconds))
+    }
+
+    /// The URL of the collector that spans are sent to, if they are.
+    #[must_use]
+    pub fn otlp_endpoint(&self) -> Option<&str> {
+        (!self.otlp_endpoint.is_empty()).then_some(self.otlp_endpoint.as_str())
     }
 
     /// Every setting that is a number, by name: the limits. What counts threads is in effect, not 0 for one a core.

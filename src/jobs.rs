@@ -24,6 +24,7 @@ mod wordfile;
 mod worker;
 
 pub use corpus::CorpusError;
+pub use disk::free_bytes;
 pub use documents::{Documents, DocumentsError, DocumentsFormat, StopReading};
 pub use progress::{JobStage, LastMerge, ProgressView};
 pub use queue::{JobQueue, JobsSettings, Submitted};

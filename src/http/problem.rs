@@ -157,8 +157,7 @@ impl Problem {
     /// 429: a limit of the key is reached.
     pub(super) fn key_limit(refused: &Refused) -> Self {
         let Refused { limit, value, retry_after } = *refused;
-        let detail = format!("the key has {limit} = {value}, which is used up");
-        let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "key_limit", detail);
+        let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "key_limit", refused.to_string());
         problem.with("setting", limit).with("limit", value).retry_in(Some(retry_after))
     }
 

@@ -26,6 +26,7 @@ mod http_train_inputs;
 mod http_vocabs;
 mod hub;
 mod openapi;
+mod operations;
 mod parity;
 mod process;
 mod registry;

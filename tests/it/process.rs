@@ -1,5 +1,6 @@
 //! The program as its users meet it: the binary in a process of its own, spoken to over TCP, by signals and by files.
 
+mod backup;
 mod crash;
 mod demo;
 mod disk;
@@ -9,6 +10,8 @@ mod resume;
 mod secrets;
 mod start;
 mod stop;
+mod tls;
+mod traces;
 
 use http::{Answer, Client};
 use serde_json::{Value, json};
