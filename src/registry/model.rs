@@ -190,7 +190,8 @@ fn of_moves_that_exclude_each_other_one_wins_on_one_registry_and_on_two() {
         for registry in [&one, &two] {
             assert_eq!(registry.reload().await.failed, []);
         }
-        let at = async |registry: &Registry| is_whole(&registry.resolve(Some(&vref("v@prod"))).await.unwrap());
+        let at =
+            async |registry: &Registry| is_whole(&registry.resolve(Some(&vref("v@prod"))).await.unwrap());
         assert_eq!(at(&one).await, at(&two).await);
     });
 }

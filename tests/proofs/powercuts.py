@@ -76,7 +76,7 @@ class Server:
         log = []
         for text in self.process.stderr:
             log.append(text)
-            line = json.loads(text)
+            line = json.loads(text) if text.startswith("{") else {}
             if line.get("message") == "listening":
                 self.port = int(line["address"].rsplit(":", 1)[1])
                 threading.Thread(target=self.process.stderr.read, daemon=True).start()
@@ -103,7 +103,8 @@ class Kept:
 
     def __init__(self, acknowledged):
         self.versions, self.jobs, self.lock = {}, set(), threading.Lock()
-        self.alias = self.alias_asked = None
+        # Where the alias is, and where it may be: what was asked since and not acknowledged.
+        self.alias, self.alias_asked = None, set()
         self.sent = 0
         # Of all directories.
         self.acknowledged = acknowledged
@@ -139,14 +140,14 @@ class Kept:
     def move(self, client):
         with self.lock:
             version = random.choice(list(self.versions)) if self.versions else None
-            self.alias_asked = version or self.alias_asked
+            self.alias_asked |= {version} - {None}
         if version is None:
             time.sleep(0.005)
             return
         status, _ = ask(client, "PUT", "/vocabs/many/aliases/live", json.dumps({"version": version}).encode())
         if status in (200, 201):
             with self.lock:
-                self.alias = version
+                self.alias, self.alias_asked = version, set()
                 self.acknowledged["moves"] += 1
 
     def submit(self, client):
@@ -178,13 +179,13 @@ class Kept:
             if not blob.exists() or hashlib.sha256(blob.read_bytes()).hexdigest() != blob.name:
                 wrong.append(f"the content of many@{version} is missing or torn")
         at = many["aliases"].get("live")
-        if at not in (self.alias, self.alias_asked):
+        if at not in {self.alias, *self.alias_asked}:
             wrong.append(f"the alias is at {at}: acknowledged {self.alias}, asked {self.alias_asked}")
         for job in self.jobs:
             if ask(client, "GET", f"/train/{job}")[0] != 200:
                 wrong.append(f"the job {job} is not known")
         # What was written and not acknowledged is whole, and counts from now on.
-        self.versions, self.alias, self.alias_asked = found, at, at
+        self.versions, self.alias, self.alias_asked = found, at, set()
         self.jobs = {job for job in self.jobs if f"the job {job} is not known" not in wrong}
         litter = [path.name for folder in ("vocabs", "blobs") for path in (data / folder).rglob("*") if "#" in path.name]
         return wrong + [f"litter: {name}" for name in litter]
@@ -199,7 +200,7 @@ def main():
     arguments = arguments.parse_args()
     random.seed(arguments.seed)
     print("seed", arguments.seed)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as cleaning:
         folder = pathlib.Path(folder)
         preload = None
         if arguments.without_sync:
@@ -209,12 +210,16 @@ def main():
             subprocess.run(["gcc", "-shared", "-fPIC", "-o", preload, source], check=True)
         disk = Disk(folder)
         disk.mount()
+        servers = []
+        cleaning.callback(disk.unmount)
+        cleaning.callback(lambda: [server.kill() for server in servers])
         acknowledged, losses, begin = collections.Counter(), 0, time.time()
         for number in range(arguments.cuts):
             if number % 20 == 0:
                 # A new directory now and then: making it must last as well, and a round stays a matter of a second.
                 data, kept = disk.at / f"data-{number}" / "below", Kept(acknowledged)
             server = Server(arguments.vocabd, data, preload)
+            servers[:] = [server]
             before = kept.acknowledged["versions"]
             stop = threading.Event()
             threads = kept.work(server, stop)
@@ -230,6 +235,7 @@ def main():
             disk.unmount()
             disk.mount()
             server = Server(arguments.vocabd, data, preload)
+            servers[:] = [server]
             wrong = kept.lost(server, data)
             server.kill()
             losses += bool(wrong)
@@ -241,7 +247,6 @@ def main():
                 subprocess.run(["mkfs.xfs", "-q", "-f", disk.image], check=True)
                 disk.mount()
                 kept = Kept(acknowledged)
-        disk.unmount()
     counts = ", ".join(f"{count} {what}" for what, count in sorted(acknowledged.items()))
     print(f"{arguments.cuts} cuts, {time.time() - begin:.0f} s: acknowledged {counts}; {losses} cuts after which something was lost or torn")
     if arguments.without_sync and not losses:

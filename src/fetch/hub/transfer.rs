@@ -15,7 +15,8 @@ const LINKED_ETAG: &str = "x-linked-etag";
 /// Marks an answer of the hub itself about a file of a model: its `ETag` is a digest.
 const REPO_COMMIT: &str = "x-repo-commit";
 /// What is said of a redirect that may not be followed.
-const LEADS_INSIDE: &str = "it redirects to a host that is neither the hub's own nor one with public addresses only";
+const LEADS_INSIDE: &str =
+    "it redirects to a host that is neither the hub's own nor one with public addresses only";
 
 /// What is to be fetched.
 #[derive(Debug)]

@@ -63,7 +63,11 @@ fn the_command_line_imports_a_model() {
 #[test]
 fn a_server_that_may_fetches_a_model() {
     let (data, hub) = (tempfile::tempdir().unwrap(), model());
-    let mut start = serve(vocabd(), data.path(), &[("allow_hub", "true"), ("import_urls", "127.0.0.1"), ("log_level", "trace")]);
+    let mut start = serve(
+        vocabd(),
+        data.path(),
+        &[("allow_hub", "true"), ("import_urls", "127.0.0.1"), ("log_level", "trace")],
+    );
     start.env("HF_ENDPOINT", hub.url()).env("HF_TOKEN", "hf_secret");
     let server = Server::run(start);
     let made = server.ask("POST", "/vocabs?name=gpt4&source=hf://org/model", b"").expect(201);

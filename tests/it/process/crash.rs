@@ -88,7 +88,8 @@ fn put_by_hand(server: &Server, kept: &Mutex<Acknowledged>, data: &Path) {
     }
     loop {
         let number = 1000 + next(kept);
-        std::fs::write(&sidecar, format!("split = \"cl100k\"\nspecial = {{ \"<token>\" = {number} }}\n")).unwrap();
+        std::fs::write(&sidecar, format!("split = \"cl100k\"\nspecial = {{ \"<token>\" = {number} }}\n"))
+            .unwrap();
         std::fs::rename(&sidecar, import.join("byhand.toml")).unwrap();
         let Ok(answer) = client.try_ask("POST", "/reload", "", b"") else { break };
         let report = answer.expect(200);
@@ -268,10 +269,7 @@ fn killed_at_any_moment_nothing_acknowledged_is_lost_or_torn() {
     let kept = &mut kept.lock().unwrap();
     check(&server, kept);
     assert!(!kept.versions.is_empty() && !kept.uploads.is_empty(), "nothing was acknowledged in all rounds");
-    assert!(
-        kept.interrupted > 0,
-        "in all rounds every job had ended before the kill, or had not begun"
-    );
+    assert!(kept.interrupted > 0, "in all rounds every job had ended before the kill, or had not begun");
     for job in &kept.jobs {
         let done = server.ended(job);
         assert_eq!(done["state"], "succeeded", "{done}");

@@ -22,7 +22,8 @@ const FAMILIES: [Family; 14] = [
     ("line ends", |bytes, _| b"\r\n".repeat(bytes / 2)),
     ("apostrophes", |bytes, _| vec![b'\''; bytes]),
     ("base64", |bytes, seed| {
-        let letter = |n: u64| b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"[(n % 64) as usize];
+        let letter =
+            |n: u64| b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"[(n % 64) as usize];
         let mut random = super::Random(seed);
         (0..bytes).map(|_| letter(random.below(64))).collect()
     }),
@@ -97,7 +98,10 @@ fn threads(server: &Server) -> BTreeMap<String, u64> {
 /// What they did since; `None` if one has ended meanwhile, which takes its time with it.
 fn spent(server: &Server, before: &BTreeMap<String, u64>) -> Option<u64> {
     let now = threads(server);
-    before.keys().all(|thread| now.contains_key(thread)).then(|| now.values().sum::<u64>() - before.values().sum::<u64>())
+    before
+        .keys()
+        .all(|thread| now.contains_key(thread))
+        .then(|| now.values().sum::<u64>() - before.values().sum::<u64>())
 }
 
 /// The same of the whole process, with threads that have ended, in steps of some milliseconds.
@@ -154,7 +158,8 @@ fn hostile_texts_take_linear_time_with_every_vocabulary() {
         std::thread::sleep(Duration::from_millis(if long { 2000 } else { 200 }));
         let usual = count(&server, &path, 3, |_| normal.to_vec()) as f64 / normal.len() as f64;
         for (family, text) in FAMILIES {
-            let path = if family == "almost special" { format!("{path}&special=parse") } else { path.clone() };
+            let path =
+                if family == "almost special" { format!("{path}&special=parse") } else { path.clone() };
             let (mut bytes, mut before, mut per_byte) = (least, None, 0.0);
             while bytes <= most {
                 let tries = if bytes <= 1 << 20 { 5 } else { 2 };

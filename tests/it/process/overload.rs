@@ -111,7 +111,8 @@ fn three_times_the_load_leaves_what_is_done_and_shows_the_rest_the_door() {
     );
     assert!(refused.count() as f64 > flooded, "it was no overload");
     // The short form runs beside other tests, on machines of any speed.
-    let (share, limit) = if seconds > 2 { (0.9, refused.per_mille(990)) } else { (0.5, refused.per_mille(500)) };
+    let (share, limit) =
+        if seconds > 2 { (0.9, refused.per_mille(990)) } else { (0.5, refused.per_mille(500)) };
     assert!(flooded >= share * peak, "{flooded} of {peak}");
     assert!(limit < Duration::from_millis(5), "{}", refused.summary());
     server.stop();

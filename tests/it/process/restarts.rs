@@ -47,9 +47,8 @@ fn exchange(client: &mut Client, nth: u64, long: &str, seen: &Seen) {
             // A server that ends may say so; it may not say anything half.
             assert!(matches!(answer.status, 200 | 503), "{}", answer.text());
             seen.answered.fetch_add(1, SeqCst);
-            let caught = sent.is_some_and(|sent| {
-                seen.gaps.read().unwrap().last().is_some_and(|(told, _)| sent < *told)
-            });
+            let caught = sent
+                .is_some_and(|sent| seen.gaps.read().unwrap().last().is_some_and(|(told, _)| sent < *told));
             seen.caught.fetch_add(caught.into(), SeqCst);
         }
         Err(error) => {

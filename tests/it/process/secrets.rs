@@ -159,11 +159,19 @@ fn slow(server: &Server) -> Vec<TcpStream> {
     let begun = [
         format!("POST /encode HTTP/1.1\r\nHost: localhost\r\nX-Text: {CANARY}"),
         format!("POST /{CANARY} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n{{"),
-        format!("POST /encode HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 999\r\n\r\n{{\"text\": \"{CANARY}"),
-        format!("POST /count HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nContent-Length: 999\r\n\r\n{CANARY}"),
-        format!("POST /encode/stream HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999\r\n\r\n{{\"text\": \"{CANARY}"),
+        format!(
+            "POST /encode HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 999\r\n\r\n{{\"text\": \"{CANARY}"
+        ),
+        format!(
+            "POST /count HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nContent-Length: 999\r\n\r\n{CANARY}"
+        ),
+        format!(
+            "POST /encode/stream HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999\r\n\r\n{{\"text\": \"{CANARY}"
+        ),
         format!("PUT /uploads/slow HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999\r\n\r\n{CANARY}"),
-        format!("POST /train HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999\r\n\r\n{{\"corpus\": \"{CANARY}"),
+        format!(
+            "POST /train HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999\r\n\r\n{{\"corpus\": \"{CANARY}"
+        ),
         format!("POST /vocabs?name=slow HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999\r\n\r\n{CANARY}"),
     ];
     begun.iter().map(|bytes| super::http::connect(server.address, bytes.as_bytes())).collect()
@@ -278,7 +286,9 @@ fn panics_are_told_without_their_texts() {
         return runtime.block_on(panicking());
     }
     let mut server = Command::new(std::env::current_exe().unwrap());
-    server.args(["--exact", "process::secrets::panics_are_told_without_their_texts", "--nocapture"]).env(PLAYS, "1");
+    server
+        .args(["--exact", "process::secrets::panics_are_told_without_their_texts", "--nocapture"])
+        .env(PLAYS, "1");
     let (code, out, log) = super::finish(server);
     assert_eq!(code, Some(0), "{out}{log}");
     assert!(log.matches("\"message\":\"panic\"").count() >= 2, "{log}");

@@ -66,8 +66,7 @@ fn keep_open(address: SocketAddr, count: usize, open: &AtomicU64, opened: &Atomi
     let body = json!({"text": "a b c d ".repeat(20_000), "return": ["ids", "tokens", "offsets"]}).to_string();
     let head = "POST /encode HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
     let large = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).into_bytes();
-    let mut slow: Vec<Slow> =
-        (0..count).map(|n| Slow { kind: kind(n), stream: None }).collect();
+    let mut slow: Vec<Slow> = (0..count).map(|n| Slow { kind: kind(n), stream: None }).collect();
     while !stop.load(SeqCst) {
         let round = Instant::now();
         let mut up = 0;

@@ -8,8 +8,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::Instant;
 
 /// The words that each version has as one token: each cuts the texts in another way.
-const VERSIONS: [&[&str]; 4] =
-    [&["the", "quick"], &["brown", "fox", "jumps"], &["quick", "jumps", "over"], &["lazy", "dog", "the", "over"]];
+const VERSIONS: [&[&str]; 4] = [
+    &["the", "quick"],
+    &["brown", "fox", "jumps"],
+    &["quick", "jumps", "over"],
+    &["lazy", "dog", "the", "over"],
+];
 
 const TEXTS: [&str; 3] = [
     "the quick brown fox jumps over the lazy dog",
