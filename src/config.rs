@@ -55,8 +55,10 @@ pub struct Config {
     pub corpus_root: PathBuf,
     /// Vocabulary of requests that name none. Only known here not to be empty.
     pub default_vocab: String,
-    /// Fetch from a model hub and from URLs for callers over HTTP.
+    /// Fetch from a model hub for callers over HTTP.
     pub allow_hub: bool,
+    /// URLs that callers over HTTP may import from: none, `*`, or hosts separated by commas.
+    pub import_urls: String,
     /// Largest request body that is held in memory, in bytes.
     pub max_body_bytes: usize,
     /// Most bytes that a compressed request body may become for each byte of it.
@@ -109,7 +111,7 @@ pub struct Config {
     pub train_checkpoint_seconds: u64,
     /// Seconds of silence after which a job of another replica is taken over.
     pub take_over_seconds: u64,
-    /// URLs that training requests may name: none, `*`, or hosts separated by commas.
+    /// URLs that training requests may name, as [`Config::import_urls`].
     pub corpus_urls: String,
     /// Texts up to this many bytes are encoded on the async threads.
     pub inline_bytes: usize,

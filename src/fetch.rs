@@ -3,7 +3,7 @@
 mod guard;
 pub mod hub;
 
-pub use guard::{UrlPolicy, download_to};
+pub use guard::{UrlPolicy, download_to, download_within};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
@@ -16,7 +16,7 @@ pub enum FetchError {
     #[error("only http and https URLs can be fetched")]
     Scheme,
     /// No URL may be fetched.
-    #[error("fetching from URLs is off: the setting corpus_urls allows none")]
+    #[error("fetching from URLs is off: the settings allow none")]
     Off,
     /// Not a URL, or one with parts that are not taken.
     #[error("is not a plain URL")]
@@ -59,7 +59,7 @@ const TOTAL_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 /// Redirects that are followed.
 const MAX_REDIRECTS: usize = 5;
 
-/// Fetches a file; `seen` is told the bytes so far and, where the server says it, the total.
+/// Fetches a file for whoever runs this program, from wherever they say; `seen` is told the bytes so far and, where the server says it, the total.
 ///
 /// # Errors
 /// See [`FetchError`].
@@ -76,7 +76,7 @@ pub async fn download(
 async fn download_untimed(
     url: &str,
     limit: usize,
-    mut seen: impl FnMut(u64, Option<u64>),
+    seen: impl FnMut(u64, Option<u64>),
 ) -> Result<Bytes, FetchError> {
     let url = reqwest::Url::parse(url).map_err(|e| FetchError::Transfer(e.to_string()))?;
     if !matches!(url.scheme(), "http" | "https") {
@@ -92,6 +92,15 @@ async fn download_untimed(
     if response.status() != reqwest::StatusCode::OK {
         return Err(FetchError::Status { status: response.status().as_u16() });
     }
+    read_whole(response, limit, seen).await
+}
+
+/// The body of an answer.
+async fn read_whole(
+    response: reqwest::Response,
+    limit: usize,
+    mut seen: impl FnMut(u64, Option<u64>),
+) -> Result<Bytes, FetchError> {
     let total = response.content_length();
     if total.is_some_and(|n| n > limit as u64) {
         return Err(FetchError::TooLarge { limit });

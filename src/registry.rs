@@ -10,10 +10,13 @@ mod change;
 mod error;
 mod facts;
 mod import;
+#[cfg(all(test, shuttle))]
+mod model;
 mod name;
 mod reload;
 mod residency;
 mod snapshot;
+mod sync;
 
 pub use crate::store::Digest;
 pub use error::{ChangeError, PublishError, ResolveError};
@@ -24,15 +27,14 @@ use crate::engine::Tokenizer;
 use crate::store::Key;
 use crate::store::Store;
 use crate::store::StoreError;
-use arc_swap::ArcSwap;
 use bytes::Bytes;
 use serde::Serialize;
 use snapshot::{Snapshot, Vocabs};
 use std::collections::{BTreeMap, HashMap};
-use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use tokio::sync::{Mutex, Semaphore};
+use sync::{ArcSwap, off_thread, to_end};
+use tokio::sync::Semaphore;
 
 /// How a registry behaves.
 #[derive(Debug, Clone)]
@@ -150,14 +152,14 @@ struct Shared {
     snapshot: ArcSwap<Snapshot>,
     failed: ArcSwap<Vec<Failure>>,
     /// Held by the one change that runs.
-    changes: Mutex<import::Seen>,
+    changes: tokio::sync::Mutex<import::Seen>,
     /// The records that were read, by key, with the tag of the state that they are; never held across an await.
-    records: std::sync::Mutex<HashMap<Key, (String, Bytes)>>,
+    records: sync::Mutex<HashMap<Key, (String, Bytes)>>,
     /// Taken by each load of a version that is not in lasting use: a few at once, so that a burst of requests for
     /// cold versions cannot take all memory and threads.
     loads: Arc<Semaphore>,
     /// Held while versions are dropped from memory to make room; never across an await.
-    room: std::sync::Mutex<()>,
+    room: sync::Mutex<()>,
     /// Ticks at each use of a version that may leave memory.
     clock: AtomicU64,
 }
@@ -180,10 +182,10 @@ impl Registry {
             settings,
             snapshot: ArcSwap::default(),
             failed: ArcSwap::default(),
-            changes: Mutex::default(),
-            records: std::sync::Mutex::default(),
+            changes: tokio::sync::Mutex::default(),
+            records: sync::Mutex::default(),
             loads: Arc::new(Semaphore::new(LOADS_AT_ONCE)),
-            room: std::sync::Mutex::default(),
+            room: sync::Mutex::default(),
             clock: AtomicU64::new(1),
         });
         let opening = Arc::clone(&shared);
@@ -333,26 +335,5 @@ impl snapshot::Vocabulary {
             versions: self.slots.values().map(|slot| Arc::clone(&slot.facts)).collect(),
             aliases: self.aliases.clone(),
         }
-    }
-}
-
-/// Runs a change to its end even if the caller is dropped half-way, as a request is when its client goes away.
-async fn to_end<T: Send + 'static>(change: impl Future<Output = T> + Send + 'static) -> T {
-    finished(tokio::spawn(change).await).await
-}
-
-/// Runs work that takes the processor for long, or blocks, off the async threads.
-async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    finished(tokio::task::spawn_blocking(work).await).await
-}
-
-async fn finished<T>(outcome: Result<T, tokio::task::JoinError>) -> T {
-    match outcome {
-        Ok(value) => value,
-        Err(stopped) => match stopped.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            // Nothing here is ever aborted, so the runtime is shutting down and drops the caller too.
-            Err(_) => std::future::pending().await,
-        },
     }
 }

@@ -14,6 +14,7 @@ pub(super) async fn serve(config: Config) -> Outcome {
     let started = std::time::Instant::now();
     telemetry::init_logging(&config.log_level, config.log_json());
     telemetry::log_panics();
+    raise_file_limit(config.max_connections);
     let signals = shutdown::install()?;
     if config.allow_hub {
         // A hub that cannot be asked should end the start, not somebody's request.
@@ -68,6 +69,20 @@ pub(super) async fn serve(config: Config) -> Outcome {
     }
     tracing::info!("ended");
     Ok(())
+}
+
+/// Files that are open beside the connections.
+const OTHER_FILES: u64 = 256;
+
+/// Lets this process have as many files open as it may: each connection is one, and 1024 is what many a system begins with.
+fn raise_file_limit(connections: usize) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    let needed = connections as u64 + OTHER_FILES;
+    if let Some(files) = getrlimit(Resource::Nofile).current.filter(|most| *most < needed) {
+        tracing::warn!(files, needed, "fewer files may be open than max_connections needs: raise ulimit -n");
+    }
 }
 
 /// Reads the store, the keys and the certificate again at each SIGHUP, and every `watch_seconds` where that is set.

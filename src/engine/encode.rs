@@ -8,6 +8,8 @@ use super::merges::Rank;
 use super::{Ends, MergeTable, TokenId, UnigramScratch};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// Longest pretoken, in symbols, that is merged by scanning; beyond, the heap is quicker.
 const SCAN_LIMIT: usize = 64;
@@ -32,6 +34,8 @@ pub struct Scratch {
     pub(super) linear: LinearScratch,
     /// Which of a tokenizer's caches this thread had last.
     pub(super) cache_hint: usize,
+    /// Set from elsewhere when nobody waits for the ids any more.
+    stop: Option<Arc<AtomicBool>>,
 }
 
 /// A symbol before or after merging, and the length of what it stands for.
@@ -45,6 +49,18 @@ pub(super) struct Start {
 const KEPT_BYTES: usize = 1 << 20;
 
 impl Scratch {
+    /// From here on encoding ends with [`EncodeError::Stopped`](super::EncodeError::Stopped) soon after `stop` became true: it is
+    /// looked at every few KiB of text, but not within one long pretoken.
+    pub fn stop_on(&mut self, stop: Option<Arc<AtomicBool>>) {
+        self.stop = stop;
+    }
+
+    /// What tells whether to stop; of its own, so that the scratch can be in use meanwhile.
+    pub(super) fn stopped(&self) -> impl Fn() -> bool + use<> {
+        let stop = self.stop.clone();
+        move || stop.as_ref().is_some_and(|stop| stop.load(Relaxed))
+    }
+
     /// Lets go of what an uncommonly long pretoken needed.
     pub fn trim(&mut self) {
         let held = self.symbols.capacity() * size_of::<Symbol>()

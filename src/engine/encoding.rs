@@ -34,6 +34,9 @@ pub enum EncodeError {
         /// The limit.
         limit: usize,
     },
+    /// Nobody waits for the ids any more.
+    #[error("encoding was stopped")]
+    Stopped,
 }
 
 /// The end of a text that is kept when it has more tokens than wanted.
@@ -244,6 +247,8 @@ impl Tokenizer {
         out: &mut Vec<TokenId>,
         mut look: impl FnMut(&mut Vec<TokenId>) -> ControlFlow<()>,
     ) -> Result<(), EncodeError> {
+        let stopped = scratch.stopped();
+        let mut look = |ids: &mut Vec<TokenId>| if stopped() { ControlFlow::Break(()) } else { look(ids) };
         self.parts(text, matcher, self.pretokenizer().needs_place(), |part| {
             let text = match part {
                 Part::Token(id, ..) => {
@@ -268,7 +273,8 @@ impl Tokenizer {
                 self.each_token(&pretoken, scratch, &mut |id, _| out.push(id));
                 look(out)
             })?)
-        })
+        })?;
+        if stopped() { Err(EncodeError::Stopped) } else { Ok(()) }
     }
 
     /// The tokens of a pretoken, each with the bytes of the pretoken's text that it stands for.
@@ -371,23 +377,25 @@ impl Tokenizer {
     ) -> Result<(), EncodeError> {
         let Encoding { ids, spans, .. } = out;
         let trims = !self.template().trims.is_empty();
+        let stopped = scratch.stopped();
+        let look = |tokens: usize| if stopped() { ControlFlow::Break(()) } else { over(tokens, stop) };
         self.parts(text, matcher, true, |part| {
             let text = match part {
                 Part::Token(id, span, name) => {
                     ids.push(id);
                     spans.push(span);
                     spaces.extend(trims.then(|| spaces_of(name)));
-                    return Ok(over(ids.len(), stop));
+                    return Ok(look(ids.len()));
                 }
                 Part::Text(text) => text,
             };
             let running = self.running();
-            let stopped = |ids: &mut Vec<TokenId>| over(ids.len(), stop);
+            let look_at = |ids: &mut Vec<TokenId>| look(ids.len());
             match self.quick(text.text().len()) {
                 Some(Quickly::Pattern(quick, pattern)) => {
                     // The bytes of the tokens, one after the other, are the text.
                     let (before, mut at) = (ids.len(), 0);
-                    let flow = quick.encode(&running, pattern, text.text(), scratch, ids, stopped)?;
+                    let flow = quick.encode(&running, pattern, text.text(), scratch, ids, look_at)?;
                     for &id in &ids[before..] {
                         let end = at + self.vocab().bytes(id).map_or(0, <[u8]>::len);
                         spans.push(text.original(at..end));
@@ -400,7 +408,7 @@ impl Tokenizer {
                     return Ok(self.pretokenizer().for_each(text, &mut |pretoken| {
                         let before = ids.len();
                         let whole = pretoken.text.text();
-                        let flow = quick.encode_pretoken(&running, whole, scratch, ids, stopped);
+                        let flow = quick.encode_pretoken(&running, whole, scratch, ids, look_at);
                         running.places(&ids[before..], whole, chars, |id, range| {
                             spans.push(pretoken.text.original(range));
                             spaces.extend(trims.then(|| self.spaces_of_token(id)));
@@ -416,9 +424,10 @@ impl Tokenizer {
                     spans.push(pretoken.text.original(range));
                     spaces.extend(trims.then(|| self.spaces_of_token(id)));
                 });
-                over(ids.len(), stop)
+                look(ids.len())
             })?)
-        })
+        })?;
+        if stopped() { Err(EncodeError::Stopped) } else { Ok(()) }
     }
 
     /// Cuts a text at its special tokens: those that stand in it as it came, and, once it is normalized, the others.

@@ -1,28 +1,27 @@
 //! Fetching what somebody else names: files by URL, without a way into this machine or its network.
 //!
-//! Every address is checked where the connection is made: hosts are resolved by [`Public`], which leaves out addresses
-//! that are not public, so that a name that leads elsewhere the second time gains nothing; hosts that are addresses are
+//! Every address is checked where the connection is made: hosts are resolved by the policy itself, which takes no name that has
+//! an address that is not public, so that one that leads elsewhere the second time gains nothing; hosts that are addresses are
 //! checked as the URL was parsed, and again at each redirect. No proxy is asked, which would resolve names by itself.
 
-use super::FetchError;
+use super::{FetchError, read_whole};
+use bytes::Bytes;
 use futures_util::StreamExt;
-use reqwest::Url;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::{Response, Url};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 
-/// Which URLs may be fetched.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum UrlPolicy {
-    /// None.
-    Off,
+/// Which URLs may be fetched; by default none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UrlPolicy {
     /// Those of hosts that have public addresses only.
-    Public,
+    public: bool,
     /// Those of these hosts, wherever they are.
-    Hosts(Arc<[String]>),
+    hosts: Arc<[String]>,
 }
 
 /// Longest wait for a connection, and for the next bytes.
@@ -38,18 +37,21 @@ const MAX_REDIRECTS: usize = 3;
 const MAX_URL_BYTES: usize = 4096;
 
 impl UrlPolicy {
-    /// As the setting spells it: nothing, `*`, or hosts separated by commas.
+    /// As settings spell it: nothing, or hosts separated by commas, of which `*` is all that have public addresses only.
     pub fn parse(setting: &str) -> Self {
-        let hosts: Vec<String> = setting
-            .split(',')
-            .map(|host| host.trim().to_lowercase())
-            .filter(|host| !host.is_empty())
-            .collect();
-        match hosts.as_slice() {
-            [] => Self::Off,
-            [star] if star == "*" => Self::Public,
-            _ => Self::Hosts(hosts.into()),
-        }
+        let named = setting.split(',').map(|host| host.trim().to_lowercase()).filter(|host| !host.is_empty());
+        let (public, hosts): (Vec<String>, Vec<String>) = named.partition(|host| host == "*");
+        Self { public: !public.is_empty(), hosts: hosts.into() }
+    }
+
+    /// A host, wherever it is, and where it leads to if that is public.
+    pub(super) fn from_host(url: &Url) -> Self {
+        Self { public: true, hosts: [host(url)].into() }
+    }
+
+    /// Whether none may be fetched.
+    pub fn is_off(&self) -> bool {
+        !self.public && self.hosts.is_empty()
     }
 
     /// Checks what can be said of a URL without asking anybody.
@@ -61,7 +63,7 @@ impl UrlPolicy {
     }
 
     fn parsed(&self, url: &str) -> Result<Url, FetchError> {
-        if *self == Self::Off {
+        if self.is_off() {
             return Err(FetchError::Off);
         }
         // Parsers disagree on these, and no file that is meant to be found needs them.
@@ -75,25 +77,44 @@ impl UrlPolicy {
     }
 
     /// Whether a URL, the first or one of a redirect, may be asked.
-    fn allows(&self, url: &Url) -> Result<(), FetchError> {
+    pub(super) fn allows(&self, url: &Url) -> Result<(), FetchError> {
         if !matches!(url.scheme(), "http" | "https") {
             return Err(FetchError::Scheme);
         }
         if !url.username().is_empty() || url.password().is_some() {
             return Err(FetchError::Url);
         }
-        let host = url.host_str().unwrap_or_default().to_lowercase();
+        let host = host(url);
         let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(&host);
-        match self {
-            Self::Off => Err(FetchError::Off),
-            Self::Hosts(hosts) if hosts.contains(&host) => Ok(()),
-            Self::Hosts(_) => Err(FetchError::Host),
-            Self::Public => match bare.parse::<IpAddr>() {
-                Ok(address) if !is_public(address) => Err(FetchError::Host),
-                _ => Ok(()),
-            },
+        let address = bare.parse::<IpAddr>().ok();
+        if self.hosts.contains(&host) || (self.public && address.is_none_or(is_public)) {
+            Ok(())
+        } else {
+            Err(FetchError::Host)
         }
     }
+
+    /// Resolves names as the policy says.
+    pub(super) fn resolver(&self) -> Arc<Resolver> {
+        Arc::new(Resolver(self.clone()))
+    }
+
+    /// The same for a client that asks proxies where the environment names any: those may be anywhere, and what they resolve
+    /// is theirs.
+    pub(super) fn resolver_behind_proxies(&self) -> Arc<Resolver> {
+        let names = ["http_proxy", "https_proxy", "all_proxy"];
+        let set = names.iter().flat_map(|name| [std::env::var(name), std::env::var(name.to_uppercase())]);
+        let urls = set.flatten().filter_map(|proxy| {
+            let url = Url::parse(&proxy).ok().filter(Url::has_host);
+            url.or_else(|| Url::parse(&format!("http://{proxy}")).ok())
+        });
+        let hosts = self.hosts.iter().cloned().chain(urls.map(|url| host(&url))).collect();
+        Arc::new(Resolver(Self { hosts, ..*self }))
+    }
+}
+
+fn host(url: &Url) -> String {
+    url.host_str().unwrap_or_default().to_lowercase()
 }
 
 /// Fetches a file to `path`. What was written of a file that did not come whole is left to the caller.
@@ -102,11 +123,22 @@ impl UrlPolicy {
 /// See [`FetchError`]. Whether an address was refused or did not answer is not told.
 pub async fn download_to(url: &str, policy: &UrlPolicy, limit: u64, path: &Path) -> Result<(), FetchError> {
     let seconds = TOTAL_TIMEOUT.as_secs();
-    let fetched = tokio::time::timeout(TOTAL_TIMEOUT, download(url, policy, limit, path)).await;
+    let fetched = tokio::time::timeout(TOTAL_TIMEOUT, write_to(url, policy, limit, path)).await;
     fetched.unwrap_or(Err(FetchError::Timeout { seconds }))
 }
 
-async fn download(url: &str, policy: &UrlPolicy, limit: u64, path: &Path) -> Result<(), FetchError> {
+/// Fetches a file into memory.
+///
+/// # Errors
+/// As [`download_to`].
+pub async fn download_within(url: &str, policy: &UrlPolicy, limit: usize) -> Result<Bytes, FetchError> {
+    let seconds = super::TOTAL_TIMEOUT.as_secs();
+    let whole = async { read_whole(open(url, policy).await?, limit, |_, _| ()).await };
+    tokio::time::timeout(super::TOTAL_TIMEOUT, whole).await.unwrap_or(Err(FetchError::Timeout { seconds }))
+}
+
+/// What a server answers with 200.
+async fn open(url: &str, policy: &UrlPolicy) -> Result<Response, FetchError> {
     let url = policy.parsed(url)?;
     let again = policy.clone();
     let redirect = reqwest::redirect::Policy::custom(move |attempt| {
@@ -116,16 +148,21 @@ async fn download(url: &str, policy: &UrlPolicy, limit: u64, path: &Path) -> Res
             attempt.follow()
         }
     });
-    let mut builder =
-        super::builder(&url).no_proxy().connect_timeout(TIMEOUT).read_timeout(TIMEOUT).redirect(redirect);
-    if *policy == UrlPolicy::Public {
-        builder = builder.dns_resolver(Arc::new(Public));
+    let builder = super::builder(&url).no_proxy().dns_resolver(policy.resolver());
+    let client = builder.connect_timeout(TIMEOUT).read_timeout(TIMEOUT).redirect(redirect).build();
+    let response = client.map_err(unreachable)?.get(url).send().await.map_err(unreachable)?;
+    match response.status() {
+        reqwest::StatusCode::OK => Ok(response),
+        status => Err(FetchError::Status { status: status.as_u16() }),
     }
-    let failed = |_: reqwest::Error| FetchError::Unreachable;
-    let response = builder.build().map_err(failed)?.get(url).send().await.map_err(failed)?;
-    if response.status() != reqwest::StatusCode::OK {
-        return Err(FetchError::Status { status: response.status().as_u16() });
-    }
+}
+
+fn unreachable(_: reqwest::Error) -> FetchError {
+    FetchError::Unreachable
+}
+
+async fn write_to(url: &str, policy: &UrlPolicy, limit: u64, path: &Path) -> Result<(), FetchError> {
+    let response = open(url, policy).await?;
     let total = response.content_length();
     let too_large = FetchError::TooLarge { limit: usize::try_from(limit).unwrap_or(usize::MAX) };
     if total.is_some_and(|n| n > limit) {
@@ -136,7 +173,7 @@ async fn download(url: &str, policy: &UrlPolicy, limit: u64, path: &Path) -> Res
     let mut chunks = response.bytes_stream();
     let mut written = 0;
     while let Some(chunk) = chunks.next().await {
-        let chunk = chunk.map_err(failed)?;
+        let chunk = chunk.map_err(unreachable)?;
         written += chunk.len() as u64;
         if written > limit {
             return Err(too_large);
@@ -149,15 +186,22 @@ async fn download(url: &str, policy: &UrlPolicy, limit: u64, path: &Path) -> Res
     file.sync_all().await.map_err(disk)
 }
 
-/// Resolves names to public addresses; a name that has another one too has none.
-struct Public;
+/// Resolves the hosts of a policy to what they have, and other names to public addresses; a name that has another one too
+/// has none.
+pub(super) struct Resolver(UrlPolicy);
 
-impl Resolve for Public {
+impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
+        let trusted = self.0.hosts.iter().any(|host| host == name.as_str());
+        let may = trusted || self.0.public;
         Box::pin(async move {
+            if !may {
+                return Err(FetchError::Host.into());
+            }
             let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
             let addresses: Vec<SocketAddr> = found.collect();
-            if addresses.is_empty() || !addresses.iter().all(|address| is_public(address.ip())) {
+            let public = || addresses.iter().all(|address| is_public(address.ip()));
+            if addresses.is_empty() || !(trusted || public()) {
                 return Err(FetchError::Host.into());
             }
             Ok(Box::new(addresses.into_iter()) as Addrs)
@@ -265,14 +309,19 @@ mod tests {
         );
         assert!(matches!(hosts.check("http://example.com/x"), Err(FetchError::Host)));
         assert!(matches!(UrlPolicy::parse(" ").check("http://example.com/x"), Err(FetchError::Off)));
+        let both = UrlPolicy::parse("127.0.0.1,*");
+        assert!(both.check("http://127.0.0.1:9000/x").is_ok() && both.check("http://example.com/x").is_ok());
+        assert!(matches!(both.check("http://127.0.0.2/x"), Err(FetchError::Host)));
     }
 
     #[tokio::test]
     async fn a_name_that_leads_inside_is_not_asked() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x");
-        let fetched = download_to("http://localhost:1/x", &UrlPolicy::Public, 10, &path).await;
+        let fetched = download_to("http://localhost:1/x", &UrlPolicy::parse("*"), 10, &path).await;
         assert!(matches!(fetched, Err(FetchError::Unreachable)), "{fetched:?}");
         assert!(!path.exists());
+        let fetched = download_within("http://localhost:1/x", &UrlPolicy::parse("*"), 10).await;
+        assert!(matches!(fetched, Err(FetchError::Unreachable)), "{fetched:?}");
     }
 }

@@ -2,13 +2,15 @@
 //!
 //! The revision is resolved to a commit first, and all files are those of that commit. The token goes to the endpoint
 //! and to nobody else: redirects are followed here, one by one, and one that leads to another host is asked without it.
-//! Nothing that a hub answers is trusted: sizes are bounded, names are checked, digests are compared where it gives any.
+//! Nothing that a hub answers is trusted: sizes are bounded, names are checked, digests are compared where it gives any, and
+//! it can lead to its own host or to public addresses only.
 
 mod reference;
 mod transfer;
 
 pub use reference::{HubRef, HubRefError, SCHEME};
 
+use super::UrlPolicy;
 use bytes::Bytes;
 use reqwest::Url;
 use reqwest::header::HeaderValue;
@@ -162,6 +164,8 @@ pub struct Hub {
     /// Marked as sensitive, so that no log or message shows it.
     token: Option<HeaderValue>,
     client: reqwest::Client,
+    /// The hub's own host, and public ones, to which it may redirect.
+    policy: UrlPolicy,
     limits: HubLimits,
 }
 
@@ -190,13 +194,15 @@ impl Hub {
         let token = token.map(|token| HeaderValue::try_from(format!("Bearer {}", token.trim()))).transpose();
         let mut token = token.map_err(|_| setting("HF_TOKEN", "holds characters that no token may have"))?;
         token.iter_mut().for_each(|token| token.set_sensitive(true));
+        let policy = UrlPolicy::from_host(&endpoint);
         let client = super::builder(&endpoint)
+            .dns_resolver(policy.resolver_behind_proxies())
             .connect_timeout(limits.silence)
             .read_timeout(limits.silence)
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .map_err(|_| setting("HF_ENDPOINT", "cannot be asked: no TLS roots on this machine"))?;
-        Ok(Self { endpoint, token, client, limits })
+        Ok(Self { endpoint, token, client, policy, limits })
     }
 
     /// Fetches what `choose` picks from the names of the model's files, `limit` bytes at most together. `choose` is

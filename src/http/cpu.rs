@@ -1,9 +1,10 @@
 //! Where work on a text runs: short texts at once on the async thread, long ones on the blocking pool under a bound,
-//! so that one long text delays nobody.
+//! so that one long text delays nobody. Work whose client has gone is told to stop.
 
 use super::problem::Problem;
+use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use tokio::sync::Semaphore;
 
 /// The gate to the processor.
@@ -38,6 +39,34 @@ struct Waiter<'c>(&'c AtomicUsize);
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+thread_local! {
+    /// Becomes true when nobody waits any more for the work that this thread does.
+    static STOP: RefCell<Option<Arc<AtomicBool>>> = RefCell::default();
+}
+
+/// What becomes true when the client of the work that this thread does has gone; `None` for work that is done at once.
+pub(super) fn stop_of_this_work() -> Option<Arc<AtomicBool>> {
+    STOP.with_borrow(Option::clone)
+}
+
+/// Tells work to stop when it is dropped, as a request is when its client goes away.
+struct Waits(Arc<AtomicBool>);
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
+/// Forgets it when the work is over, also where that panics: the thread does other work next.
+struct Over;
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        STOP.set(None);
     }
 }
 
@@ -116,8 +145,12 @@ impl Cpu {
                 permit.map_err(|_| Problem::overloaded())?
             }
         };
+        let stop = Arc::new(AtomicBool::new(false));
+        let _waits = Waits(Arc::clone(&stop));
         let done = tokio::task::spawn_blocking(move || {
             let _permit = permit;
+            STOP.set(Some(stop));
+            let _over = Over;
             work()
         });
         done.await.map_err(|error| {
@@ -158,6 +191,29 @@ mod tests {
         busy.await.unwrap().unwrap().unwrap();
         assert_eq!(waits.await.unwrap().unwrap(), 7);
         assert_eq!(cpu.run(1, || 9).await.unwrap(), 9);
+    }
+
+    #[tokio::test]
+    async fn work_is_told_when_its_client_has_gone() {
+        let cpu = Arc::new(Cpu::new(0, 1, 0));
+        let (begun, begins) = tokio::sync::oneshot::channel();
+        let work = move || {
+            let stop = stop_of_this_work().unwrap();
+            assert!(!stop.load(Relaxed));
+            begun.send(()).unwrap();
+            while !stop.load(Relaxed) {
+                std::thread::yield_now();
+            }
+        };
+        let running = Arc::clone(&cpu);
+        let client = tokio::spawn(async move { running.run(1, work).await });
+        begins.await.unwrap();
+        client.abort();
+        while cpu.permits.available_permits() == 0 {
+            tokio::task::yield_now().await;
+        }
+        assert!(stop_of_this_work().is_none());
+        assert!(cpu.run(1, || !stop_of_this_work().unwrap().load(Relaxed)).await.unwrap());
     }
 
     #[tokio::test]

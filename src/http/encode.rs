@@ -1,6 +1,6 @@
 //! `/encode`, `/encode/batch`, `/count`: texts to ids.
 
-use super::cpu::Cpu;
+use super::cpu::{self, Cpu};
 use super::extract::{Payload, Sent, Text};
 use super::media::{OBJECTS, OBJECTS_OR_IDS};
 use super::openapi::PackedBody;
@@ -31,6 +31,7 @@ thread_local! {
 
 pub(super) fn with_scratch<T>(work: impl FnOnce(&mut Scratch) -> T) -> T {
     SCRATCH.with_borrow_mut(|scratch| {
+        scratch.stop_on(cpu::stop_of_this_work());
         let result = work(scratch);
         scratch.trim();
         result

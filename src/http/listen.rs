@@ -58,6 +58,9 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 const ABORT_WAIT: Duration = Duration::from_secs(1);
 /// Bytes of one HTTP/1 request head; also the size of a read.
 const HTTP1_BUFFER: usize = 64 * 1024;
+/// How long a connection is listened to once the shutdown has come, before it ends for want of an open request: what was sent
+/// before may still lie in the kernel. A timer ends after the runtime has looked there.
+const LAST_LOOK: Duration = Duration::from_millis(50);
 const HTTP2_STREAMS: u32 = 100;
 /// Bytes of one HTTP/2 request head, after decompression.
 const HTTP2_HEADER_LIST: u32 = 16 * 1024;
@@ -227,6 +230,11 @@ impl Server {
         let builder = self.builder(tasks, protocol);
         let connection = builder.serve_connection(TokioIo::new(stream), service);
         tokio::pin!(connection);
+        let shutdown = async {
+            self.shutdown.cancelled().await;
+            tokio::time::sleep(LAST_LOOK).await;
+        };
+        tokio::pin!(shutdown);
 
         let mut ending = false;
         loop {
@@ -240,7 +248,7 @@ impl Server {
                     return;
                 }
                 () = self.tasks.cut.cancelled() => return,
-                () = self.shutdown.cancelled(), if !ending => {
+                () = shutdown.as_mut(), if !ending => {
                     ending = true;
                     connection.as_mut().graceful_shutdown();
                 }

@@ -169,11 +169,14 @@ impl Problem {
         Self::new(StatusCode::FORBIDDEN, "foreign_origin", detail)
     }
 
-    /// 403: the server fetches nothing for its callers.
-    pub fn fetch_not_allowed(pointer: &str) -> Self {
-        let detail = "the server fetches nothing for its callers unless its setting allow_hub is true \
-             (VOCABD_ALLOW_HUB=true); `vocabd import` fetches always";
-        Self::new(StatusCode::FORBIDDEN, "fetch_not_allowed", detail).at(pointer).with("setting", "allow_hub")
+    /// 403: the server fetches nothing of that kind for its callers until the setting allows it.
+    pub fn fetch_not_allowed(pointer: &str, setting: &'static str) -> Self {
+        let detail = format!(
+            "the server fetches nothing of the kind for its callers unless its setting {setting} allows it \
+             (VOCABD_{}); `vocabd import` fetches always",
+            setting.to_uppercase()
+        );
+        Self::new(StatusCode::FORBIDDEN, "fetch_not_allowed", detail).at(pointer).with("setting", setting)
     }
 
     /// 403: the request brings a template, and the server does not run those.

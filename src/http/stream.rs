@@ -258,11 +258,11 @@ impl How {
 }
 
 fn parse(line: &[u8]) -> Result<StreamLine<'_>, (Option<&RawValue>, Problem)> {
-    // serde reads an array as the fields in their order: that order is no part of the contract.
-    let parsed = if line.starts_with(b"[") { None } else { serde_json::from_slice(line).ok() };
-    parsed.ok_or_else(|| {
+    // serde reads an array as the fields in their order: that order is no part of the contract, and an array has no id.
+    let object = Some(line).filter(|line| !line.trim_ascii_start().starts_with(b"["));
+    object.and_then(|line| serde_json::from_slice(line).ok()).ok_or_else(|| {
         let problem = json::parse::<OwnLine>(line).err().unwrap_or_else(Problem::internal);
-        let id = serde_json::from_slice::<IdAlone<'_>>(line).ok().and_then(|line| line.id);
+        let id = object.and_then(|line| serde_json::from_slice::<IdAlone<'_>>(line).ok()?.id);
         (id, problem)
     })
 }

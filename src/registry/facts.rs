@@ -113,7 +113,7 @@ impl Loaded {
     pub(super) fn new(facts: std::sync::Arc<VersionFacts>, tokenizer: Tokenizer) -> std::sync::Arc<Self> {
         let loaded = std::sync::Arc::new(Self { told: Told::new(&facts), facts, tokenizer });
         let unprepared = std::sync::Arc::clone(&loaded);
-        drop(tokio::task::spawn_blocking(move || unprepared.tokenizer.prepare()));
+        super::sync::aside(move || unprepared.tokenizer.prepare());
         loaded
     }
 }

@@ -9,6 +9,7 @@ use super::import::Seen;
 use super::name::{AliasName, VocabName};
 use super::residency::LoadError;
 use super::snapshot::{Slot, Vocabs, Vocabulary, default_pick};
+use super::sync::Mutex;
 use super::{Embedded, Failure, LOADS_AT_ONCE, ReloadReport, Shared, off_thread};
 use crate::formats::native;
 use crate::store::Digest;
@@ -19,7 +20,8 @@ use crate::store::VocabKey;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::ops::DerefMut;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 /// So many records are read at once.
@@ -385,7 +387,7 @@ impl Vocabulary {
     }
 }
 
-fn lock<T>(mutex: &std::sync::Mutex<T>) -> MutexGuard<'_, T> {
+fn lock<T>(mutex: &Mutex<T>) -> impl DerefMut<Target = T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

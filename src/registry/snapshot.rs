@@ -3,7 +3,7 @@
 use super::error::ResolveError;
 use super::facts::{Loaded, VersionFacts};
 use super::name::{AliasName, Pick, VocabName, VocabRef};
-use arc_swap::ArcSwapOption;
+use super::sync::ArcSwapOption;
 use hashbrown::HashMap;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};

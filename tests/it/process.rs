@@ -6,10 +6,16 @@ mod demo;
 mod disk;
 pub(crate) mod http;
 mod keys;
+mod linear;
+mod load;
+mod overload;
+mod restarts;
 mod resume;
 mod secrets;
+mod slow;
 mod start;
 mod stop;
+mod swap;
 mod tls;
 mod traces;
 
@@ -26,9 +32,16 @@ use std::time::{Duration, Instant};
 /// How long anything here may take before it counts as stuck.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
-/// The program with nothing of the caller's environment.
+/// How much of something a test does: `short`, unless `VOCABD_TEST_NAME` says more, as .ci/long does.
+pub(crate) fn size(name: &str, short: u64) -> u64 {
+    let set = std::env::var(format!("VOCABD_TEST_{name}")).ok();
+    set.map_or(short, |set| set.parse().expect("a number"))
+}
+
+/// The program with nothing of the caller's environment: the one of this build, unless `VOCABD_TEST_BINARY` names another.
 pub(crate) fn vocabd() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_vocabd"));
+    let other = std::env::var_os("VOCABD_TEST_BINARY");
+    let mut command = Command::new(other.as_deref().unwrap_or(env!("CARGO_BIN_EXE_vocabd").as_ref()));
     command.env_clear().stdin(Stdio::null());
     command
 }
@@ -113,6 +126,11 @@ impl Server {
             assert!(Instant::now() < deadline, "{job}");
             std::thread::sleep(Duration::from_millis(30));
         }
+    }
+
+    /// Of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {

@@ -75,6 +75,20 @@ fn max_tokens_keeps_either_end() {
 }
 
 #[test]
+fn encoding_stops_when_it_is_told_to() {
+    let (t, text) = (tokenizer(), "ab x cc ".repeat(10_000));
+    let scratch = &mut Scratch::default();
+    for offsets in [None, Some(OffsetUnit::Byte)] {
+        let options = EncodeOptions { offsets, ..EncodeOptions::default() };
+        scratch.stop_on(Some(std::sync::Arc::new(true.into())));
+        assert_eq!(t.encode(&text, &options, scratch), Err(EncodeError::Stopped));
+        assert_eq!(t.count(&text, &options.special, None, scratch), Err(EncodeError::Stopped));
+        scratch.stop_on(None);
+        assert!(t.encode(&text, &options, scratch).is_ok());
+    }
+}
+
+#[test]
 fn a_name_that_is_not_allowed_is_an_error_wherever_it_stands() {
     let t = tokenizer();
     let special = SpecialPolicy { allowed: &[], others: OnSpecial::Error };

@@ -1,7 +1,7 @@
 //! One file from a hub: redirects, tries, going on where a transfer broke off, and the check of what came.
 
 use super::{Digest, Hub, HubError};
-use crate::fetch::{MAX_REDIRECTS, innermost};
+use crate::fetch::{FetchError, MAX_REDIRECTS, innermost};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use reqwest::header::{
@@ -14,6 +14,9 @@ use reqwest::{Response, StatusCode, Url};
 const LINKED_ETAG: &str = "x-linked-etag";
 /// Marks an answer of the hub itself about a file of a model: its `ETag` is a digest.
 const REPO_COMMIT: &str = "x-repo-commit";
+/// What is said of a redirect that may not be followed.
+const LEADS_INSIDE: &str =
+    "it redirects to a host that is neither the hub's own nor one with public addresses only";
 
 /// What is to be fetched.
 #[derive(Debug)]
@@ -147,7 +150,11 @@ impl Hub {
                     request = request.header(IF_RANGE, tag);
                 }
             }
-            let response = request.send().await.map_err(|error| Fault::Broken(innermost(error)))?;
+            let response = request.send().await;
+            let response = response.map_err(|error| match leads_inside(&error) {
+                true => Fault::Final(wrong(LEADS_INSIDE.to_owned())),
+                false => Fault::Broken(innermost(error)),
+            })?;
             let status = response.status();
             if at_hub && part.digest.is_none() && (status.is_success() || status.is_redirection()) {
                 part.digest = told_digest(response.headers());
@@ -162,6 +169,7 @@ impl Hub {
             url = target.filter(allowed).ok_or_else(|| {
                 wrong("it redirects to what is no http(s) URL, or from https to http".to_owned())
             })?;
+            self.policy.allows(&url).map_err(|_| wrong(LEADS_INSIDE.to_owned()))?;
         }
         Err(wrong(format!("it redirects over {MAX_REDIRECTS} times")).into())
     }
@@ -191,6 +199,13 @@ impl Hub {
             _ => HubError::Answer { what, reason: format!("its status is {number}") }.into(),
         }
     }
+}
+
+/// Whether a request failed because the name of its host was not resolved by the policy.
+fn leads_inside(error: &reqwest::Error) -> bool {
+    let first: &(dyn std::error::Error + 'static) = error;
+    std::iter::successors(Some(first), |error| error.source())
+        .any(|error| matches!(error.downcast_ref(), Some(FetchError::Host)))
 }
 
 impl Wanted {

@@ -91,6 +91,8 @@ impl Problem {
             EncodeError::Special(_) => unprocessable("unknown_special").at("/allowed_special"),
             EncodeError::Split(_) => unprocessable("split_too_costly"),
             EncodeError::TooLong { limit } => unprocessable("text_too_long").with("limit", *limit),
+            // Its client has gone: nobody reads this.
+            EncodeError::Stopped => Self::overloaded(),
         }
     }
 

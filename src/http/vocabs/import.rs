@@ -6,6 +6,7 @@ use super::super::reply::{Json, name_version};
 use super::super::state::AppState;
 use super::{format, parts};
 use crate::fetch;
+use crate::fetch::UrlPolicy;
 use crate::fetch::hub::{self, Hub, HubRef};
 use crate::formats::{Files, Format, ImportOptions, import_files, naming};
 use crate::jobs::VocabTriple;
@@ -35,7 +36,7 @@ pub(in super::super) struct ImportQuery {
     /// The vocabulary that gets the new version; required unless a JSON body says all.
     name: Option<String>,
     /// Where to fetch the files, in place of a body: `hf://ORG/MODEL`, `hf://ORG/MODEL@REVISION` or an http(s) URL.
-    /// Refused unless the setting `allow_hub` is true.
+    /// Refused unless the settings `allow_hub`, or `import_urls`, allow it.
     source: Option<String>,
     /// The name of a format, `native` or `tiktoken` for example; told by content and names where it is left out.
     format: Option<String>,
@@ -260,11 +261,11 @@ async fn receive(app: &AppState, request: Request) -> Result<(Order, Files, Stri
 /// Gets the files from the order's source.
 async fn fetch(app: &AppState, order: Order) -> Result<(Order, Files, String), Problem> {
     let pointer = format!("{}/source", order.at);
-    if !app.config.allow_hub {
-        return Err(Problem::fetch_not_allowed(&pointer));
-    }
     let limit = app.config.max_vocab_bytes;
     match &order.source {
+        Some(Source::Hub(_)) if !app.config.allow_hub => {
+            Err(Problem::fetch_not_allowed(&pointer, "allow_hub"))
+        }
         Some(Source::Hub(model)) => {
             let failed = |error| Problem::hub(&pointer, &error);
             let hub = Hub::from_env().map_err(failed)?;
@@ -274,7 +275,11 @@ async fn fetch(app: &AppState, order: Order) -> Result<(Order, Files, String), P
             Ok((order, files, fetched.source.to_string()))
         }
         Some(Source::Url(url)) => {
-            let bytes = fetch::download(url, limit, |_, _| ()).await;
+            let policy = UrlPolicy::parse(&app.config.import_urls);
+            if policy.is_off() {
+                return Err(Problem::fetch_not_allowed(&pointer, "import_urls"));
+            }
+            let bytes = fetch::download_within(url, &policy, limit).await;
             let bytes = bytes.map_err(|error| Problem::fetch(&pointer, &error))?;
             let name = fetch::file_name(url).to_owned();
             Ok((order, Files::single(&name, bytes), name))

@@ -63,7 +63,11 @@ fn the_command_line_imports_a_model() {
 #[test]
 fn a_server_that_may_fetches_a_model() {
     let (data, hub) = (tempfile::tempdir().unwrap(), model());
-    let mut start = serve(vocabd(), data.path(), &[("allow_hub", "true"), ("log_level", "trace")]);
+    let mut start = serve(
+        vocabd(),
+        data.path(),
+        &[("allow_hub", "true"), ("import_urls", "127.0.0.1"), ("log_level", "trace")],
+    );
     start.env("HF_ENDPOINT", hub.url()).env("HF_TOKEN", "hf_secret");
     let server = Server::run(start);
     let made = server.ask("POST", "/vocabs?name=gpt4&source=hf://org/model", b"").expect(201);
@@ -136,7 +140,8 @@ async fn nothing_is_fetched_unless_the_settings_allow_it() {
     let problem = server.post(query, "").await.problem(403, "fetch_not_allowed", Some("/query/source"));
     assert_eq!(problem["setting"], "allow_hub");
     let body = json!({"name": "x", "source": "https://example.org/x.tiktoken"});
-    server.post_json("/vocabs", body).await.problem(403, "fetch_not_allowed", Some("/source"));
+    let problem = server.post_json("/vocabs", body).await.problem(403, "fetch_not_allowed", Some("/source"));
+    assert_eq!(problem["setting"], "import_urls");
 
     for source in
         ["hf://org", "hf://org/model@a%20b", "file:///etc/passwd", "ftp://x/y", "tokenizer.json", ""]
@@ -165,6 +170,33 @@ async fn nothing_is_fetched_unless_the_settings_allow_it() {
     let file = json_body(Method::POST, "/vocabs?name=x", &json!({"model": {}}));
     server.send(file).await.problem(422, "bad_vocabulary", Some("/model"));
     server.goes_on().await;
+}
+
+/// Neither a source nor what it redirects to may lead inside, and a hub's own host is no way to its neighbours.
+#[test]
+fn imports_do_not_lead_inside() {
+    let data = tempfile::tempdir().unwrap();
+    let elsewhere = StandIn::new(|_| unreachable!("asked all the same"));
+    let inside = [elsewhere.url().replace("127.0.0.1", "localhost"), elsewhere.url()];
+    let public = Server::start_with(data.path(), &[("import_urls", "*")]);
+    for url in &inside {
+        let told = public.ask("POST", &format!("/vocabs?name=x&source={url}/x.tiktoken"), b"");
+        assert!(matches!(told.status, 422 | 502), "{url}: {}", told.text());
+    }
+    drop(public);
+
+    let hub = StandIn::new(move |ask| match ask.path.as_str() {
+        "/file" => super::redirect(&format!("{}/x.tiktoken", inside[0])),
+        path => super::redirect(&format!("http://127.0.0.2:1{path}")),
+    });
+    let mut start = serve(vocabd(), data.path(), &[("allow_hub", "true"), ("import_urls", "127.0.0.1")]);
+    start.env("HF_ENDPOINT", hub.url());
+    let server = Server::run(start);
+    let told = server.ask("POST", &format!("/vocabs?name=x&source={}/file", hub.url()), b"").expect(502);
+    assert_eq!(told["detail"], "the server cannot be reached");
+    let told = server.ask("POST", "/vocabs?name=x&source=hf://org/model", b"").expect(502);
+    assert!(told["detail"].as_str().unwrap().contains("neither the hub's own"), "{told}");
+    assert_eq!((hub.asked().len(), elsewhere.asked().len()), (2, 0));
 }
 
 /// A form; each part is a head without its line ends, and a content.

@@ -1,21 +1,25 @@
 //! kill -9 at any moment: what was acknowledged is there, nothing is torn, what was running runs again.
 
-use super::{Random, Server, events, litter, numbered, random_words, wait_for};
+use super::{Random, Server, events, litter, numbered, random_words, size, wait_for};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
-/// Lives of the server; more of them, each with a job of its own, while no job was running at any kill.
-const ROUNDS: u64 = 10;
-const MOST_ROUNDS: u64 = 40;
+/// Lives of the server beyond those that are asked for, each with a job of its own, while no job was running at any kill.
+const MORE_ROUNDS: u64 = 30;
+
+/// Jobs that may be unfinished before a life sees to their end: a queue has its limit.
+const MOST_UNFINISHED: usize = 3;
 
 /// What the server said it had kept.
 #[derive(Default)]
 struct Acknowledged {
     /// Digests by version.
     versions: BTreeMap<u64, String>,
+    /// Versions that came by the import folder.
+    by_hand: BTreeSet<u64>,
     /// Where the alias is, and where it may be: a change that was sent but not answered.
     alias: Option<u64>,
     alias_asked: Option<u64>,
@@ -48,8 +52,9 @@ fn undisturbed(root: &Path) -> (String, Duration) {
 }
 
 /// Works on the server until it is gone.
-fn work(server: &Server, kept: &Mutex<Acknowledged>, seed: u64) {
+fn work(server: &Server, kept: &Mutex<Acknowledged>, seed: u64, data: &Path) {
     std::thread::scope(|scope| {
+        scope.spawn(|| put_by_hand(server, kept, data));
         scope.spawn(|| publish(server, kept));
         scope.spawn(|| move_alias(server, kept, seed));
         scope.spawn(|| upload(server, kept, seed));
@@ -59,12 +64,7 @@ fn work(server: &Server, kept: &Mutex<Acknowledged>, seed: u64) {
 fn publish(server: &Server, kept: &Mutex<Acknowledged>) {
     let mut client = server.client();
     loop {
-        let number = {
-            let mut kept = kept.lock().unwrap();
-            kept.sent += 1;
-            kept.sent
-        };
-        let (query, file) = numbered(number);
+        let (query, file) = numbered(next(kept));
         let Ok(answer) = client.try_ask("POST", &format!("/vocabs?name=many&{query}"), "", &file) else {
             return;
         };
@@ -74,6 +74,40 @@ fn publish(server: &Server, kept: &Mutex<Acknowledged>) {
         let before = kept.lock().unwrap().versions.insert(version, digest);
         assert_eq!(before, None, "the number {version} was given twice");
     }
+}
+
+/// A file that lies in the import folder, with one sidecar after the other.
+fn put_by_hand(server: &Server, kept: &Mutex<Acknowledged>, data: &Path) {
+    let mut client = server.client();
+    let sidecar = tempfile::tempdir().unwrap().keep().join("sidecar");
+    let import = data.join("import");
+    std::fs::create_dir_all(&import).unwrap();
+    if !import.join("byhand.tiktoken").exists() {
+        std::fs::write(&sidecar, numbered(0).1).unwrap();
+        std::fs::rename(&sidecar, import.join("byhand.tiktoken")).unwrap();
+    }
+    loop {
+        let number = 1000 + next(kept);
+        std::fs::write(&sidecar, format!("split = \"cl100k\"\nspecial = {{ \"<token>\" = {number} }}\n"))
+            .unwrap();
+        std::fs::rename(&sidecar, import.join("byhand.toml")).unwrap();
+        let Ok(answer) = client.try_ask("POST", "/reload", "", b"") else { break };
+        let report = answer.expect(200);
+        assert_eq!(report["failed"], json!([]), "{report}");
+        for loaded in report["loaded"].as_array().unwrap() {
+            if let Some(version) = loaded.as_str().unwrap().strip_prefix("byhand@") {
+                kept.lock().unwrap().by_hand.insert(version.parse().unwrap());
+            }
+        }
+    }
+    std::fs::remove_dir_all(sidecar.parent().unwrap()).unwrap();
+}
+
+/// A number that no vocabulary had yet.
+fn next(kept: &Mutex<Acknowledged>) -> u32 {
+    let mut kept = kept.lock().unwrap();
+    kept.sent += 1;
+    kept.sent
 }
 
 fn move_alias(server: &Server, kept: &Mutex<Acknowledged>, seed: u64) {
@@ -121,9 +155,14 @@ fn check(server: &Server, kept: &mut Acknowledged) {
     assert_eq!(health["failed"], json!([]));
     let vocabs = server.get("/vocabs");
     // There may be one of which nothing was acknowledged yet.
-    let many = vocabs["vocabs"].as_array().unwrap().iter().find(|vocab| vocab["name"] == "many");
-    let versions = many.into_iter().flat_map(|many| many["versions"].as_array().unwrap());
-    let found: BTreeMap<u64, String> = versions.map(version).collect();
+    let named = |name: &str| vocabs["vocabs"].as_array().unwrap().iter().find(|vocab| vocab["name"] == name);
+    let versions = |name: &str| -> BTreeMap<u64, String> {
+        named(name).into_iter().flat_map(|vocab| vocab["versions"].as_array().unwrap()).map(version).collect()
+    };
+    let (many, found, by_hand) = (named("many"), versions("many"), versions("byhand"));
+    let lost: Vec<u64> = kept.by_hand.iter().filter(|known| !by_hand.contains_key(known)).copied().collect();
+    assert_eq!(lost, [] as [u64; 0], "lost of the import folder");
+    kept.by_hand.extend(by_hand.keys());
     for (version, digest) in &kept.versions {
         assert_eq!(found.get(version), Some(digest), "version {version}");
     }
@@ -180,11 +219,12 @@ fn killed_at_any_moment_nothing_acknowledged_is_lost_or_torn() {
     let settings = [("corpus_root", root.path().to_str().unwrap())];
 
     let seed = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
+    let rounds = size("KILLS", 10);
     println!("seed {seed}");
     let mut random = Random(seed | 1);
     let kept = Mutex::new(Acknowledged::default());
-    for round in 0..MOST_ROUNDS {
-        if round >= ROUNDS && kept.lock().unwrap().interrupted > 0 {
+    for round in 0..rounds + MORE_ROUNDS {
+        if round >= rounds && kept.lock().unwrap().interrupted > 0 {
             break;
         }
         let server = Server::start_with(data.path(), &settings);
@@ -195,7 +235,13 @@ fn killed_at_any_moment_nothing_acknowledged_is_lost_or_torn() {
             server.ask("PUT", "/uploads/words", &words).expect(201);
             kept.lock().unwrap().uploads.insert("words".to_owned(), words.len() as u64);
         }
-        let starts_job = round % 3 == 0 || round >= ROUNDS;
+        let jobs = kept.lock().unwrap().jobs.clone();
+        let unfinished: Vec<&String> =
+            jobs.iter().filter(|job| record(data.path(), job)["state"] != "succeeded").collect();
+        if unfinished.len() >= MOST_UNFINISHED {
+            unfinished.iter().for_each(|job| assert_eq!(server.ended(job)["state"], "succeeded"));
+        }
+        let starts_job = round % 3 == 0 || round >= rounds;
         if starts_job {
             let corpora = [json!({"files": ["words.txt"]}), json!({"upload": "words"})];
             let job = server.post("/train", &job_request(&corpora[(round / 3 % 2) as usize])).expect(202);
@@ -206,7 +252,7 @@ fn killed_at_any_moment_nothing_acknowledged_is_lost_or_torn() {
         let pause = Duration::from_micros(random.below(longest.as_micros().max(1) as u64));
         let seed = random.below(u64::MAX);
         std::thread::scope(|scope| {
-            let working = scope.spawn(|| work(&server, &kept, seed));
+            let working = scope.spawn(|| work(&server, &kept, seed, data.path()));
             // Not before anything at all was acknowledged: the test would prove nothing.
             if !starts_job {
                 wait_for("a version", || (!kept.lock().unwrap().versions.is_empty()).then_some(()));
@@ -223,10 +269,7 @@ fn killed_at_any_moment_nothing_acknowledged_is_lost_or_torn() {
     let kept = &mut kept.lock().unwrap();
     check(&server, kept);
     assert!(!kept.versions.is_empty() && !kept.uploads.is_empty(), "nothing was acknowledged in all rounds");
-    assert!(
-        kept.interrupted > 0,
-        "in {MOST_ROUNDS} rounds every job had ended before the kill, or had not begun"
-    );
+    assert!(kept.interrupted > 0, "in all rounds every job had ended before the kill, or had not begun");
     for job in &kept.jobs {
         let done = server.ended(job);
         assert_eq!(done["state"], "succeeded", "{done}");
@@ -245,12 +288,16 @@ fn killed_at_any_moment_nothing_acknowledged_is_lost_or_torn() {
         let encoded = server.encode(&format!("many@{version}"), "abc");
         assert_eq!((&encoded["ids"], &encoded["vocab"]["digest"]), (&json!([97, 98, 99]), &json!(digest)));
     }
+    for version in &kept.by_hand {
+        assert_eq!(server.encode(&format!("byhand@{version}"), "abc")["ids"], json!([97, 98, 99]));
+    }
     let report = server.ask("POST", "/reload", b"").expect(200);
     assert_eq!((&report["loaded"], &report["failed"]), (&json!([]), &json!([])));
     assert_eq!(litter(data.path()), Vec::<String>::new());
     println!(
-        "{} versions, {} uploads, {} jobs survived; jobs were interrupted {} times",
+        "{rounds} kills: {} versions, {} of the import folder, {} uploads, {} jobs survived; jobs were interrupted {} times",
         kept.versions.len(),
+        kept.by_hand.len(),
         kept.uploads.len(),
         kept.jobs.len(),
         kept.interrupted

@@ -4,6 +4,7 @@ use super::PATIENCE;
 use serde_json::Value;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::time::Instant;
 
 /// A connection that has sent `bytes`.
 pub(crate) fn connect(address: SocketAddr, bytes: &[u8]) -> TcpStream {
@@ -17,6 +18,10 @@ pub(crate) fn connect(address: SocketAddr, bytes: &[u8]) -> TcpStream {
 pub(crate) struct Client {
     address: SocketAddr,
     stream: Option<BufReader<TcpStream>>,
+    /// When the connection of the last request was open.
+    pub(crate) opened: Option<Instant>,
+    /// When the last request was sent, as far as it was.
+    pub(crate) sent: Option<Instant>,
 }
 
 /// An answer, whole.
@@ -49,7 +54,7 @@ impl Answer {
 
 impl Client {
     pub(crate) fn new(address: SocketAddr) -> Self {
-        Self { address, stream: None }
+        Self { address, stream: None, opened: None, sent: None }
     }
 
     /// A request that must be answered.
@@ -77,12 +82,15 @@ impl Client {
     }
 
     fn exchange(&mut self, method: &str, path: &str, headers: &str, body: &[u8]) -> io::Result<Answer> {
+        self.sent = None;
         let stream = match &mut self.stream {
             Some(stream) => stream,
             none => {
+                self.opened = None;
                 let stream = TcpStream::connect(self.address)?;
                 stream.set_read_timeout(Some(PATIENCE))?;
                 stream.set_nodelay(true)?;
+                self.opened = Some(Instant::now());
                 none.insert(BufReader::new(stream))
             }
         };
@@ -101,21 +109,31 @@ impl Client {
             // A server may refuse a long body before it has read it; its answer is what counts.
             let _ = stream.get_mut().write_all(body);
         }
+        self.sent = Some(Instant::now());
         read_answer(stream)
     }
 }
 
-/// Reads one answer.
+/// Reads one answer. One that ends before it is whole is an error of the kind `Other`; one that does not begin is not.
 pub(crate) fn read_answer(stream: &mut impl BufRead) -> io::Result<Answer> {
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
-        if stream.read_line(&mut head)? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
+        let begun = !head.is_empty();
+        match stream.read_line(&mut head) {
+            Ok(0) if !begun => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(0) => return Err(io::Error::other("half a head")),
+            Err(error) if begun => return Err(io::Error::other(error)),
+            outcome => outcome?,
+        };
     }
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
     let status = status.ok_or(io::ErrorKind::InvalidData)?;
     let mut answer = Answer { status, head, body: Vec::new() };
+    read_body(stream, &mut answer).map_err(io::Error::other)?;
+    Ok(answer)
+}
+
+fn read_body(stream: &mut impl BufRead, answer: &mut Answer) -> io::Result<()> {
     let length: Option<u64> = answer.header("content-length").and_then(|length| length.parse().ok());
     match length {
         Some(length) => read_exactly(stream, length, &mut answer.body)?,
@@ -131,7 +149,7 @@ pub(crate) fn read_answer(stream: &mut impl BufRead) -> io::Result<Answer> {
         },
         None => {}
     }
-    Ok(answer)
+    Ok(())
 }
 
 fn read_exactly(stream: &mut impl BufRead, length: u64, body: &mut Vec<u8>) -> io::Result<()> {

@@ -1,14 +1,14 @@
 //! kill -9 in the middle of a job: the next life goes on from what was kept, and ends with the same bytes.
 
-use super::{Random, Server};
+use super::{Random, Server, size};
 use crate::support::skewed_text;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::Duration;
 
-/// Lives that end by a kill; the long command asks for more.
+/// Lives of one job that end by a kill: after a hundred a job is given up.
 fn kills() -> u64 {
-    std::env::var("VOCABD_TEST_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(4)
+    size("KILLS", 4).min(90)
 }
 
 fn request() -> Value {

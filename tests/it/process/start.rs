@@ -45,6 +45,26 @@ fn an_address_that_others_reach_needs_a_word_of_consent() {
     Server::run(open(Some("true"))).stop();
 }
 
+/// A connection is a file, and the usual limit of a shell is below `max_connections`.
+#[cfg(target_os = "linux")]
+#[test]
+fn as_many_files_may_be_open_as_the_system_allows() {
+    let data = tempfile::tempdir().unwrap();
+    let program = vocabd();
+    for (limit, warns) in [("ulimit -S -n 64", false), ("ulimit -n 300", true)] {
+        let mut shell = Command::new("sh");
+        shell.env_clear().stdin(Stdio::null()).arg("-c").arg(format!("{limit}; exec \"$0\" \"$@\""));
+        shell.arg(program.get_program());
+        let server = Server::run(serve_over(shell, data.path(), &[("max_connections", "1000")]));
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", server.id())).unwrap();
+        let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+        let numbers: Vec<&str> = files.split_whitespace().skip(3).take(2).collect();
+        assert_eq!(numbers[0], numbers[1], "{files}");
+        assert_eq!(server.log().contains("raise ulimit -n"), warns, "{}", server.log());
+        server.stop();
+    }
+}
+
 #[test]
 fn operators_have_a_listener_of_their_own() {
     let data = tempfile::tempdir().unwrap();

@@ -1,0 +1,256 @@
+//! A model: the registry as it is, on locks and tasks of shuttle, which goes on with another thread at each use of them, as chance
+//! has it, many thousand times. `RUSTFLAGS="--cfg shuttle"` makes it (.ci/long model); VOCABD_MODEL_RUNS says how often.
+//!
+//! What holds in every order: a reader never fails and never goes back; what was acknowledged is what the next reader sees; of
+//! changes that exclude each other one wins; and memory comes back under its limit.
+
+use super::{AliasName, Loaded, Precondition, Provenance, Registry, RegistrySettings, VocabName, VocabRef};
+use crate::engine::{EncodeOptions, OnSpecial, Scratch, SpecialPolicy};
+use crate::formats::{Files, Format, ImportOptions, import_files};
+use crate::store::Store;
+use async_trait::async_trait;
+use base64::Engine as _;
+use futures_util::stream::BoxStream;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+};
+use shuttle::future::{block_on, spawn, yield_now};
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+
+/// Memory before whose calls another thread may go on.
+#[derive(Debug, Default)]
+struct Yielding(InMemory);
+
+impl fmt::Display for Yielding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("yielding")
+    }
+}
+
+#[async_trait]
+impl ObjectStore for Yielding {
+    async fn put_opts(&self, at: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+        yield_now().await;
+        self.0.put_opts(at, payload, options).await
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        at: &Path,
+        o: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        self.0.put_multipart_opts(at, o).await
+    }
+
+    async fn get_opts(&self, at: &Path, options: GetOptions) -> Result<GetResult> {
+        yield_now().await;
+        self.0.get_opts(at, options).await
+    }
+
+    fn delete_stream(&self, at: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        self.0.delete_stream(at)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.0.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.0.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.0.copy_opts(from, to, options).await
+    }
+}
+
+/// A vocabulary of which only "ab" and the special token with this number are more than bytes.
+fn file(number: u32) -> (Files, ImportOptions) {
+    let line = |bytes: &[u8], id: usize| {
+        format!("{} {id}\n", base64::engine::general_purpose::STANDARD.encode(bytes))
+    };
+    let bytes: String = (0..=255_u8).map(|byte| line(&[byte], byte.into())).collect();
+    let special = [("<n>".to_owned(), 1000 + number)].into();
+    let options = ImportOptions { split: Some("cl100k".to_owned()), special, ..ImportOptions::default() };
+    (Files::single("x.tiktoken", bytes.into()), options)
+}
+
+async fn publish(registry: &Registry, number: u32, aliases: &[&str]) -> u32 {
+    let (files, options) = file(number);
+    let tokenizer = import_files(&files, Some(Format::Tiktoken), &options).unwrap();
+    let aliases: Vec<AliasName> = aliases.iter().map(|alias| alias.parse().unwrap()).collect();
+    let from = Provenance { format: "tiktoken".to_owned(), ..Provenance::default() };
+    registry.publish(&name(), tokenizer, from, &aliases).await.unwrap().facts.version
+}
+
+fn name() -> VocabName {
+    "v".parse().unwrap()
+}
+
+fn vref(text: &str) -> VocabRef {
+    text.parse().unwrap()
+}
+
+/// Facts and tokenizer belong together: version n was published with special token 1000 + n.
+fn is_whole(loaded: &Loaded) -> u32 {
+    let special = SpecialPolicy { allowed: &[], others: OnSpecial::Parse };
+    let options = EncodeOptions { special, ..EncodeOptions::default() };
+    let ids = loaded.tokenizer.encode("<n>", &options, &mut Scratch::default()).unwrap().ids;
+    assert_eq!(ids, [1000 + loaded.facts.version], "facts of one version, tokenizer of another");
+    loaded.facts.version
+}
+
+async fn registry(store: Arc<Store>, max_resident_bytes: u64) -> Registry {
+    let settings = RegistrySettings { default_vocab: vref("v"), max_resident_bytes, keep_versions: None };
+    Registry::open(store, settings, None).await.unwrap()
+}
+
+fn check(runs: usize, threads: impl AsyncFn() + Send + Sync + Copy + 'static) {
+    let runs = std::env::var("VOCABD_MODEL_RUNS").map_or(runs, |runs| runs.parse().unwrap());
+    // By chance among all threads, and by few changes of the thread at chosen places: each finds what the other hardly does.
+    shuttle::check_random(move || block_on(threads()), runs / 2);
+    shuttle::check_pct(move || block_on(threads()), runs / 2, 3);
+}
+
+fn store() -> Arc<Store> {
+    Arc::new(Store::over(Arc::new(Yielding::default())))
+}
+
+#[test]
+fn readers_see_no_failure_no_mixture_and_no_way_back() {
+    check(400, async || {
+        let registry = registry(store(), u64::MAX).await;
+        assert_eq!(publish(&registry, 1, &["prod"]).await, 1);
+        let publishing = spawn({
+            let registry = registry.clone();
+            async move {
+                assert_eq!(publish(&registry, 2, &["prod"]).await, 2);
+                // What was acknowledged is what everybody sees.
+                assert_eq!(is_whole(&registry.resolve(Some(&vref("v@prod"))).await.unwrap()), 2);
+                registry.set_alias(&name(), &"prod".parse().unwrap(), 1, Precondition::None).await.unwrap();
+                assert_eq!(is_whole(&registry.resolve(Some(&vref("v@prod"))).await.unwrap()), 1);
+                registry.delete_version(&name(), 2).await.unwrap();
+                assert!(registry.resolve(Some(&vref("v@2"))).await.is_err());
+            }
+        });
+        let reading = spawn({
+            let registry = registry.clone();
+            async move {
+                let mut latest = 0;
+                for _ in 0..3 {
+                    is_whole(&registry.resolve(Some(&vref("v@prod"))).await.unwrap());
+                    is_whole(&registry.resolve(None).await.unwrap());
+                    let highest = registry.list()[0].versions.iter().map(|facts| facts.version).max();
+                    latest = latest.max(highest.unwrap());
+                }
+                assert!(latest <= 2);
+            }
+        });
+        let adding = spawn({
+            let registry = registry.clone();
+            async move { registry.reload().await }
+        });
+        publishing.await.unwrap();
+        reading.await.unwrap();
+        assert_eq!(adding.await.unwrap().failed, []);
+        assert_eq!(is_whole(&registry.resolve(None).await.unwrap()), 1);
+    });
+}
+
+#[test]
+fn of_moves_that_exclude_each_other_one_wins_on_one_registry_and_on_two() {
+    check(400, async || {
+        let store = store();
+        let one = registry(Arc::clone(&store), u64::MAX).await;
+        publish(&one, 1, &["prod"]).await;
+        publish(&one, 2, &[]).await;
+        publish(&one, 3, &[]).await;
+        let two = registry(Arc::clone(&store), u64::MAX).await;
+        let before = one.facts(Some(&vref("v@1"))).unwrap().digest;
+        let wins = Arc::new(AtomicU32::new(0));
+        let moves = [(&one, 2), (&one, 3), (&two, 3)].map(|(registry, version)| {
+            let (registry, wins) = (registry.clone(), Arc::clone(&wins));
+            spawn(async move {
+                let guard = Precondition::IfMatch(vec![before]);
+                if registry.set_alias(&name(), &"prod".parse().unwrap(), version, guard).await.is_ok() {
+                    wins.fetch_add(1, SeqCst);
+                }
+            })
+        });
+        for each in moves {
+            each.await.unwrap();
+        }
+        assert_eq!(wins.load(SeqCst), 1, "of three moves from version 1 so many won");
+        for registry in [&one, &two] {
+            assert_eq!(registry.reload().await.failed, []);
+        }
+        let at =
+            async |registry: &Registry| is_whole(&registry.resolve(Some(&vref("v@prod"))).await.unwrap());
+        assert_eq!(at(&one).await, at(&two).await);
+    });
+}
+
+#[test]
+fn publications_at_once_get_numbers_of_their_own_and_none_is_lost() {
+    check(200, async || {
+        let store = store();
+        let (one, two) = (registry(Arc::clone(&store), u64::MAX).await, registry(store, u64::MAX).await);
+        let made = [(&one, 11), (&one, 12), (&two, 13)].map(|(registry, number)| {
+            let registry = registry.clone();
+            spawn(async move { publish(&registry, number, &[]).await })
+        });
+        let mut numbers = BTreeSet::new();
+        for each in made {
+            numbers.insert(each.await.unwrap());
+        }
+        assert_eq!(numbers, BTreeSet::from([1, 2, 3]));
+        for registry in [&one, &two] {
+            registry.reload().await;
+            assert_eq!(registry.list()[0].versions.len(), 3);
+        }
+    });
+}
+
+#[test]
+fn versions_leave_memory_and_come_back_and_memory_stays_under_its_limit() {
+    check(400, async || {
+        let store = store();
+        let filling = registry(Arc::clone(&store), u64::MAX).await;
+        for number in 1..=4 {
+            publish(&filling, number, &[]).await;
+        }
+        let each = filling.residency().resident_bytes / 4;
+        // Room for the latest one, the aliased one, and one more.
+        let limit = each * 7 / 2;
+        let registry = registry(store, limit).await;
+        let reading = [[1, 2], [2, 1], [3, 1]].map(|versions| {
+            let registry = registry.clone();
+            spawn(async move {
+                for version in versions {
+                    let loaded = registry.resolve(Some(&name().at(version))).await.unwrap();
+                    assert_eq!(is_whole(&loaded), version);
+                }
+            })
+        });
+        let moving = spawn({
+            let registry = registry.clone();
+            async move {
+                registry.set_alias(&name(), &"prod".parse().unwrap(), 1, Precondition::None).await.unwrap();
+                registry.remove_alias(&name(), &"prod".parse().unwrap(), Precondition::None).await.unwrap();
+            }
+        });
+        for each in reading {
+            each.await.unwrap();
+        }
+        moving.await.unwrap();
+        let residency = registry.residency();
+        assert!(residency.resident_bytes <= limit, "{residency:?} of {limit}");
+        assert!(residency.resident_versions >= 1, "{residency:?}");
+    });
+}

@@ -1,0 +1,151 @@
+//! Clients that take their time, by the thousand: those that do not hardly notice.
+
+use super::load::{Sets, Times, clients};
+use super::{Server, serve, size, vocabd};
+use serde_json::json;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+/// What a slow client does, by its number.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Kind {
+    /// Sends a head that never ends, a byte at a time.
+    Head,
+    /// Sends a body that never ends, a byte at a time.
+    Body,
+    /// Asks for much and reads next to nothing of it.
+    Reader,
+    /// Says nothing at all.
+    Silent,
+}
+
+const KINDS: [Kind; 4] = [Kind::Head, Kind::Body, Kind::Reader, Kind::Silent];
+
+struct Slow {
+    kind: Kind,
+    stream: Option<TcpStream>,
+}
+
+impl Slow {
+    fn connect(&mut self, address: SocketAddr, large: &[u8]) {
+        let Ok(mut stream) = TcpStream::connect(address) else { return };
+        let begin: &[u8] = match self.kind {
+            Kind::Head => b"POST /encode HTTP/1.1\r\nHost: localhost\r\nX-Slow: ",
+            Kind::Body => b"POST /encode HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{",
+            Kind::Reader => large,
+            Kind::Silent => b"",
+        };
+        if stream.write_all(begin).is_ok() && stream.set_nonblocking(true).is_ok() {
+            self.stream = Some(stream);
+        }
+    }
+
+    /// A byte more; whether the connection is still open.
+    fn go_on(&mut self) -> bool {
+        let Some(stream) = &mut self.stream else { return false };
+        let outcome = match self.kind {
+            Kind::Head | Kind::Body => stream.write(b"x"),
+            Kind::Reader | Kind::Silent => match stream.read(&mut [0; 1]) {
+                Ok(0) => Err(ErrorKind::ConnectionReset.into()),
+                outcome => outcome,
+            },
+        };
+        let open = outcome.map_or_else(|error| error.kind() == ErrorKind::WouldBlock, |_| true);
+        if !open {
+            self.stream = None;
+        }
+        open
+    }
+}
+
+/// Keeps so many slow connections open until it is told to stop.
+fn keep_open(address: SocketAddr, count: usize, open: &AtomicU64, opened: &AtomicU64, stop: &AtomicBool) {
+    // An answer that is larger than what the kernel takes off the server's hands.
+    let body = json!({"text": "a b c d ".repeat(20_000), "return": ["ids", "tokens", "offsets"]}).to_string();
+    let head = "POST /encode HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
+    let large = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).into_bytes();
+    let mut slow: Vec<Slow> = (0..count).map(|n| Slow { kind: kind(n), stream: None }).collect();
+    while !stop.load(SeqCst) {
+        let round = Instant::now();
+        let mut up = 0;
+        for one in &mut slow {
+            if stop.load(SeqCst) {
+                return;
+            }
+            if !one.go_on() {
+                one.connect(address, &large);
+                opened.fetch_add(1, SeqCst);
+            }
+            up += u64::from(one.stream.is_some());
+        }
+        open.store(up, SeqCst);
+        std::thread::sleep(Duration::from_secs(2).saturating_sub(round.elapsed()));
+    }
+}
+
+/// One in fifty reads slowly: each of those has an answer of megabytes made for it.
+fn kind(number: usize) -> Kind {
+    if number % 50 == 0 { Kind::Reader } else { KINDS[[0, 1, 3][number % 3]] }
+}
+
+fn good(server: &Server, time: Duration) -> Times {
+    let times = Times::default();
+    let begun = Instant::now();
+    clients(server, 4, |_, mut client| {
+        let body = json!({"text": "a request like all the others"}).to_string();
+        while begun.elapsed() < time {
+            let sent = Instant::now();
+            client.ask("POST", "/encode", body.as_bytes()).expect(200);
+            times.add(sent.elapsed());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    });
+    times
+}
+
+fn resident(server: &Server) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.id())).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
+}
+
+#[test]
+fn slow_clients_by_the_thousand_cost_the_others_nothing() {
+    let count = size("SLOW", 200) as usize;
+    let long = count > 200;
+    let data = tempfile::tempdir().unwrap();
+    let settings = [("max_connections", "20000")];
+    let server = Server::run(serve(vocabd(), data.path(), &settings));
+    let time = Duration::from_secs(if long { 20 } else { 2 });
+    let alone = good(&server, time);
+    let before = resident(&server);
+    let (open, opened, stop) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
+    let (beside, during) = std::thread::scope(|scope| {
+        scope.spawn(|| keep_open(server.address, count, &open, &opened, &stop));
+        let _stops = Sets(&stop);
+        super::wait_for("the slow ones", || (open.load(SeqCst) >= count as u64 * 9 / 10).then_some(()));
+        let beside = good(&server, time);
+        let during = (open.load(SeqCst), resident(&server));
+        (beside, during)
+    });
+    println!(
+        "{} slow connections open, {} opened: alone {}; beside them {}; resident {before} kB before, {} kB beside them",
+        during.0,
+        opened.load(SeqCst),
+        alone.summary(),
+        beside.summary(),
+        during.1
+    );
+    assert!(during.0 >= count as u64 * 9 / 10, "only {} slow connections were open", during.0);
+    // The short form runs beside other tests: there only what is stuck is told from what is not.
+    let (limit, at_least) = if long { (2, Duration::ZERO) } else { (10, Duration::from_millis(200)) };
+    assert!(
+        beside.per_mille(990) <= (alone.per_mille(990) * limit).max(at_least),
+        "alone {}; beside them {}",
+        alone.summary(),
+        beside.summary()
+    );
+    server.stop();
+}
