@@ -25,6 +25,7 @@ mod reply;
 mod state;
 mod stream;
 mod train;
+mod ui;
 mod uploads;
 mod vocabs;
 mod wanted;
@@ -95,6 +96,8 @@ fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(health::metrics))
         .routes(routes!(openapi::openapi))
         .routes(routes!(docs::docs))
+        .routes(routes!(ui::index))
+        .routes(routes!(ui::file))
 }
 
 /// Which listener a router is behind.
