@@ -126,7 +126,7 @@ export default {
     assert.match(await page.locator(".notice.bad").textContent(), /name/);
     await page.getByLabel("Name", { exact: true }).fill("../x");
     await page.getByRole("button", { name: "Start training" }).click();
-    assert.match(await page.locator(".notice.bad").textContent(), /choose a file/);
+    assert.match(await page.locator(".notice.bad").textContent(), /Choose a file/);
     await page.getByRole("button", { name: "Text typed here" }).click();
     await page.getByLabel("Texts").fill("a b c");
     visitor.expect(/422|404/);

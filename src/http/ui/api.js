@@ -46,8 +46,22 @@ async function newKey(why) {
   return given !== null;
 }
 
-/** A request; asks for a key and sends it again where the server wants one. */
+/** How often a busy server is asked, and for how many seconds it is left alone, at most. */
+const MOST_TRIES = 4;
+const LONGEST_PAUSE = 3;
+const busy = ({ status, headers: told }) => (status === 503 || status === 429) && told.has("retry-after");
+
+const pause = (seconds, signal) => new Promise((over, stopped) => {
+  const timer = setTimeout(over, seconds * 1000);
+  signal?.addEventListener("abort", () => {
+    clearTimeout(timer);
+    stopped(new DOMException("stopped", "AbortError"));
+  });
+});
+
+/** A request; sends it again to a server that is busy, and with a key to one that wants one. */
 async function send(method, where, { body, more = {}, signal } = {}) {
+  let tries = 0;
   for (;;) {
     const used = key;
     let response;
@@ -59,6 +73,10 @@ async function send(method, where, { body, more = {}, signal } = {}) {
     }
     if (response.ok) return response;
     const refused = await refusal(response);
+    if (busy(response) && (tries += 1) < MOST_TRIES) {
+      await pause(Math.min(LONGEST_PAUSE, Number(response.headers.get("retry-after"))), signal);
+      continue;
+    }
     if (refused.status !== 401) throw refused;
     // Another request may have got one meanwhile.
     if (used === key && !(await newKey(used === null ? "" : refused.message))) throw refused;

@@ -32,7 +32,7 @@ const short = (value) => {
   return Number.isInteger(value) ? String(value) : decimal(value, 2);
 };
 
-const WIDTH = 640, HEIGHT = 320, LEFT = 62, RIGHT = 24, TOP = 16, BOTTOM = 46;
+const WIDTH = 640, HEIGHT = 320, LEFT = 62, RIGHT = 24, TOP = 34, BOTTOM = 46;
 
 /** Axes, and where values are on them. */
 function frame(xs, ys, xLabel, yLabel) {
@@ -44,7 +44,7 @@ function frame(xs, ys, xLabel, yLabel) {
     ...ticks(x0, x1).map((value) => s("text", { x: x(value), y: HEIGHT - BOTTOM + 18, "text-anchor": "middle" }, short(value))),
     s("line", { class: "axis", x1: LEFT, x2: WIDTH - RIGHT, y1: HEIGHT - BOTTOM, y2: HEIGHT - BOTTOM }),
     s("text", { x: (LEFT + WIDTH - RIGHT) / 2, y: HEIGHT - 6, "text-anchor": "middle" }, xLabel),
-    s("text", { x: LEFT - 54, y: TOP - 4 }, yLabel),
+    s("text", { x: LEFT - 54, y: TOP - 20 }, yLabel),
   ];
   return { x, y, lines, floor: HEIGHT - BOTTOM };
 }

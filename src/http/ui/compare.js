@@ -94,7 +94,7 @@ class Compare {
     const { results } = reply;
     const refs = results.map(({ vocab }) => `${vocab.name}@${vocab.version}`);
     fill(this.results,
-      figures(figure("documents", number(reply.documents)), figure("bytes", size(reply.bytes)), figure("characters", number(reply.characters)), figure("words", number(reply.words)),
+      figures(figure("documents", number(reply.documents)), figure("size", size(reply.bytes)), figure("characters", number(reply.characters)), figure("words", number(reply.words)),
         reply.replaced ? figure("replaced", number(reply.replaced), "parts that were not UTF-8") : []),
       h("section", { class: "panel", "aria-label": "Figures" }, figureTable(results, refs)),
       results.every((result) => result.spans) && text !== undefined ? cuts(text, results) : this.from === "text" && notice("Tokens are shown one by one for texts up to 16 KiB; the figures are of the whole text."),

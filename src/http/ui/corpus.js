@@ -49,7 +49,6 @@ export class Corpus {
     try {
       const facts = await get(path("uploads", this.id));
       fill(this.told, notice(`The upload of this link: ${size(facts.bytes)}.`));
-      this.onready();
     } catch (error) {
       this.id = null;
       if (told(error)) fill(this.told, notice(error.status === 404 ? "The upload of this link is gone: uploads are kept for a day. Choose the file again." : told(error), "bad"));

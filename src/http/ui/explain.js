@@ -13,7 +13,7 @@ const STEP_MS = 260;
 /** Symbols of a piece after the first `steps` of its merges. */
 export function after(piece, steps) {
   let symbols = piece.symbols.map((symbol) => ({ ...symbol }));
-  for (const merge of piece.merges.slice(0, steps)) {
+  for (const merge of (piece.merges ?? []).slice(0, steps)) {
     const from = symbols.findIndex((symbol) => symbol.start === merge.start);
     const to = symbols.findIndex((symbol) => symbol.end === merge.end);
     symbols.splice(from, to - from + 1, { id: merge.id, start: merge.start, end: merge.end, fresh: true });
@@ -70,7 +70,7 @@ export function stepper(label, most, onstep) {
 
 const WAYS = {
   special: "It is a special or added token, found by its name before the text is cut.",
-  whole: "It is a token as a whole: nothing has to be merged.",
+  whole: "It is a token as a whole, and merges do not lead to it: it is looked up.",
 };
 
 export class Explain {
@@ -118,7 +118,7 @@ export class Explain {
   }
 
   piece(piece, place) {
-    if (piece.way === "merges") return this.merges(piece, place);
+    if (piece.way === "merges" || piece.symbols?.length > 1) return this.merges(piece, place);
     if (piece.way === "best") return this.best(piece, place);
     const text = new Text(piece.text);
     return fill(place, h("p", {}, symbolRow(text, piece.tokens)), h("p", { class: "help" }, WAYS[piece.way]));
@@ -132,19 +132,21 @@ export class Explain {
   }
 
   merges(piece, place) {
+    const merges = piece.merges ?? [];
     const text = new Text(piece.text);
     const row = h("p", { class: "symbol-line" });
     const now = h("p", { class: "now", "aria-live": "polite" });
-    const rows = piece.merges.map((merge, n) => h("li", {}, h("button", { type: "button", class: "quiet step", onclick: () => steps.to(n + 1) },
+    const rows = merges.map((merge, n) => h("li", {}, h("button", { type: "button", class: "quiet step", onclick: () => steps.to(n + 1) },
       h("span", { class: "rank" }, `rank ${number(merge.rank)}`), this.named(merge.left), " + ", this.named(merge.right), " → ", this.named(merge.id), h("span", { class: "note" }, ` id ${merge.id}`))));
-    const steps = stepper("Merges made", piece.merges.length, (step) => {
-      fill(row, symbolRow(text, after(piece, step), piece.merges[step]));
-      const next = piece.merges[step];
+    const steps = stepper("Merges made", merges.length, (step) => {
+      fill(row, symbolRow(text, after(piece, step), merges[step]));
+      const next = merges[step];
       fill(now, next ? ["next: the pair of the lowest rank, ", h("strong", {}, number(next.rank)), ": ", this.named(next.left), " + ", this.named(next.right)]
         : `No pair is left that has a merge: ${number(piece.tokens.length)} ${piece.tokens.length === 1 ? "token" : "tokens"}.`);
       rows.forEach((item, n) => item.classList.toggle("done", n < step));
     });
-    fill(place, row, now, steps.element, h("ol", { class: "steps", tabindex: "0", "aria-label": "All merges of this pretoken" }, rows));
+    const whole = piece.way === "whole" && h("p", { class: "help" }, "It is a token as a whole, and is looked up; merges lead to it as well:");
+    fill(place, whole, row, now, steps.element, h("ol", { class: "steps", tabindex: "0", "aria-label": "All merges of this pretoken" }, rows));
   }
 
   best(piece, place) {

@@ -21,12 +21,13 @@ class Replay {
       const below = step === 0 ? -1 : ranks[step - 1];
       let count = 0;
       const parts = pieces.map((piece) => {
-        if (!piece.merges?.length) {
+        if (!piece.symbols?.length) {
           count += piece.tokens.length;
           return symbolRow(piece.shown, piece.tokens);
         }
-        const beyond = piece.merges.findIndex((merge) => merge.rank > below);
-        const symbols = after(piece, beyond === -1 ? piece.merges.length : beyond);
+        const merges = piece.merges ?? [];
+        const beyond = merges.findIndex((merge) => merge.rank > below);
+        const symbols = after(piece, beyond === -1 ? merges.length : beyond);
         count += symbols.length;
         return symbolRow(piece.shown, symbols);
       });
