@@ -34,7 +34,7 @@ files! {
     SCRIPT:
         "app.js" "api.js" "dom.js" "state.js" "vocabs.js" "bytes.js" "source.js" "tokens.js" "detail.js" "playground.js" "chat.js"
         "copy.js" "explain.js" "replay.js" "charts.js" "corpus.js" "compare.js" "spans.js" "diff.js" "train.js" "trainform.js" "job.js"
-        "result.js";
+        "result.js" "models.js" "choices.js" "ranking.js" "cards.js";
 }
 
 const INDEX: &str = "index.html";

@@ -64,6 +64,8 @@ export default {
     const count = () => page.locator(".replay .token").count();
     const last = await count();
     assert.equal(last, (await server.call("POST", "count", { vocab: "trained", text: "the token" })).count);
+    await visitor.shot("train-result", true);
+    await visitor.accessible("a result");
     await page.locator(".replay input[type=range]").fill("0");
     assert.equal(await count(), 9);
     await page.goto(`${server.url}#/train`);
@@ -103,6 +105,7 @@ export default {
       const before = await path();
       await page.waitForFunction((old) => document.querySelector(".plot path.line")?.getAttribute("d") !== old, before);
       await live.shot("train-live");
+      await live.accessible("a run");
       // The server goes away and comes back: the page says so, and follows again.
       live.expect(/ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED_ENCODING|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE/);
       await own.stop("SIGKILL");

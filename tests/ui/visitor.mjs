@@ -65,8 +65,8 @@ export class Visitor {
     return this.page;
   }
 
-  async shot(name) {
-    await this.page.screenshot({ path: join(this.shots, `${name}.png`) });
+  async shot(name, fullPage = false) {
+    await this.page.screenshot({ path: join(this.shots, `${name}.png`), fullPage });
   }
 
   /** Serious findings of axe on what is shown; none are allowed. */

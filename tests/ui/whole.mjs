@@ -115,13 +115,13 @@ for (const colorScheme of ["light", "dark"]) {
       const page = await visitor.open(hash);
       await ready(page, name);
       await visitor.accessible(`${name}, ${colorScheme}`);
-      await visitor.shot(`${name}-${colorScheme}`);
+      await visitor.shot(`${name}-${colorScheme}`, true);
       if (colorScheme === "dark") return;
       await page.setViewportSize({ width: 400, height: 850 });
       const beyond = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
       assert.ok(beyond <= 0, `${beyond} pixels are beyond a narrow screen`);
       await visitor.accessible(`${name}, narrow`);
-      await visitor.shot(`${name}-narrow`);
+      await visitor.shot(`${name}-narrow`, true);
     };
   }
 }

@@ -8,6 +8,7 @@ const VIEWS = {
   playground: ["Playground", () => import("./playground.js")],
   compare: ["Compare", () => import("./compare.js")],
   train: ["Train", () => import("./train.js")],
+  models: ["Models", () => import("./models.js")],
 };
 
 const main = document.getElementById("main");

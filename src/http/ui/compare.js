@@ -14,7 +14,7 @@ const MOST_TEXT = 8 * 1024 * 1024;
 
 export async function open(fields) {
   const view = new Compare(await all(), fields, await unpacked(fields));
-  view.run();
+  view.corpus.recalled.then(() => view.run());
   return { element: view.element, close: () => view.asked?.abort() };
 }
 

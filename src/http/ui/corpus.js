@@ -34,7 +34,8 @@ export class Corpus {
       h("p", { class: "help" }, ".txt, .jsonl, .parquet; also .gz and .zst. It is sent to this server, kept for a day after its last use, and read there."));
     for (const name of ["dragover", "dragleave", "drop"]) this.zone.addEventListener(name, (event) => this.drag(event));
     this.element = h("div", {}, this.zone, this.told, this.options);
-    if (this.id) this.recall();
+    /** Done once the upload of a link is known to be there, or not. */
+    this.recalled = this.id ? this.recall() : Promise.resolve();
     this.drawOptions();
   }
 

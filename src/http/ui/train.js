@@ -52,7 +52,7 @@ class Train {
     const rows = jobs.slice(0, MOST_SHOWN).map((job) => [
       h("a", { href: `#/train?job=${job.id}` }, own(job.result ? `${job.name}@${job.result.vocab.version}` : job.name)),
       stateOf(job), new Date(job.created_at).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" }),
-      job.result ? number(job.result.vocab_size) : `${Math.round(job.progress.fraction * 100)} %`,
+      job.result ? number(job.result.vocab_size) : ["failed", "cancelled"].includes(job.state) ? "–" : `${Math.round(job.progress.fraction * 100)} % done`,
       job.result ? time(job.result.seconds) : job.state === "running" ? `${time(job.progress.eta_seconds)} left` : "–"]);
     fill(this.jobs, h("h2", {}, "Jobs"),
       jobs.length === 0 ? h("p", { class: "help" }, "No vocabulary was trained here so far.") : table(`${number(jobs.length)} ${jobs.length === 1 ? "job" : "jobs"}, newest first`, ["vocabulary", "state", "accepted", "tokens", "time"], rows));
