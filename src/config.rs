@@ -45,6 +45,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Where vocabularies and jobs are kept; empty for `data_dir`, see [`Config::bucket`].
     pub store: String,
+    /// Directory of the user's model cards; empty for one in `data_dir`, see [`Config::models_dir`].
+    pub models_dir: PathBuf,
     /// Directory whose files training requests may name; empty for none, see [`Config::corpus_root`].
     pub corpus_root: PathBuf,
     /// Vocabulary of requests that name none. Only known here not to be empty.
@@ -71,6 +73,8 @@ pub struct Config {
     pub max_chunks: usize,
     /// Most vocabularies of one comparison.
     pub max_compare_vocabs: usize,
+    /// Most models of one comparison.
+    pub max_compare_models: usize,
     /// Longest text whose tokens a comparison tells, in bytes.
     pub max_compare_span_bytes: usize,
     /// Largest upload that is compared, decompressed, in bytes.
@@ -221,6 +225,16 @@ impl Config {
     pub fn bytes_in_flight(&self) -> u64 {
         let largest = self.max_body_bytes.max(self.max_vocab_bytes) as u64;
         self.max_bytes_in_flight.max(largest.saturating_add(largest / 3 + 1))
+    }
+
+    /// The directory of the user's model cards.
+    #[must_use]
+    pub fn models_dir(&self) -> PathBuf {
+        if self.models_dir.as_os_str().is_empty() {
+            self.data_dir.join("models")
+        } else {
+            self.models_dir.clone()
+        }
     }
 
     /// The directory whose files training requests may name, if any.

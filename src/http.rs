@@ -8,6 +8,7 @@ mod chunk;
 mod coding;
 mod compare;
 mod compat;
+mod corpus;
 mod cors;
 mod cpu;
 mod decode;
@@ -19,6 +20,7 @@ mod health;
 mod layers;
 pub mod listen;
 mod media;
+mod models;
 mod openapi;
 mod problem;
 mod reply;
@@ -89,6 +91,9 @@ fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(vocabs::remove_version))
         .routes(routes!(vocabs::put_alias, vocabs::remove_alias))
         .routes(routes!(vocabs::reload))
+        .routes(routes!(models::list))
+        .routes(routes!(models::get))
+        .routes(routes!(models::compare::compare))
         .routes(routes!(health::livez))
         .routes(routes!(health::readyz))
         .routes(routes!(health::health))

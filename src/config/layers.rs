@@ -26,6 +26,7 @@ pub(super) const LIMITS: &[(&str, i64, i64)] = &[
     ("max_decoded_bytes", 1, 1 << 40),
     ("max_chunks", 1, 100_000_000),
     ("max_compare_vocabs", 1, 10_000),
+    ("max_compare_models", 1, 10_000),
     ("max_compare_span_bytes", 0, GIB),
     ("max_compare_bytes", 1, 1024 * TIB),
     ("max_explain_bytes", 1, 16 * MIB),

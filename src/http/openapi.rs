@@ -29,6 +29,7 @@ use utoipa::{Modify, OpenApi, ToSchema};
         (name = "chat", description = "Messages to the text that a model reads, and to ids"),
         (name = "analysis", description = "What vocabularies make of texts: chunks, figures, steps"),
         (name = "vocabs", description = "Vocabularies, their versions and aliases"),
+        (name = "models", description = "Cards of base models: what is known, what follows, and which is best for one's own text"),
         (name = "train", description = "Training jobs and their corpora"),
         (name = "compat", description = "Routes of other servers, in the shapes of their own code: vLLM, SGLang, TEI, TGI, llama.cpp, \
             OpenVINO's model server, LocalAI, Ollama (as proposed), Cohere, Anthropic, OpenAI, Google, xAI, watsonx, LiteLLM. Each is \

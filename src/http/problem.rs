@@ -196,6 +196,12 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "unknown_model", detail).at("/model")
     }
 
+    /// 404: a model that there is no card of.
+    pub(super) fn unknown_card(pointer: impl Into<String>, near: &[&str]) -> Self {
+        let detail = "there is no card of such a model; /models lists them";
+        Self::new(StatusCode::NOT_FOUND, "unknown_model", detail).at(pointer).with("near", near)
+    }
+
     /// 404: no such job or upload.
     pub fn not_found(what: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", format!("there is no such {what}"))

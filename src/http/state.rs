@@ -6,9 +6,11 @@ use crate::config::Config;
 use crate::fetch::UrlPolicy;
 use crate::jobs::{JobQueue, JobsSettings, UploadLimits, Uploads};
 use crate::keys::{Keys, KeysError};
+use crate::models::{Models, Refused};
 use crate::registry::{Failure, Registry, ReloadReport};
 use crate::store::StoreError;
 use crate::telemetry::Metrics;
+use arc_swap::ArcSwap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -24,6 +26,8 @@ pub struct App {
     pub keys: Keys,
     /// Vocabularies.
     pub registry: Registry,
+    /// Cards of base models.
+    pub models: ArcSwap<Models>,
     /// Training jobs and uploads.
     pub jobs: JobQueue,
     /// How much is taken on at once.
@@ -84,6 +88,7 @@ impl App {
             urls: UrlPolicy::parse(&config.corpus_urls),
             max_url_bytes: config.max_upload_bytes,
         };
+        let models = ArcSwap::from_pointee(read_models(&config).await);
         let jobs = JobQueue::open(registry.clone(), uploads, settings).await?;
         Ok(Arc::new(Self {
             admission: Admission::new(config.max_requests_in_flight, config.bytes_in_flight()),
@@ -94,6 +99,7 @@ impl App {
             config,
             keys,
             registry,
+            models,
             jobs,
             shutdown,
         }))
@@ -101,11 +107,14 @@ impl App {
 }
 
 impl App {
-    /// Reads the keys, the store and the import folder again.
+    /// Reads the keys, the store, the import folder and the model cards again.
     pub async fn reload(&self) -> ReloadReport {
         let keys = self.keys.reload();
         let mut report = self.registry.reload().await;
         report.failed.extend(keys.err().map(|error| keys_failure(&error)));
+        let models = read_models(&self.config).await;
+        report.failed.extend(models.failed.iter().map(card_failure));
+        self.models.store(Arc::new(models));
         self.metrics.reloaded(report.failed.is_empty());
         report
     }
@@ -114,12 +123,25 @@ impl App {
     pub fn failed(&self) -> Vec<Failure> {
         let mut failed = Vec::clone(&self.registry.failed());
         failed.extend(self.keys.failure().map(|error| keys_failure(&error)));
+        failed.extend(self.models.load().failed.iter().map(card_failure));
         failed
     }
 }
 
 fn keys_failure(error: &KeysError) -> Failure {
     Failure { what: "keys".to_owned(), problem: error.to_string() }
+}
+
+fn card_failure(refused: &Refused) -> Failure {
+    Failure { what: refused.file.clone(), problem: refused.problem.clone() }
+}
+
+/// The cards that come with the program and those of the user's folder, off the async threads.
+async fn read_models(config: &Config) -> Models {
+    let folder = config.models_dir();
+    // The work does not panic; were it to, there are the cards of the program.
+    let read = tokio::task::spawn_blocking(move || Models::with_folder(&folder)).await;
+    read.unwrap_or_else(|_| Models::embedded())
 }
 
 /// The state of the router: one reference.
