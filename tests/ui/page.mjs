@@ -9,6 +9,7 @@ import { Visitor } from "./visitor.mjs";
 import playground from "./playground.mjs";
 import compare from "./compare.mjs";
 import train from "./train.mjs";
+import models from "./models.mjs";
 import whole from "./whole.mjs";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
@@ -26,7 +27,7 @@ let passed = 0;
 
 try {
   await prepare(server);
-  for (const [name, fact] of Object.entries({ ...playground, ...compare, ...train, ...whole })) {
+  for (const [name, fact] of Object.entries({ ...playground, ...compare, ...train, ...models, ...whole })) {
     if (process.argv[2] && !name.includes(process.argv[2])) continue;
     const begin = performance.now();
     const visitor = await Visitor.begin(browser, server, shots);

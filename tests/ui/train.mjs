@@ -7,12 +7,12 @@ import { Server } from "./server.mjs";
 import { Visitor } from "./visitor.mjs";
 
 /** Words of many kinds, so that there is much to merge; the same each time. */
-export function corpus(bytes) {
+export function corpus(bytes, kinds = 30000) {
   let state = 1;
   const random = (below) => (state = (Math.imul(state, 1103515245) + 12345) >>> 0) % below;
-  const words = Array.from({ length: 30000 }, () => Array.from({ length: 3 + random(9) }, () => "etaoinshrdlucmfwyp"[Math.min(random(18), random(18))]).join(""));
+  const words = Array.from({ length: kinds }, () => Array.from({ length: 3 + random(9) }, () => "etaoinshrdlucmfwyp"[Math.min(random(18), random(18))]).join(""));
   let text = "";
-  while (text.length < bytes) text += `${words[Math.min(random(30000), random(30000))]}${random(12) === 0 ? ".\n" : " "}`;
+  while (text.length < bytes) text += `${words[Math.min(random(kinds), random(kinds))]}${random(12) === 0 ? ".\n" : " "}`;
   return text;
 }
 
@@ -93,9 +93,9 @@ export default {
     const live = await Visitor.begin(browser, own, visitor.shots);
     try {
       const file = join(own.data, "corpus.txt");
-      writeFileSync(file, corpus(6000000));
+      writeFileSync(file, corpus(12000000, 100000));
       const page = await live.open("#/train");
-      await fillForm(page, { name: "slow", file, size: 60000 });
+      await fillForm(page, { name: "slow", file, size: 200000 });
       await page.getByText("More options").click();
       await page.getByLabel("Least frequency of a pair").fill("1");
       await page.getByRole("button", { name: "Start training" }).click();

@@ -10,6 +10,7 @@ const VIEWS = {
   playground: "#/playground?text=" + encodeURIComponent("The café’s naïve tokenizer cut 自然语言处理 and 😀🎉 into pieces: 3.14159 <|end|>\n\tmore — Привет, 안녕하세요, مرحبا!\n") + "&vocab=default",
   compare: "#/compare?vocabs=default,own@prod,zh&text=" + encodeURIComponent("Tokenizers cut words into pieces. 自然语言处理让机器理解人类的语言。 def f(x): return x"),
   train: "#/train",
+  models: "#/models?beside=qwen2.5-7b,deepseek-v3&rank=context:1,cost:2,licence:1,tokenizer:2",
 };
 
 async function ready(page, name) {
@@ -22,6 +23,8 @@ async function ready(page, name) {
     await page.evaluate(() => scrollTo(0, 0));
   }
   if (name === "compare") await page.waitForSelector(".plot");
+  if (name === "models") await page.waitForSelector(".side-by-side table");
+  if (name === "models") await page.waitForSelector(".model .score");
   if (name === "train") await page.waitForSelector("section[aria-label=Jobs] table");
 }
 

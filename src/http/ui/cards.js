@@ -11,7 +11,8 @@ const FAMILIES = { mha: "MHA: every head its own keys", mqa: "MQA: one set of ke
 function attention({ attention: kind, heads, kv_heads: shared }) {
   if (kind === null) return known(null);
   const ranks = kind.kv_lora_rank ? `, rank ${number(kind.kv_lora_rank)}` : "";
-  return `${FAMILIES[kind.kind] ?? kind.kind}${ranks} (${heads ?? "?"} heads, ${shared ?? "?"} of keys)`;
+  const count = heads === null ? "" : ` (${number(heads)} heads${shared === null ? "" : `, ${number(shared)} of keys`})`;
+  return `${FAMILIES[kind.kind] ?? kind.kind}${ranks}${count}`;
 }
 
 function position({ position: at }) {

@@ -125,7 +125,7 @@ export class JobPanel {
     if (job.state === "failed") return fill(this.live, notice(`${job.error.detail} (${job.error.code})`, "bad"));
     if (job.state === "cancelled") return fill(this.live, notice("The run was cancelled. Nothing was published."));
     fill(this.live);
-    const result = new Result(job, this.fields);
+    const result = new Result(job, this.fields, this.points);
     fill(this.result, result.element);
     return result.start();
   }

@@ -4,7 +4,7 @@ import { debounced, decimal, field, fill, h, notice, number, say, segmented, siz
 import { get, post, told } from "./api.js";
 import { cardFactors, filterOf, filterPanel, servingOf, servingPanel, weightPanel } from "./choices.js";
 import { Corpus } from "./corpus.js";
-import { ordered, row } from "./ranking.js";
+import { ordered, ranking } from "./ranking.js";
 import { sideBySide } from "./cards.js";
 import { packed, unpacked, write } from "./state.js";
 
@@ -13,6 +13,8 @@ const USUAL = { context: 1, cost: 2, licence: 1, tokenizer: 2 };
 const FILTERS = ["min_context", "fits", "tools", "commercial", "languages", "modalities", "variants", "max_billions", "max_gpus", "unknown"];
 const SERVING = ["gpu", "weights", "batch", "length"];
 const MOST_BESIDE = 4;
+/** Models that are shown at once; the rest is a button away. */
+const FIRST_SHOWN = 15;
 
 export async function open(fields) {
   const [listed, text] = await Promise.all([get("models"), unpacked(fields)]);
@@ -105,16 +107,22 @@ class Models {
   draw(reply, body) {
     const models = new Map(this.listed.models.map((model) => [model.name, model]));
     const kept = reply.results.filter((result) => result.kept).length;
-    const rows = ordered(reply.results).filter(({ name }) => models.has(name)).map((result) => row(result, models.get(result.name), { chosen: this.beside, onchosen: (name, on) => this.choose(name, on), onimported: () => this.imported() }));
+    const all = ordered(reply.results).filter(({ name }) => models.has(name));
+    const place = h("div", {});
+    const show = (most) => fill(place,
+      ranking(all.slice(0, most), models, { chosen: this.beside, onchosen: (name, on) => this.choose(name, on), onimported: () => this.imported() }),
+      all.length > most && h("button", { type: "button", class: "quiet", onclick: () => show(all.length) }, `Show all ${number(all.length)}`));
+    show(FIRST_SHOWN);
+    const toCards = h("button", { type: "button", class: "quiet", onclick: () => this.cards.scrollIntoView() }, "To the cards side by side");
     fill(this.results, figures(figure("documents", number(reply.documents)), figure("size", size(reply.bytes)), figure("characters", number(reply.characters)), figure("models", number(kept), `of ${number(reply.results.length)}`)),
-      h("section", { class: "panel", "aria-label": "Ranking" }, h("h2", {}, body.weights ? "Ranking" : "Models, fewest tokens first"), h("p", { class: "help" }, `Tick up to ${MOST_BESIDE} to see their cards side by side.`), h("ol", { class: "model-list" }, rows)));
+      h("section", { class: "panel", "aria-label": "Ranking" }, h("h2", {}, body.weights ? "Ranking" : "Models, fewest tokens first"), h("div", { class: "bar" }, h("p", { class: "help" }, `Tick up to ${MOST_BESIDE} to see their cards side by side.`), this.beside.length > 0 && toCards), place));
     const best = ordered(reply.results)[0];
     say(`${number(kept)} models${best?.rank === 1 ? `, first ${best.name} with ${decimal(best.score)}` : ""}`);
   }
 
   choose(name, on) {
     this.beside = on ? [...this.beside, name].slice(-MOST_BESIDE) : this.beside.filter((other) => other !== name);
-    for (const box of this.results.querySelectorAll(".model-head input")) box.checked = this.beside.some((other) => box.getAttribute("aria-label").includes(` ${other} `));
+    for (const box of this.results.querySelectorAll(".model input[type=checkbox]")) box.checked = this.beside.some((other) => box.getAttribute("aria-label").includes(` ${other} `));
     this.drawCards();
     this.remember(this.asked.signal);
   }

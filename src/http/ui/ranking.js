@@ -24,36 +24,59 @@ export function ordered(results) {
   });
 }
 
-/** One model: what it does with the text, its score, and why. `chosen` are those that stand side by side. */
-export function row(result, model, { chosen, onchosen, onimported }) {
-  const { card, derived } = model;
-  const tick = h("input", { type: "checkbox", checked: chosen.includes(result.name), "aria-label": `Put ${result.name} side by side`, onchange: () => onchosen(result.name, tick.checked) });
-  const cells = [
-    ["tokens", known(result.count, number)],
-    ["chars per token", known(result.characters_per_token, (value) => decimal(value))],
-    ["of the context", known(result.context.share, (value) => percent(value, value < 0.01 ? 3 : 1))],
-    ["cache of this text", known(result.kv_bytes?.longest, size)],
-    ["relative cost", known(result.cost.relative, (value) => `${decimal(value)} ×`)],
-    ["kept whole", known(result.kept_whole?.share, (value) => percent(value))],
-    ["memory", known(result.serving.total_bytes, size)],
-    ["GPUs", known(result.serving.gpus, number)],
-    ["parameters", known(derived.parameters, (value) => (derived.active_parameters !== null && derived.active_parameters !== value ? `${short(value)}, ${short(derived.active_parameters)} active` : short(value)))],
-    ["licence", known(card.licence, ({ name }) => own(name))],
-  ];
-  return h("li", { class: `model ${result.kept ? "" : "dropped"}` },
-    h("div", { class: "model-head" }, tick, h("span", { class: "rank-number" }, result.rank === null ? "–" : String(result.rank)),
-      h("h3", {}, own(result.name)), h("span", { class: "note" }, [card.vendor, card.released].filter(Boolean).join(", ")), score(result)),
-    result.kept ? null : h("p", { class: "why-not" }, "Left out: ", result.fails.map(({ filter, wanted, value }) => `${filter.replaceAll("_", " ")}: wanted ${plain(wanted)}, is ${plain(value)}`).join("; "), result.fails.length === 0 && "a filter that its card says nothing of"),
-    result.unknown.length > 0 && h("p", { class: "help" }, "Not known: ", result.unknown.map(({ filter }) => filter.replaceAll("_", " ")).join(", ")),
-    h("dl", { class: "cells" }, cells.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))),
-    result.missing_vocab && missing(result.missing_vocab, onimported),
-    result.factors.length > 0 && explained(result.factors));
+/** The columns: name, what of a result and its model. */
+const COLUMNS = [
+  ["tokens", (result) => known(result.count, number)],
+  ["chars per token", (result) => known(result.characters_per_token, (value) => decimal(value))],
+  ["of the context", (result) => known(result.context.share, (value) => percent(value, value < 0.01 ? 3 : 1))],
+  ["relative cost", (result) => known(result.cost.relative, (value) => `${decimal(value)} ×`)],
+  ["parameters", (_, { derived }) => known(derived.parameters, short)],
+];
+/** What stands one step away. */
+const MORE = [
+  ["cache of the longest document", (result) => known(result.kv_bytes?.longest, size)],
+  ["tokens per million characters", (result) => known(result.cost.tokens_per_million_characters, number)],
+  ["characters kept whole", (result) => known(result.kept_whole, ({ share, scripts }) => `${percent(share)} (${Object.entries(scripts).map(([script, part]) => `${script} ${percent(part, 0)}`).join(", ")})`)],
+  ["weights and cache", (result) => known(result.serving.total_bytes, size)],
+  ["GPUs", (result) => known(result.serving.gpus, number)],
+  ["active parameters", (_, { derived }) => known(derived.active_parameters, short)],
+  ["licence", (_, { card }) => known(card.licence, ({ name }) => own(name))],
+];
+
+/** The list of models with their results, each of which opens. `chosen` are those that stand side by side. */
+export function ranking(results, models, { chosen, onchosen, onimported }) {
+  const heads = ["side by side", "rank", "model", ...COLUMNS.map(([name]) => name), "score"];
+  return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Ranking of models" }, h("table", { class: "ranking" },
+    h("thead", {}, h("tr", {}, heads.map((head) => h("th", { scope: "col" }, head)))),
+    results.map((result) => model(result, models.get(result.name), heads.length, { chosen, onchosen, onimported }))));
 }
+
+function model(result, card, width, { chosen, onchosen, onimported }) {
+  const tick = h("input", { type: "checkbox", checked: chosen.includes(result.name), "aria-label": `Put ${result.name} side by side`, onchange: () => onchosen(result.name, tick.checked) });
+  const columns = COLUMNS.map(([name, of]) => {
+    const cell = h("td", {}, of(result, card));
+    cell.dataset.name = name;
+    return cell;
+  });
+  const about = [card.card.vendor, card.card.released].filter(Boolean).join(", ");
+  const line = [!result.kept && h("span", { class: "why-not" }, "left out: ", whyNot(result)), result.missing_vocab && h("span", { class: "absent" }, "vocabulary not here"),
+    result.unknown.length > 0 && `not known: ${result.unknown.map(({ filter }) => words(filter)).join(", ")}`].filter(Boolean);
+  return h("tbody", { class: `model ${result.kept ? "" : "dropped"}` },
+    h("tr", {}, h("td", {}, tick), h("td", { class: "rank-number" }, result.rank === null ? "–" : String(result.rank)),
+      h("th", { scope: "row" }, own(result.name), " ", h("span", { class: "note" }, about)), columns, h("td", {}, score(result))),
+    h("tr", { class: "opens" }, h("td", { colspan: String(width) }, h("details", {}, h("summary", {}, "More", line.flatMap((part) => [" · ", part])),
+      h("dl", { class: "cells" }, MORE.map(([name, of]) => h("div", {}, h("dt", {}, name), h("dd", {}, of(result, card))))),
+      result.missing_vocab && missing(result.missing_vocab, onimported),
+      result.factors.length > 0 && explained(result.factors)))));
+}
+
+const words = (name) => name.replaceAll("_", " ");
+const whyNot = ({ fails }) => (fails.length === 0 ? "its card does not say what a filter asks" : fails.map(({ filter, wanted, value }) => `${words(filter)}: wanted ${plain(wanted)}, is ${plain(value)}`).join("; "));
 
 const plain = (value) => (Array.isArray(value) ? value.join(", ") : value === null ? "unknown" : typeof value === "number" ? number(value) : String(value));
 
 function score({ score: value, score_range: range, known_weight: share }) {
-  if (value === null) return null;
+  if (value === null) return known(null);
   const about = range[0] === range[1] ? "" : `, between ${decimal(range[0])} and ${decimal(range[1])}`;
   const shown = bar([["fill-0", range[0]], ["fill-0 maybe", Math.max(0, range[1] - range[0])]], `score ${decimal(value)}${about}`);
   return h("span", { class: "score" }, shown, h("strong", {}, decimal(value)), h("span", { class: "note" }, share < 1 ? `${percent(share, 0)} of the weights known${about}` : ""));
@@ -61,8 +84,8 @@ function score({ score: value, score_range: range, known_weight: share }) {
 
 function explained(factors) {
   const total = factors.reduce((sum, { weight }) => sum + weight, 0);
-  return h("details", {}, h("summary", {}, "How the score comes about"), h("ul", { class: "factors" }, factors.map(({ factor, weight, score: value, explanation }) =>
-    h("li", {}, h("span", { class: "factor" }, factor.replaceAll("_", " ")), h("span", { class: "note" }, `weighs ${percent(weight / total, 0)}`),
+  return h("div", {}, h("h4", {}, "How the score comes about"), h("ul", { class: "factors" }, factors.map(({ factor, weight, score: value, explanation }) =>
+    h("li", {}, h("span", { class: "factor" }, words(factor)), h("span", { class: "note" }, `weighs ${percent(weight / total, 0)}`),
       value === null ? h("span", { class: "unknown" }, "unknown") : h("strong", {}, decimal(value)), h("span", { class: "explanation" }, own(explanation))))));
 }
 

@@ -12,8 +12,9 @@ const REASONS = { vocab_size: "it has the tokens that were wanted", num_merges: 
 const FILES = { hf: ["tokenizer.json", "tokenizer_config.json"], gpt2: ["vocab.json", "merges.txt"], tiktoken: ["tokenizer.tiktoken", "tokenizer.toml"], native: [null] };
 
 export class Result {
-  constructor(job, fields) {
-    Object.assign(this, { job, fields });
+  /** `points` of the curve as it was followed, which are more than the report's. */
+  constructor(job, fields, points) {
+    Object.assign(this, { job, fields, points });
     const { vocab } = job.result;
     this.ref = `${vocab.name}@${vocab.version}`;
     this.element = h("div", {});
@@ -41,7 +42,9 @@ export class Result {
 
   report(report) {
     if (!report) return null;
-    const points = report.curve.map(({ merges, bytes_per_token: ratio }) => [merges, ratio]);
+    const told = report.curve.map(({ merges, bytes_per_token: ratio }) => [merges, ratio]);
+    const whole = this.points[0]?.[0] === 0 && this.points.length > told.length;
+    const points = whole ? [...this.points.filter(([merges]) => merges < told.at(-1)[0]), told.at(-1)] : told;
     const gain = report.gain && table(`What the extension bought, ${report.gain.held_back ? "on records held back" : "on the corpus that it was trained on"}`, ["script", "bytes", "bytes per token before", "after", "fewer tokens"],
       report.gain.scripts.map((script) => [script.script, number(script.bytes), decimal(script.bytes_per_token_before), decimal(script.bytes_per_token_after), percent(1 - script.bytes_per_token_before / script.bytes_per_token_after)]));
     const longest = h("details", {}, h("summary", {}, "The longest new tokens"), table("Longest new tokens", ["token", "bytes", "times in the corpus"], report.longest.map((token) => [own(token.text), number(token.bytes), number(token.frequency)])));

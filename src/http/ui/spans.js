@@ -20,7 +20,7 @@ export function cuts(text, results) {
   const rings = lonely(results);
   const rows = results.map(({ vocab, ids, spans, count }, at) => {
     const ref = `${vocab.name}@${vocab.version}`;
-    const note = h("span", { class: "note" }, `  ${number(count)} tokens, ${number(rings[at].size)} of them cut by no other one so`);
+    const note = h("span", { class: "note" }, `  ${number(count)} tokens, ${number(rings[at].size)} that no other one has`);
     const list = new TokenList({ label: `Tokens of ${ref}`, onpick: (n) => { picked.textContent = `${ref}: token ${number(n + 1)}, id ${ids[n]}, bytes ${spans[n][0]} to ${spans[n][1]}`; } });
     const picked = h("p", { class: "help", "aria-live": "polite" });
     list.show(new Cut({ text: shared, ids, offsets: spans, ref, ring: rings[at] }));
