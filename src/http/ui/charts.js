@@ -51,20 +51,24 @@ function frame(xs, ys, xLabel, yLabel) {
 
 const drawing = (label, ...children) => s("svg", { class: "plot", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": label }, s("title", {}, label), children);
 
+/** A box around a point, and whether two of them overlap: left, right, top, bottom. */
+const around = (x, y, across, down) => [x - across, x + across, y - down, y + down];
+const overlap = (a, b) => a[0] < b[1] && b[0] < a[1] && a[2] < b[3] && b[2] < a[3];
+
 /** Points with names: `[{name, x, y, series}]`. */
 export function points(all, xLabel, yLabel, label) {
   const least = 0;
   const most = Math.max(1, ...all.map((point) => point.y)) * 1.08;
   const { x, y, lines } = frame([least, Math.max(1, ...all.map((point) => point.x)) * 1.08], [least, most], xLabel, yLabel);
-  const taken = [];
-  const marks = [...all].sort((a, b) => a.y - b.y).map((point) => {
-    let at = y(point.y) + 4;
-    const right = x(point.x) < WIDTH * 0.62;
-    // Names that would lie on each other move apart.
-    while (taken.some((other) => Math.abs(other.at - at) < 14 && Math.abs(other.x - x(point.x)) < 180)) at -= 14;
-    taken.push({ at, x: x(point.x) });
-    return [s("circle", { cx: x(point.x), cy: y(point.y), r: 6, class: `fill-${point.series}` }),
-      s("text", { class: "name", x: x(point.x) + (right ? 11 : -11), y: at, "text-anchor": right ? "start" : "end" }, point.name)];
+  const taken = all.map((point) => around(x(point.x), y(point.y), 8, 8));
+  const marks = all.map((point) => {
+    const [cx, cy, width] = [x(point.x), y(point.y), point.name.length * 7.2];
+    const places = [[cx + 11, cy + 4, "start"], [cx - 11, cy + 4, "end"], [cx, cy - 12, "middle"], [cx, cy + 21, "middle"], [cx, cy - 27, "middle"], [cx, cy + 36, "middle"]];
+    const box = ([at, line, anchor]) => around(anchor === "start" ? at + width / 2 : anchor === "end" ? at - width / 2 : at, line - 4, width / 2, 8);
+    const inside = ([left, right]) => left > 0 && right < WIDTH;
+    const place = places.find((each) => inside(box(each)) && !taken.some((other) => overlap(other, box(each)))) ?? places[0];
+    taken.push(box(place));
+    return [s("circle", { cx, cy, r: 6, class: `fill-${point.series}` }), s("text", { class: "name", x: place[0], y: place[1], "text-anchor": place[2] }, point.name)];
   });
   return drawing(label, lines, marks);
 }

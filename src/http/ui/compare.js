@@ -98,7 +98,7 @@ class Compare {
         reply.replaced ? figure("replaced", number(reply.replaced), "parts that were not UTF-8") : []),
       h("section", { class: "panel", "aria-label": "Figures" }, figureTable(results, refs)),
       results.every((result) => result.spans) && text !== undefined ? cuts(text, results) : this.from === "text" && notice("Tokens are shown one by one for texts up to 16 KiB; the figures are of the whole text."),
-      h("div", { class: "halves" },
+      h("div", { class: "halves even" },
         h("section", { class: "panel", "aria-label": "By script" }, fragmentation(results, refs)),
         h("section", { class: "panel", "aria-label": "Size and tokens" }, this.plot(results, refs))));
     say(`Compared: ${results.map(({ count }, at) => `${refs[at]} ${number(count)} tokens`).join(", ")}`);
@@ -141,12 +141,17 @@ export function fragmentation(results, refs) {
   for (const { fragmentation: all } of results) {
     for (const [script, figures] of Object.entries(all)) characters.set(script, Math.max(characters.get(script) ?? 0, figures.characters));
   }
+  const share = (result, script) => {
+    const { characters: of, whole } = result.fragmentation[script] ?? { characters: 0, whole: 0 };
+    return of === 0 ? 0 : whole / of;
+  };
   const scripts = [...characters].sort((a, b) => b[1] - a[1]);
-  const rows = scripts.map(([script, count]) => [h("h3", {}, `${script} `, h("span", { class: "note" }, `${number(count)} characters`)),
-    results.map(({ fragmentation: all }, at) => {
-      const { characters: of, whole } = all[script] ?? { characters: 0, whole: 0 };
-      const share = of === 0 ? 0 : whole / of;
-      return [named(at, refs[at]), bar([[`fill-${at}`, share]], `${refs[at]}: ${percent(share)} of ${script} whole`), h("span", { class: "value" }, percent(share))];
+  const whole = scripts.filter(([script]) => results.every((result) => share(result, script) === 1)).map(([script]) => script);
+  const rows = scripts.filter(([script]) => !whole.includes(script)).map(([script, count]) => [h("h3", {}, `${script} `, h("span", { class: "note" }, `${number(count)} characters`)),
+    results.map((result, at) => {
+      const part = share(result, script);
+      return [named(at, refs[at]), bar([[`fill-${at}`, part]], `${refs[at]}: ${percent(part)} of ${script} whole`), h("span", { class: "value" }, percent(part))];
     })]);
-  return [h("h2", {}, "Characters kept whole, by script"), h("p", { class: "help" }, "The rest is split into bytes that several tokens share."), h("div", { class: "bars" }, rows)];
+  return [h("h2", {}, "Characters kept whole, by script"), h("p", { class: "help" }, "The rest is split into bytes that several tokens share."), h("div", { class: "bars" }, rows),
+    whole.length > 0 && h("p", {}, `Whole with all of them: ${whole.join(", ")}.`)];
 }

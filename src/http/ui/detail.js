@@ -38,12 +38,15 @@ export class Detail {
   }
 
   clear() {
+    this.shown = null;
     this.asked?.abort();
     fill(this.body, hint());
   }
 
   /** Shows token `n` of `source`; its facts come when they are there. */
   async show(source, n) {
+    if (this.shown?.[0] === source && this.shown[1] === n) return;
+    this.shown = [source, n];
     const { id, pieces, special, name } = source.token(n);
     const [start, end] = source.span(n) ?? [0, 0];
     const offsets = source.span(n) && source.text.offsets(start, end);

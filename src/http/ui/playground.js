@@ -41,6 +41,7 @@ class Playground {
     const show = (n) => (n >= 0 && this.source ? this.detail.show(this.source, n) : this.detail.clear());
     this.tokens = new TokenList({ label: "Tokens", onpick: show, onhover: debounced(show, 40) });
     this.soon = debounced(() => this.run(), () => Math.min(800, 120 + this.size() / 4000));
+    this.tickBar = h("div", { class: "bar ticks" }, this.ticks());
     this.copies = h("div", { class: "bar" }, this.copyButtons());
     this.element = h("div", { class: "view playground" },
       h("h1", {}, "Playground"),
@@ -50,7 +51,7 @@ class Playground {
             h("div", { class: "bar" }, this.picker.element, segmented("What is cut", [["text", "Text"], ["chat", "Chat"], ["ids", "Ids"]], this.mode, (mode) => this.setMode(mode))),
             this.input,
             left && notice(`The link left out a text of ${number(Number(left))} characters: it was too long for an address.`),
-            h("div", { class: "bar ticks" }, this.ticks())),
+            this.tickBar),
           this.problem, this.counts,
           h("section", { class: "panel", "aria-label": "Tokens" }, this.tokens.element, this.copies, this.link),
           this.explain.element),
@@ -64,9 +65,11 @@ class Playground {
       if (again) this.changed();
       else this.draw();
     };
-    return [
+    const how = this.mode === "text" && [
       tick("special tokens by name", this.options.special, set("special", true), "A special token's name in the text is that token; otherwise it is plain text"),
       tick("add BOS and the like", this.options.add, set("add", true), "Add the tokens that the vocabulary puts around a text"),
+    ];
+    return [how,
       tick("white space visible", this.options.spaces, set("spaces", false)),
       tick("show ids", this.options.ids, set("ids", false), "Ids in the place of the text"),
     ];
@@ -82,6 +85,7 @@ class Playground {
 
   setMode(mode) {
     this.mode = mode;
+    fill(this.tickBar, this.ticks());
     this.drawInput();
     this.changed();
   }
