@@ -34,6 +34,7 @@ class Playground {
     this.picker = new Picker(list, fields.get("vocab"), () => this.changed());
     this.input = h("div", { class: "input" });
     this.problem = h("div", { class: "problems" });
+    this.dropProblem = h("div", {});
     this.counts = h("div", { "aria-live": "off" });
     this.link = h("p", { class: "help" });
     this.detail = new Detail({ onexplain: (n) => this.explainAt(n) });
@@ -49,7 +50,7 @@ class Playground {
         h("div", { class: "wide" },
           h("section", { class: "panel", "aria-label": "What is cut" },
             h("div", { class: "bar" }, this.picker.element, segmented("What is cut", [["text", "Text"], ["chat", "Chat"], ["ids", "Ids"]], this.mode, (mode) => this.setMode(mode))),
-            this.input,
+            this.input, this.dropProblem,
             left && notice(`The link left out a text of ${number(Number(left))} characters: it was too long for an address.`),
             this.tickBar),
           this.problem, this.counts,
@@ -114,14 +115,15 @@ class Playground {
     const file = event.dataTransfer?.files?.[0];
     if (!file) return;
     event.preventDefault();
-    if (file.size > MOST_TEXT) return void fill(this.problem, notice(`${file.name} has ${decimal(file.size / 2 ** 20, 0)} MiB; the playground takes up to ${MOST_TEXT / 2 ** 20}. The view Compare reads whole corpora.`, "bad"));
+    fill(this.dropProblem);
+    if (file.size > MOST_TEXT) return void fill(this.dropProblem, notice(`${file.name} has ${decimal(file.size / 2 ** 20, 0)} MiB; the playground takes up to ${MOST_TEXT / 2 ** 20}. The view Compare reads whole corpora.`, "bad"));
     try {
       const text = new TextDecoder("utf-8", { fatal: true }).decode(await file.arrayBuffer());
       if (text.includes("\0")) throw new TypeError("binary");
       this.inputs[this.mode] = area.value = text;
       this.changed();
     } catch {
-      fill(this.problem, notice(`${file.name} is no text in UTF-8: it looks like a binary file, or has another encoding.`, "bad"));
+      fill(this.dropProblem, notice(`${file.name} is no text in UTF-8: it looks like a binary file, or has another encoding.`, "bad"));
     }
   }
 
