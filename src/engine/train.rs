@@ -200,8 +200,8 @@ pub enum Stage {
 
 /// Is told how training gets on, and says whether it goes on: `Break` ends it with [`TrainError::Cancelled`].
 ///
-/// Every method is called on the thread that called the trainer, some thousand times a second at most but for
-/// `merged`, so reading a flag in each of them is cheap and cancels within milliseconds.
+/// Every method is called on the thread that called the trainer, some ten thousand times a second at most but for
+/// `merged`, so reading a flag or a clock in each of them is cheap and cancels within milliseconds.
 pub trait Observer {
     /// So far `bytes` of text and `pretokens` of them were counted, over all calls of one [`Counter`].
     fn counting(&mut self, bytes: u64, pretokens: u64) -> ControlFlow<()> {
@@ -219,6 +219,11 @@ pub trait Observer {
     fn merged(&mut self, merge: &LearnedMerge, token: &[u8], done: u32, wanted: u32) -> ControlFlow<()> {
         let _ = (merge, token, done, wanted);
         ControlFlow::Continue(())
+    }
+
+    /// Now and then is shown all merges of this call of the trainer, those that it was told of as made before left out.
+    fn so_far(&mut self, merges: &[LearnedMerge]) {
+        let _ = merges;
     }
 
     /// Called inside long steps that have nothing to tell.
@@ -430,12 +435,12 @@ impl TrainError {
     }
 }
 
-/// Learns the merges of counted pretokens.
+/// Learns the merges of counted pretokens. Those that are handed over, and not lent, are freed once they are laid out.
 ///
 /// # Errors
 /// The config or the counts are at fault, or the observer ended it.
 pub fn train<W: Words>(
-    words: &W,
+    words: W,
     config: &TrainConfig,
     observer: &mut impl Observer,
 ) -> Result<Trained, W::Error> {
@@ -448,7 +453,7 @@ pub fn train<W: Words>(
 /// # Errors
 /// As [`train`], and [`TrainError::BadResume`].
 pub fn resume<W: Words>(
-    words: &W,
+    words: W,
     config: &TrainConfig,
     done: &[LearnedMerge],
     observer: &mut impl Observer,

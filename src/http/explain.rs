@@ -306,8 +306,7 @@ fn set_merges(body: &mut PieceBody, start: Vec<Symbol>, steps: Vec<Step>, named:
     named.extend(start.iter().filter_map(|symbol| symbol.id));
     named.extend(steps.iter().map(|step| step.id));
     let symbols = start.into_iter();
-    body.symbols =
-        symbols.map(|s| SymbolBody { id: s.id, start: s.range.start, end: s.range.end }).collect();
+    body.symbols = symbols.map(|s| SymbolBody { id: s.id, start: s.range.start, end: s.range.end }).collect();
     let merges = steps.into_iter().map(|step| MergeBody {
         rank: step.rank,
         left: step.left,

@@ -87,7 +87,8 @@ fn answer(name: &str, asked: &HeaderMap) -> Result<Response, Problem> {
             Coding::Gzip => served.gzip.clone(),
             Coding::Zstd => served.zstd.clone(),
         });
-        let named = coding.filter(|_| coded.is_some()).map(|coding| (header::CONTENT_ENCODING, coding.name()));
+        let named =
+            coding.filter(|_| coded.is_some()).map(|coding| (header::CONTENT_ENCODING, coding.name()));
         let mut response = coded.unwrap_or(Bytes::from_static(served.plain)).into_response();
         response.headers_mut().extend(named);
         response

@@ -134,10 +134,11 @@ impl Checkpoint {
         merges.iter().map(read_merge).collect()
     }
 
-    /// Puts the merges so far on the disk.
-    pub(super) fn keep_merges(&mut self, merges: &[LearnedMerge]) -> io::Result<()> {
-        let mut bytes = Vec::with_capacity(merges.len() * MERGE_BYTES + 8);
-        for merge in merges {
+    /// Puts the merges so far on the disk, those of runs before first.
+    pub(super) fn keep_merges(&mut self, merges: &[&[LearnedMerge]]) -> io::Result<()> {
+        let count: usize = merges.iter().map(|part| part.len()).sum();
+        let mut bytes = Vec::with_capacity(count * MERGE_BYTES + 8);
+        for merge in merges.iter().copied().flatten() {
             for id in [merge.left, merge.right, merge.id] {
                 bytes.extend_from_slice(&id.to_le_bytes());
             }
@@ -198,7 +199,7 @@ mod tests {
         let facts = Facts { replaced: 1, pruned_distinct: 2, pruned_pretokens: 3 };
         first.keep_whole(&Whole::Loaded(counts.clone()), &Whole::default(), facts).unwrap();
         let merges = vec![LearnedMerge { left: 1, right: 2, id: 300, count: 1 << 40, made: 5 }; 3];
-        first.keep_merges(&merges).unwrap();
+        first.keep_merges(&[&merges[..1], &merges[1..]]).unwrap();
         let again = open(&folder, b"a");
         let (whole, held, known) = again.whole(usize::MAX).unwrap();
         assert_eq!((whole.loaded(), held.loaded(), known), (Some(&counts), Some(&none), facts));

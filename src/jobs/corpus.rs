@@ -7,10 +7,14 @@ use super::shard;
 use crate::engine::SafeCuts;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
+use std::ops::Range;
 
 /// Text is handed on in batches of about this size, and a file that is one record is cut after as much. Several are in memory
 /// at once, so this is most of what reading takes.
 const BATCH_BYTES: usize = 512 << 10;
+
+/// So many bytes are read and checked at a time: they are still in the cache when they are appended to a batch.
+const STEP_BYTES: usize = 64 << 10;
 
 /// Longest record of a job that is held in memory as a whole.
 pub(super) const MAX_RECORD_BYTES: usize = 1 << 30;
@@ -142,12 +146,12 @@ pub(super) struct Reading<'p> {
     pub(super) cuts: &'p SafeCuts<'p>,
 }
 
-/// Some records, joined.
+/// Some records, one after the other.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     text: String,
     /// Where each record lies in `text`.
-    records: Vec<std::ops::Range<usize>>,
+    records: Vec<Range<usize>>,
 }
 
 impl Batch {
@@ -156,22 +160,35 @@ impl Batch {
     }
 
     fn push(&mut self, record: &str) {
+        let start = self.text.len();
+        self.text.push_str(record);
+        self.mark(start..self.text.len());
+    }
+
+    /// That part of the text is a record, unless it is empty.
+    fn mark(&mut self, record: Range<usize>) {
         if !record.is_empty() {
-            let start = self.text.len();
-            self.text.push_str(record);
-            self.records.push(start..self.text.len());
+            self.records.push(record);
         }
+    }
+
+    /// With nothing in it, and the memory that it has.
+    pub(super) fn emptied(mut self) -> Self {
+        self.text.clear();
+        self.records.clear();
+        self
     }
 }
 
-/// Reads every source and gives its records to `take`; returns the number of ill-formed parts replaced.
+/// Reads every source and gives its records to `take`, which gives back an empty batch for those that come next, best one
+/// that was used before; returns the number of ill-formed parts replaced.
 pub(super) fn read(
     sources: Vec<Source>,
     how: &Reading<'_>,
     progress: &Progress,
-    mut take: impl FnMut(Batch) -> Result<(), CorpusError>,
+    mut take: impl FnMut(Batch) -> Result<Batch, CorpusError>,
 ) -> Result<u64, CorpusError> {
-    let mut replaced = 0;
+    let (mut replaced, mut batch) = (0, Batch::default());
     for source in sources {
         if how.format == CorpusFormat::Parquet {
             replaced += read_parquet(source, how, progress, &mut take)?;
@@ -181,11 +198,11 @@ pub(super) fn read(
         let content = open(&name, source.file, progress)?;
         let mut text =
             Utf8 { content, name: &name, pending: Vec::new(), offset: 0, how: how.invalid_utf8, replaced: 0 };
-        match (how.format, how.records) {
-            (CorpusFormat::Jsonl, _) => read_jsonl(&mut text, how, &mut take)?,
-            (_, Records::Whole) => read_whole(&mut text, how, &mut take)?,
-            (_, records) => read_lines(&mut text, records, how, &mut take)?,
-        }
+        batch = match (how.format, how.records) {
+            (CorpusFormat::Jsonl, _) => read_jsonl(&mut text, batch, how, &mut take)?,
+            (_, Records::Whole) => read_whole(&mut text, batch, how, &mut take)?,
+            (_, records) => read_lines(&mut text, batch, records, how, &mut take)?,
+        };
         replaced += text.replaced;
     }
     Ok(replaced)
@@ -281,28 +298,37 @@ struct Utf8<'n, 'p> {
 impl Utf8<'_, '_> {
     /// Appends about `want` bytes of text to `out`; `false` at the end.
     fn fill(&mut self, out: &mut String, want: usize) -> Result<bool, CorpusError> {
-        let start = self.pending.len();
-        self.pending.reserve_exact(want.max(4));
-        out.reserve(want.max(4));
-        let limit = want.max(4) as u64;
+        let until = out.len() + want.max(1);
+        // Once, and not step by step: a string that grows is there twice for a while.
+        out.reserve(want + STEP_BYTES);
+        while out.len() < until {
+            if !self.step(out)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Appends the next few bytes.
+    fn step(&mut self, out: &mut String) -> Result<bool, CorpusError> {
+        let limit = STEP_BYTES as u64;
+        self.pending.reserve_exact(STEP_BYTES);
         let n = (&mut self.content).take(limit).read_to_end(&mut self.pending).map_err(|e| self.io(&e))?;
-        debug_assert_eq!(n, self.pending.len() - start);
         let at_end = n == 0;
-        let mut bytes = std::mem::take(&mut self.pending);
         let mut from = 0;
         loop {
-            match std::str::from_utf8(&bytes[from..]) {
+            match std::str::from_utf8(&self.pending[from..]) {
                 Ok(text) => {
                     out.push_str(text);
-                    from = bytes.len();
+                    from = self.pending.len();
                     break;
                 }
                 Err(e) => {
                     let good = from + e.valid_up_to();
-                    out.push_str(std::str::from_utf8(&bytes[from..good]).unwrap_or_default());
+                    out.push_str(std::str::from_utf8(&self.pending[from..good]).unwrap_or_default());
                     let bad = match e.error_len() {
                         Some(len) => len,
-                        None if at_end => bytes.len() - good,
+                        None if at_end => self.pending.len() - good,
                         None => {
                             from = good;
                             break;
@@ -319,9 +345,7 @@ impl Utf8<'_, '_> {
             }
         }
         self.offset += from as u64;
-        // The same memory again: what is freed and asked for anew is resident twice for a while.
-        bytes.drain(..from);
-        self.pending = bytes;
+        self.pending.drain(..from);
         Ok(!at_end)
     }
 
@@ -337,32 +361,30 @@ impl Utf8<'_, '_> {
 /// A file as one record, cut where no pretoken can join, so that it need not fit in memory.
 fn read_whole(
     text: &mut Utf8<'_, '_>,
+    mut batch: Batch,
     how: &Reading<'_>,
-    take: &mut impl FnMut(Batch) -> Result<(), CorpusError>,
-) -> Result<(), CorpusError> {
-    let mut held = String::new();
+    take: &mut impl FnMut(Batch) -> Result<Batch, CorpusError>,
+) -> Result<Batch, CorpusError> {
+    let mut rest = String::new();
     let mut wanted = BATCH_BYTES;
     loop {
-        let step = wanted.saturating_sub(held.len()).max(BATCH_BYTES / 8);
-        let more = text.fill(&mut held, step)?;
-        if !more {
-            let mut batch = Batch::default();
-            batch.push(&held);
+        let missing = wanted.saturating_sub(batch.text.len());
+        if !text.fill(&mut batch.text, missing)? {
+            batch.mark(0..batch.text.len());
             return take(batch);
         }
-        if held.len() < wanted {
-            continue;
-        }
-        match how.cuts.last_in(&held).filter(|&at| at > 0) {
+        match how.cuts.last_in(&batch.text).filter(|&at| at > 0) {
             Some(at) => {
-                let rest = held.split_off(at);
-                let whole = 0..held.len();
-                take(Batch { text: held, records: Vec::from([whole]) })?;
-                held = rest;
-                wanted = BATCH_BYTES.max(held.len() + BATCH_BYTES / 2);
+                rest.push_str(&batch.text[at..]);
+                batch.text.truncate(at);
+                batch.mark(0..at);
+                batch = take(batch)?;
+                batch.text.push_str(&rest);
+                rest.clear();
+                wanted = BATCH_BYTES.max(batch.text.len() + BATCH_BYTES / 2);
             }
             // Nowhere to cut: ask again when twice as much is there, so that the search stays linear in all.
-            None => wanted = held.len() * 2,
+            None => wanted = batch.text.len() * 2,
         }
         if wanted > how.max_record_bytes {
             return Err(text.too_long(how));
@@ -373,35 +395,47 @@ fn read_whole(
 /// Lines or paragraphs.
 fn read_lines(
     text: &mut Utf8<'_, '_>,
+    mut batch: Batch,
     records: Records,
     how: &Reading<'_>,
-    take: &mut impl FnMut(Batch) -> Result<(), CorpusError>,
-) -> Result<(), CorpusError> {
-    let mut held = String::new();
-    let mut paragraph = String::new();
+    take: &mut impl FnMut(Batch) -> Result<Batch, CorpusError>,
+) -> Result<Batch, CorpusError> {
+    let mut rest = String::new();
+    // Where the record in hand begins, and where the line does that was not read to its end.
+    let (mut record, mut line) = (0, 0);
     loop {
-        let more = text.fill(&mut held, BATCH_BYTES)?;
-        let whole = if more { held.rfind('\n').map_or(0, |at| at + 1) } else { held.len() };
-        let mut batch = Batch { text: String::with_capacity(whole + paragraph.len()), ..Batch::default() };
-        for line in held[..whole].split_inclusive('\n') {
+        let more = text.fill(&mut batch.text, BATCH_BYTES)?;
+        let end = match batch.text[line..].rfind('\n') {
+            _ if !more => batch.text.len(),
+            Some(at) => line + at + 1,
+            None => line,
+        };
+        while line < end {
+            let left = &batch.text[line..end];
+            let next = line + left.find('\n').map_or(left.len(), |at| at + 1);
             if records == Records::Lines {
-                batch.push(line);
-            } else if line.trim_end_matches(['\r', '\n']).is_empty() {
-                batch.push(without_line_end(&paragraph));
-                paragraph.clear();
-            } else {
-                paragraph.push_str(line);
+                batch.mark(record..next);
+                record = next;
+            } else if batch.text[line..next].trim_end_matches(['\r', '\n']).is_empty() {
+                batch.mark(record..record + without_line_end(&batch.text[record..line]).len());
+                record = next;
             }
+            line = next;
         }
-        held.drain(..whole);
         if !more {
-            batch.push(without_line_end(&paragraph));
+            batch.mark(record..record + without_line_end(&batch.text[record..]).len());
             return take(batch);
         }
-        if held.len().max(paragraph.len()) > how.max_record_bytes {
+        if batch.text.len() - record > how.max_record_bytes {
             return Err(text.too_long(how));
         }
-        take(batch)?;
+        if !batch.records.is_empty() {
+            rest.push_str(&batch.text[record..]);
+            batch = take(batch)?;
+            batch.text.push_str(&rest);
+            rest.clear();
+            (record, line) = (0, line - record);
+        }
     }
 }
 
@@ -413,15 +447,14 @@ fn without_line_end(paragraph: &str) -> &str {
 /// One JSON object a line.
 fn read_jsonl(
     text: &mut Utf8<'_, '_>,
+    mut batch: Batch,
     how: &Reading<'_>,
-    take: &mut impl FnMut(Batch) -> Result<(), CorpusError>,
-) -> Result<(), CorpusError> {
-    let mut held = String::new();
-    let mut line_number = 0;
+    take: &mut impl FnMut(Batch) -> Result<Batch, CorpusError>,
+) -> Result<Batch, CorpusError> {
+    let (mut held, mut line_number) = (String::new(), 0);
     loop {
         let more = text.fill(&mut held, BATCH_BYTES)?;
         let whole = if more { held.rfind('\n').map_or(0, |at| at + 1) } else { held.len() };
-        let mut batch = Batch::default();
         for line in held[..whole].lines() {
             line_number += 1;
             if line.trim().is_empty() {
@@ -435,9 +468,9 @@ fn read_jsonl(
             batch.push(&record);
         }
         held.drain(..whole);
-        take(batch)?;
+        batch = take(batch)?;
         if !more {
-            return Ok(());
+            return Ok(batch);
         }
         if held.len() > how.max_record_bytes {
             return Err(text.too_long(how));
@@ -450,7 +483,7 @@ fn read_parquet(
     source: Source,
     how: &Reading<'_>,
     progress: &Progress,
-    take: &mut impl FnMut(Batch) -> Result<(), CorpusError>,
+    take: &mut impl FnMut(Batch) -> Result<Batch, CorpusError>,
 ) -> Result<u64, CorpusError> {
     let name = source.name.clone();
     let source = if shard::is_parquet(&source)? {
@@ -474,7 +507,10 @@ fn read_parquet(
             replaced += u64::from(!chunk.invalid().is_empty());
         }
         batch.push(&String::from_utf8_lossy(bytes));
-        if batch.text.len() >= BATCH_BYTES { take(std::mem::take(&mut batch)) } else { Ok(()) }
+        if batch.text.len() >= BATCH_BYTES {
+            batch = take(std::mem::take(&mut batch))?;
+        }
+        Ok(())
     })?;
     take(batch)?;
     Ok(replaced)

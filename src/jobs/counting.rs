@@ -299,21 +299,26 @@ impl<'g, 'r> Group<'g, 'r> {
         let known = self.counted.batches;
         std::thread::scope(|scope| {
             let (send, receive) = sync_channel::<Batch>(1);
+            // The way back: the memory of batches that were counted is used again.
+            let (give_back, emptied) = sync_channel::<Batch>(2);
             let how = &how;
             let reader = scope.spawn(move || {
                 corpus::read(sources, how, progress, |batch| {
                     let stop = progress.stopped() || send.send(batch).is_err();
-                    if stop { Err(CorpusError::Stopped) } else { Ok(()) }
+                    if stop { Err(CorpusError::Stopped) } else { Ok(emptied.try_recv().unwrap_or_default()) }
                 })
             });
             let mut batches = 0;
             for batch in &receive {
                 batches += 1;
                 // The same content gives the same batches: these are in the files already.
+                if batches > known {
+                    self.add(&batch.records())?;
+                }
+                let _ = give_back.try_send(batch.emptied());
                 if batches <= known {
                     continue;
                 }
-                self.add(&batch.records())?;
                 if self.room.is_full(self.counter.memory_bytes()) || self.room.checkpoint.is_due() {
                     self.spill(batches)?;
                 }
@@ -351,7 +356,7 @@ impl<'g, 'r> Group<'g, 'r> {
     }
 
     fn add(&mut self, records: &[&str]) -> Result<(), RunError> {
-        let watch = &mut Watch(self.room.progress);
+        let watch = &mut Watch::new(self.room.progress);
         if self.sample >= 1.0 && self.held.is_none() {
             return Ok(self.counter.add_batch(records, watch)?);
         }
@@ -367,7 +372,7 @@ impl<'g, 'r> Group<'g, 'r> {
 
     /// Puts what is in memory on the disk.
     fn spill(&mut self, batches: u64) -> Result<(), RunError> {
-        let watch = &mut Watch(self.room.progress);
+        let watch = &mut Watch::new(self.room.progress);
         let counts = self.counter.take(watch)?;
         let mut old = Vec::new();
         if !counts.is_empty() {
@@ -417,7 +422,7 @@ impl<'g, 'r> Group<'g, 'r> {
 
     /// The counts, and those held back.
     fn finish(mut self) -> Result<(Part, Part), RunError> {
-        let watch = &mut Watch(self.room.progress);
+        let watch = &mut Watch::new(self.room.progress);
         let counter = self.counter.take(watch)?;
         let whole = if self.sums.is_empty() { counter } else { self.sums.take()? };
         let held = match &mut self.held {

@@ -141,7 +141,7 @@ impl Documents {
                     return Err(CorpusError::Stopped);
                 }
             }
-            Ok(())
+            Ok(batch.emptied())
         });
         match (failed, outcome) {
             (Some(error), _) => Err(error),

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use utoipa::ToSchema;
 
 /// What a job is doing.
@@ -257,34 +257,55 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// Feeds what the trainer tells into a [`Progress`].
-pub(super) struct Watch<'p>(pub(super) &'p Progress);
+/// Feeds what the trainer tells into a [`Progress`], and gives way to whoever waits for this core: a thread that is let run
+/// goes on for a millisecond or more, its niceness notwithstanding, while a request needs a tenth of one.
+pub(super) struct Watch<'p> {
+    progress: &'p Progress,
+    gave_way: Instant,
+}
+
+/// How long a run goes on before it gives way. Asking takes the system a third of a microsecond.
+const GIVE_WAY_EVERY: Duration = Duration::from_micros(50);
+
+impl<'p> Watch<'p> {
+    pub(super) fn new(progress: &'p Progress) -> Self {
+        Self { progress, gave_way: Instant::now() }
+    }
+
+    fn go_on(&mut self) -> ControlFlow<()> {
+        if self.gave_way.elapsed() >= GIVE_WAY_EVERY {
+            std::thread::yield_now();
+            self.gave_way = Instant::now();
+        }
+        self.progress.go_on()
+    }
+}
 
 impl Observer for Watch<'_> {
     fn counting(&mut self, _bytes: u64, pretokens: u64) -> ControlFlow<()> {
-        self.0.pretokens.store(pretokens, Relaxed);
-        self.0.go_on()
+        self.progress.pretokens.store(pretokens, Relaxed);
+        self.go_on()
     }
 
     fn preparing(&mut self, done: u64, total: u64) -> ControlFlow<()> {
-        self.0.to_prepare.store(total, Relaxed);
-        self.0.prepared.store(done, Relaxed);
-        self.0.enter(JobStage::Preparing);
-        self.0.go_on()
+        self.progress.to_prepare.store(total, Relaxed);
+        self.progress.prepared.store(done, Relaxed);
+        self.progress.enter(JobStage::Preparing);
+        self.go_on()
     }
 
     fn merged(&mut self, merge: &LearnedMerge, token: &[u8], done: u32, wanted: u32) -> ControlFlow<()> {
         let LearnedMerge { left, right, id, count, made: fewer } = *merge;
         let token = String::from_utf8_lossy(token).into_owned();
-        lock(&self.0.made).merged(LastMerge { id, left, right, count, token }, fewer, done, wanted);
-        self.0.merges_total.store(wanted, Relaxed);
-        self.0.merges_done.store(done, Relaxed);
-        self.0.enter(JobStage::Merging);
-        self.0.go_on()
+        lock(&self.progress.made).merged(LastMerge { id, left, right, count, token }, fewer, done, wanted);
+        self.progress.merges_total.store(wanted, Relaxed);
+        self.progress.merges_done.store(done, Relaxed);
+        self.progress.enter(JobStage::Merging);
+        self.go_on()
     }
 
     fn poll(&mut self, _stage: Stage) -> ControlFlow<()> {
-        self.0.go_on()
+        self.go_on()
     }
 }
 
@@ -306,11 +327,11 @@ mod tests {
         step(&|| progress.read(50));
         step(&|| progress.read(50));
         let merge = LearnedMerge { left: 1, right: 2, id: 300, count: 7, made: 7 };
-        step(&|| assert!(Watch(&progress).counting(0, 9).is_continue()));
-        step(&|| assert!(Watch(&progress).preparing(1, 2).is_continue()));
-        step(&|| assert!(Watch(&progress).merged(&merge, b"ab", 5, 10).is_continue()));
+        step(&|| assert!(Watch::new(&progress).counting(0, 9).is_continue()));
+        step(&|| assert!(Watch::new(&progress).preparing(1, 2).is_continue()));
+        step(&|| assert!(Watch::new(&progress).merged(&merge, b"ab", 5, 10).is_continue()));
         // A late word from an earlier stage does not lead back.
-        step(&|| assert!(Watch(&progress).preparing(1, 2).is_continue()));
+        step(&|| assert!(Watch::new(&progress).preparing(1, 2).is_continue()));
         step(&|| progress.enter(JobStage::Publishing));
         step(&|| progress.enter(JobStage::Done));
         let view = progress.view();
@@ -324,10 +345,10 @@ mod tests {
         let progress = Progress::new();
         progress.begin_merging(0, 10_000, 10_000);
         let merge = LearnedMerge { left: 1, right: 2, id: 300, count: 10, made: 10 };
-        let mut merged = |from: u32, to: u32| {
+        let merged = |from: u32, to: u32| {
             for done in from..=to {
                 let token = done.to_string();
-                assert!(Watch(&progress).merged(&merge, token.as_bytes(), done, 400).is_continue());
+                assert!(Watch::new(&progress).merged(&merge, token.as_bytes(), done, 400).is_continue());
             }
         };
         let tokens = |told: &Merging| told.merges.iter().map(|m| m.token.clone()).collect::<Vec<_>>();
@@ -353,9 +374,9 @@ mod tests {
         let progress = Progress::new();
         progress.stop();
         let merge = LearnedMerge { left: 1, right: 2, id: 300, count: 7, made: 7 };
-        assert!(Watch(&progress).counting(1, 1).is_break());
-        assert!(Watch(&progress).preparing(1, 1).is_break());
-        assert!(Watch(&progress).merged(&merge, b"ab", 1, 1).is_break());
-        assert!(Watch(&progress).poll(Stage::Merging).is_break());
+        assert!(Watch::new(&progress).counting(1, 1).is_break());
+        assert!(Watch::new(&progress).preparing(1, 1).is_break());
+        assert!(Watch::new(&progress).merged(&merge, b"ab", 1, 1).is_break());
+        assert!(Watch::new(&progress).poll(Stage::Merging).is_break());
     }
 }

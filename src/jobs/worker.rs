@@ -414,21 +414,25 @@ pub(super) fn learn_in(run: Run<'_>, checkpoint: &mut Checkpoint) -> Result<Lear
     let mut learned = match base {
         Some(base) => extended(&request, base, &config, &whole, &held, &mut keeping)?,
         None => {
-            let done = keeping.merges.clone();
+            let done = keeping.earlier.clone();
             let bytes = whole.totals().bytes;
-            let saved: u64 = done.iter().map(|merge| merge.made).sum();
-            progress.begin_merging(done.len() as u32, bytes, bytes.saturating_sub(saved));
-            let trained = match resume(&whole, &config, &done, &mut keeping) {
-                // Of no run like this one, whatever the folder says.
+            let resumed = match done.as_slice() {
+                [] => Err(RunError::Train(TrainError::BadResume { index: 0 })),
+                done => {
+                    let saved: u64 = done.iter().map(|merge| merge.made).sum();
+                    progress.begin_merging(done.len() as u32, bytes, bytes.saturating_sub(saved));
+                    resume(&whole, &config, done, &mut keeping)
+                }
+            };
+            let trained = match resumed {
+                // None, or of no run like this one, whatever the folder says.
                 Err(RunError::Train(TrainError::BadResume { .. })) => {
-                    keeping.merges.clear();
+                    keeping.earlier.clear();
                     progress.begin_merging(0, bytes, bytes);
-                    train(&whole, &config, &mut keeping)?
+                    train(whole, &config, &mut keeping)?
                 }
                 trained => trained?,
             };
-            // The vocabulary that is made next needs memory too.
-            drop(whole);
             learned(&request, trained, &config)?
         }
     };
@@ -443,16 +447,14 @@ pub(super) fn learn_in(run: Run<'_>, checkpoint: &mut Checkpoint) -> Result<Lear
 /// Watches, and puts the merges so far on the disk now and then.
 struct Keeping<'k> {
     watch: Watch<'k>,
-    merges: Vec<LearnedMerge>,
+    /// Those of the runs before.
+    earlier: Vec<LearnedMerge>,
     checkpoint: &'k mut Checkpoint,
 }
 
-/// It is asked what time it is after so many merges.
-const ASK_CLOCK: usize = 64;
-
 impl<'k> Keeping<'k> {
     fn new(progress: &'k Progress, checkpoint: &'k mut Checkpoint) -> Self {
-        Self { watch: Watch(progress), merges: checkpoint.merges(), checkpoint }
+        Self { watch: Watch::new(progress), earlier: checkpoint.merges(), checkpoint }
     }
 }
 
@@ -462,14 +464,16 @@ impl Observer for Keeping<'_> {
     }
 
     fn merged(&mut self, merge: &LearnedMerge, token: &[u8], done: u32, wanted: u32) -> ControlFlow<()> {
-        self.merges.push(*merge);
-        if self.merges.len().is_multiple_of(ASK_CLOCK) && self.checkpoint.is_due() {
-            // The run does not need it: on a full disk it goes on without.
-            if let Err(error) = self.checkpoint.keep_merges(&self.merges) {
-                tracing::warn!(?error, "merges so far are not kept");
-            }
-        }
         self.watch.merged(merge, token, done, wanted)
+    }
+
+    fn so_far(&mut self, merges: &[LearnedMerge]) {
+        // The run does not need it: on a full disk it goes on without.
+        if self.checkpoint.is_due()
+            && let Err(error) = self.checkpoint.keep_merges(&[&self.earlier, merges])
+        {
+            tracing::warn!(?error, "merges so far are not kept");
+        }
     }
 
     fn poll(&mut self, stage: Stage) -> ControlFlow<()> {
@@ -524,10 +528,10 @@ fn extended(
         let (made, left_out) = extension.train_words(whole, config, keeping)?;
         (made, Some(left_out))
     } else {
-        let done = keeping.merges.clone();
+        let done = keeping.earlier.clone();
         match extension.train(whole, config, &done, keeping) {
             Err(RunError::Train(TrainError::BadResume { .. })) => {
-                keeping.merges.clear();
+                keeping.earlier.clear();
                 (extension.train(whole, config, &[], keeping)?, None)
             }
             made => (made?, None),

@@ -128,6 +128,26 @@ async fn a_job_fails_with_its_reason_and_leaves_no_litter() {
     }
 }
 
+/// A cancel that comes while the vocabulary is written is too late or not; either way the job says what is there.
+#[tokio::test]
+async fn a_cancel_while_a_job_publishes_leaves_all_or_nothing() {
+    let faults = Arc::new(Faults::default());
+    let server = TestServer::over(&faults).await;
+    faults.hold();
+    let request = json!({"name": "t", "corpus": {"texts": ["low lower lowest"]}, "vocab_size": 262});
+    let id = server.train(request).await;
+    server.wait_until(&id, |job| job["progress"]["stage"] == "publishing").await;
+    server.post(&format!("/train/{id}/cancel"), "").await.ok(202);
+    faults.none();
+    let job = ended(&server, &id).await;
+    let served = server.get("/vocabs/t").await.status;
+    match job["state"].as_str().unwrap() {
+        "succeeded" => assert_eq!((served, &job["result"]["vocab"]["version"]), (200, &json!(1)), "{job}"),
+        state => assert_eq!((state, served), ("cancelled", 404), "{job}"),
+    }
+    server.goes_on().await;
+}
+
 async fn ended(server: &TestServer, id: &str) -> serde_json::Value {
     loop {
         // A look at the other replicas may be what fails.

@@ -218,7 +218,8 @@ async fn progress_moves_and_its_events_end_with_the_job() {
     let told: Vec<f64> = jobs.map(|job| job["progress"]["fraction"].as_f64().unwrap()).collect();
     assert!(told.is_sorted(), "{told:?}");
     // No merge is told twice, and the points of the curve come one after the other, until where the result's ends.
-    let ids = merging.iter().flat_map(|e| e.data["merges"].as_array().unwrap()).map(|m| m["id"].as_u64().unwrap());
+    let ids =
+        merging.iter().flat_map(|e| e.data["merges"].as_array().unwrap()).map(|m| m["id"].as_u64().unwrap());
     let ids: Vec<u64> = ids.collect();
     assert!(!ids.is_empty() && ids.is_sorted_by(|a, b| a < b), "{ids:?}");
     let points = merging.iter().flat_map(|e| e.data["curve"].as_array().unwrap());

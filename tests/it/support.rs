@@ -382,6 +382,11 @@ impl Faults {
         self.mode.store(2, SeqCst);
     }
 
+    /// Writes of vocabularies wait until something else is said.
+    pub(crate) fn hold(&self) {
+        self.mode.store(3, SeqCst);
+    }
+
     /// The call after `calls` others fails, once: with EIO any call, with ENOSPC a write. If `reported` it is a write that took
     /// place all the same.
     pub(crate) fn arm(&self, calls: i64, errno: i64, reported: bool) {
@@ -418,7 +423,10 @@ impl Faults {
         Err(object_store::Error::Generic { store: "faults", source })
     }
 
-    fn write(&self, at: &ObjectPath) -> object_store::Result<()> {
+    async fn write(&self, at: &ObjectPath) -> object_store::Result<()> {
+        while self.mode.load(SeqCst) == 3 && at.as_ref().starts_with("blobs") {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         match self.mode.load(SeqCst) {
             1 => {
                 let source = Box::new(std::io::Error::from_raw_os_error(ENOSPC as i32));
@@ -444,7 +452,7 @@ impl ObjectStore for Faults {
         payload: PutPayload,
         options: PutOptions,
     ) -> object_store::Result<PutResult> {
-        self.write(at)?;
+        self.write(at).await?;
         let struck = self.strike(true);
         if struck.is_err() && self.reported.load(SeqCst) {
             self.inner.put_opts(at, payload, options).await?;

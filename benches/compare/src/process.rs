@@ -15,10 +15,11 @@ pub fn cpu_seconds() -> f64 {
     (ticks(11) + ticks(12)) / 100.0
 }
 
-/// Runs this program with other arguments and reads the JSON that it prints.
+/// Runs this program with other arguments, its allocator set as that of vocabd (main.rs there), and reads the JSON that it
+/// prints.
 pub fn ask<T: DeserializeOwned>(args: &[String]) -> Result<T, Failure> {
     let mut command = Command::new(std::env::current_exe()?);
-    command.args(args);
+    command.args(args).env("MIMALLOC_PURGE_DELAY", "0");
     run(command)
 }
 

@@ -80,11 +80,11 @@ fn whole_pretokens_tell_the_merges_that_lead_to_them_and_special_tokens_have_non
     let made = explained(&t, "ab<end>ab c", OnSpecial::Parse).unwrap();
     assert_eq!(made.ids, [256, 9000, 256, 32, 99]);
     assert_eq!(made.parts[1], Part::Token { id: 9000, span: Span { start: 2, end: 7 } });
-    let pretokens = pretokens(&made);
+    let shown = pretokens(&made);
     let is_whole = |p: &&Pretoken| matches!(p.way, Way::Whole { .. });
-    assert_eq!(pretokens.iter().map(is_whole).collect::<Vec<_>>(), [true, true, false]);
-    assert_eq!(pretokens[1].span, Span { start: 7, end: 9 });
-    let Way::Whole { start, steps } = &pretokens[0].way else { panic!("{pretokens:?}") };
+    assert_eq!(shown.iter().map(is_whole).collect::<Vec<_>>(), [true, true, false]);
+    assert_eq!(shown[1].span, Span { start: 7, end: 9 });
+    let Way::Whole { start, steps } = &shown[0].way else { panic!("{shown:?}") };
     assert_eq!((start.len(), steps[0].rank, steps[0].id), (2, 0, 256));
 
     // "abc" is a token, but "bc" goes first.

@@ -19,16 +19,13 @@
 //! tokens there; when (A, B) becomes N, every place with the bytes of N between two borders that remain becomes N.
 
 mod encoded;
+mod pairs;
 
-use super::words::WordCounts;
+use super::words::{WordCounts, ask};
 use super::{LearnedMerge, Observer, Stage, TrainError};
 use crate::engine::TokenId;
-use hashbrown::HashMap;
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-use std::collections::binary_heap::PeekMut;
+use pairs::{NOWHERE, Pairs, Places, key};
 use std::hint::black_box;
-use std::ops::Range;
 
 /// Between two pretokens, before the first and after the last.
 const BORDER: u32 = u32::MAX;
@@ -36,11 +33,9 @@ const BORDER: u32 = u32::MAX;
 const INSIDE: u32 = u32::MAX - 1;
 
 /// The observer is asked after this many places or cells.
-const POLL_PLACES: usize = 1 << 16;
+const POLL_PLACES: usize = 1 << 14;
 /// Cells of this many places are touched before the first is worked on, so that their cache misses overlap.
 const TOUCH_PLACES: usize = 32;
-/// Lists of places are kept in blocks of at least this many.
-const BLOCK_PLACES: usize = 1 << 18;
 
 /// When to stop.
 pub(super) struct Limits {
@@ -69,16 +64,18 @@ impl Order for ById {
     fn key(&self, _: &[Vec<u8>], _: TokenId, _: TokenId) {}
 }
 
-/// Makes merges until a limit is met, and appends the bytes of the new tokens to `tokens`. `done` merges were made
-/// before. A pair that makes a token which is not `allowed` stays as it is for good.
+/// So many merges are made between two looks of the observer at all of them.
+const LOOK_EVERY: usize = 64;
+
+/// Makes merges until a limit is met, and appends them to `merges`, the bytes of the new tokens to `tokens`. `done` merges were
+/// made before those. A pair that makes a token which is not `allowed` stays as it is for good.
 pub(super) fn learn<O: Order>(
     merger: &mut Merger<'_, O>,
     tokens: &mut Vec<Vec<u8>>,
-    done: u32,
+    (done, merges): (u32, &mut Vec<LearnedMerge>),
     allowed: &mut impl FnMut(&[u8]) -> bool,
     observer: &mut impl Observer,
-) -> Result<Vec<LearnedMerge>, TrainError> {
-    let mut merges = Vec::new();
+) -> Result<(), TrainError> {
     let wanted = merger.limits.wanted;
     while done + (merges.len() as u32) < wanted {
         let Some(((left, right), pair)) = merger.pairs.take_best() else { break };
@@ -88,15 +85,18 @@ pub(super) fn learn<O: Order>(
         }
         let id = tokens.len() as TokenId;
         tokens.push(token);
-        let made = merger.merge(left, right, id, &pair.places, tokens, observer)?;
+        let made = merger.merge(left, right, id, pair.places, tokens, observer)?;
         let merge = LearnedMerge { left, right, id, count: pair.count, made };
         merges.push(merge);
         let token = &tokens[id as usize];
         if observer.merged(&merge, token, done + merges.len() as u32, wanted).is_break() {
             return Err(TrainError::Cancelled);
         }
+        if merges.len().is_multiple_of(LOOK_EVERY) {
+            observer.so_far(merges);
+        }
     }
-    Ok(merges)
+    Ok(())
 }
 
 /// The whole state between two merges.
@@ -157,7 +157,7 @@ impl<'l, O: Order> Merger<'l, O> {
 
         let mut pairs = Pairs::new(limits.least_count);
         let frequent = |(count, _): &&(u64, u32)| *count >= limits.least_count;
-        pairs.open_block(tally.iter().filter(frequent).map(|(_, places)| *places as usize).sum());
+        pairs.open_block(tally.iter().filter(frequent).map(|(_, places)| *places));
         // Where the next place of a pair goes; one past the block for pairs that are not frequent.
         let mut cursors = vec![u32::MAX; 1 << 16];
         for (both, &(count, places)) in tally.iter().enumerate() {
@@ -225,7 +225,7 @@ impl<'l, O: Order> Merger<'l, O> {
             at += lengths[id as usize] as usize;
             if at - polled >= POLL_PLACES {
                 polled = at;
-                poll(observer)?;
+                ask(&mut || observer.poll(Stage::Merging))?;
             }
         }
         Ok(frequencies)
@@ -242,7 +242,7 @@ impl<'l, O: Order> Merger<'l, O> {
         a: TokenId,
         b: TokenId,
         new: TokenId,
-        places: &Places,
+        places: Places,
         tokens: &[Vec<u8>],
         observer: &mut impl Observer,
     ) -> Result<u64, TrainError> {
@@ -283,7 +283,7 @@ impl<'l, O: Order> Merger<'l, O> {
                     cells[after - 1] = new;
                 }
             }
-            poll(observer)?;
+            poll(part, observer)?;
         }
 
         // The pair (a, b) itself is gone: where a is b, taking from it finds nothing.
@@ -298,7 +298,11 @@ impl<'l, O: Order> Merger<'l, O> {
         let bytes = |id: TokenId| tokens[id as usize].len() as u64;
         let any_fits = limits.max_token_bytes == u32::MAX;
         let fits = |x: TokenId| any_fits || bytes(x) + bytes(new) <= limits.max_token_bytes.into();
-        pairs.open_block(between_places.len() + left_of.places.len() + right_of.places.len());
+        let of = |neighbours: &Neighbours, id: &TokenId| neighbours.by_id[*id as usize].places;
+        let lists = left_of.found.iter().map(|id| of(left_of, id));
+        let lists = lists.chain(right_of.found.iter().map(|id| of(right_of, id)));
+        pairs.open_block(lists.chain([between_places.len() as u32]));
+        pairs.reuse(places);
         let mut add = |left, right, weight, places| {
             let key = order.key(tokens, left, right);
             pairs.add(left, right, key, weight, places)
@@ -307,19 +311,20 @@ impl<'l, O: Order> Merger<'l, O> {
         right_of.settle(|y, n| if fits(y) { add(new, y, n.weight, n.places) } else { None });
         let between_cursor =
             if fits(new) { add(new, new, between, between_places.len() as u32) } else { None };
-        let block = pairs.last_block();
-        if let Some(cursor) = between_cursor {
-            block[cursor as usize..][..between_places.len()].copy_from_slice(&between_places);
+        if let Some(mut cursor) = between_cursor {
+            between_places.iter().for_each(|&place| pairs.write(&mut cursor, place));
         }
         for neighbours in [left_of, right_of] {
-            neighbours.distribute(block, observer)?;
+            neighbours.distribute(pairs, observer)?;
         }
+        pairs.settled();
         Ok(made)
     }
 }
 
-fn poll(observer: &mut impl Observer) -> Result<(), TrainError> {
-    match observer.poll(Stage::Merging).is_break() {
+/// Asks the observer after a whole part of a list; short lists have their merge for it.
+fn poll<T>(part: &[T], observer: &mut impl Observer) -> Result<(), TrainError> {
+    match part.len() == POLL_PLACES && observer.poll(Stage::Merging).is_break() {
         true => Err(TrainError::Cancelled),
         false => Ok(()),
     }
@@ -418,7 +423,7 @@ struct Neighbours {
 struct Neighbour {
     weight: u64,
     places: u32,
-    /// Where the next of its places goes in the last block.
+    /// Where the next of its places goes.
     cursor: u32,
 }
 
@@ -438,141 +443,26 @@ impl Neighbours {
     fn settle(&mut self, mut cursor: impl FnMut(TokenId, Neighbour) -> Option<u32>) {
         for &id in &self.found {
             let neighbour = &mut self.by_id[id as usize];
-            neighbour.cursor = cursor(id, *neighbour).unwrap_or(u32::MAX);
+            neighbour.cursor = cursor(id, *neighbour).unwrap_or(NOWHERE);
         }
     }
 
     /// Writes the lists of places, and is ready for the next merge.
-    fn distribute(&mut self, block: &mut [u32], observer: &mut impl Observer) -> Result<(), TrainError> {
+    fn distribute<K: Ord>(
+        &mut self,
+        pairs: &mut Pairs<K>,
+        observer: &mut impl Observer,
+    ) -> Result<(), TrainError> {
         for part in self.places.chunks(POLL_PLACES) {
             for &(id, position) in part {
-                let cursor = &mut self.by_id[id as usize].cursor;
-                if let Some(place) = block.get_mut(*cursor as usize) {
-                    *place = position;
-                    *cursor += 1;
-                }
+                pairs.write(&mut self.by_id[id as usize].cursor, position);
             }
-            poll(observer)?;
+            poll(part, observer)?;
         }
         self.places.clear();
         for id in self.found.drain(..) {
             self.by_id[id as usize] = Neighbour::default();
         }
         Ok(())
-    }
-}
-
-/// All pairs that can still be merged.
-struct Pairs<K> {
-    least_count: u64,
-    by_ids: HashMap<u64, Pair, foldhash::fast::FixedState>,
-    /// Each pair at least once, with its count or one that it had: a count only falls, so it is put right when it
-    /// comes to the top.
-    candidates: BinaryHeap<Candidate<K>>,
-    /// The lists of places, one after the other.
-    blocks: Vec<Vec<u32>>,
-}
-
-/// The largest is the most frequent, and of those the one that comes first.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Candidate<K> {
-    count: u64,
-    /// Its key, and its ids as [`key`] has them.
-    order: Reverse<(K, u64)>,
-}
-
-struct Pair {
-    count: u64,
-    places: Places,
-}
-
-/// A list of places: a part of a block.
-struct Places {
-    block: u32,
-    start: u32,
-    len: u32,
-}
-
-impl Places {
-    fn range(&self) -> Range<usize> {
-        self.start as usize..self.start as usize + self.len as usize
-    }
-}
-
-/// Pairs compare by left id, then right id.
-fn key(left: TokenId, right: TokenId) -> u64 {
-    u64::from(left) << 32 | u64::from(right)
-}
-
-impl<K: Ord> Pairs<K> {
-    fn new(least_count: u64) -> Self {
-        let (by_ids, candidates) = (HashMap::default(), BinaryHeap::new());
-        Self { least_count, by_ids, candidates, blocks: vec![Vec::new()] }
-    }
-
-    /// Takes out the pair to merge next.
-    fn take_best(&mut self) -> Option<((TokenId, TokenId), Pair)> {
-        while let Some(mut top) = self.candidates.peek_mut() {
-            let Candidate { count, order: Reverse((_, key)) } = &*top;
-            let (count, key) = (*count, *key);
-            match self.by_ids.get(&key) {
-                Some(pair) if pair.count == count => {
-                    PeekMut::pop(top);
-                    let pair = self.by_ids.remove(&key)?;
-                    return Some((((key >> 32) as TokenId, key as TokenId), pair));
-                }
-                Some(pair) => top.count = pair.count,
-                None => {
-                    PeekMut::pop(top);
-                }
-            }
-        }
-        None
-    }
-
-    fn places(&self, places: &Places) -> &[u32] {
-        &self.blocks[places.block as usize][places.range()]
-    }
-
-    /// Makes room for lists of together so many places in one block.
-    fn open_block(&mut self, places: usize) {
-        let block = self.last_block();
-        if block.capacity() - block.len() < places {
-            self.blocks.push(Vec::with_capacity(places.max(BLOCK_PLACES)));
-        }
-    }
-
-    fn last_block(&mut self) -> &mut Vec<u32> {
-        let last = self.blocks.len() - 1;
-        &mut self.blocks[last]
-    }
-
-    /// Enters a pair that did not exist before, unless it is too rare. Says where in the last block its list of so
-    /// many places has to be written.
-    fn add(&mut self, left: TokenId, right: TokenId, order: K, count: u64, places: u32) -> Option<u32> {
-        if count < self.least_count {
-            return None;
-        }
-        let block = self.blocks.len() as u32 - 1;
-        let list = self.last_block();
-        let start = list.len();
-        list.resize(start + places as usize, 0);
-        let places = Places { block, start: start as u32, len: places };
-        self.by_ids.insert(key(left, right), Pair { count, places });
-        self.candidates.push(Candidate { count, order: Reverse((order, key(left, right))) });
-        Some(start as u32)
-    }
-
-    /// The pair, if there is such an entry, occurs so much less often than it did.
-    fn lessen(&mut self, left: TokenId, right: TokenId, by: u64) {
-        if by == 0 {
-            return;
-        }
-        if let Some(pair) = self.by_ids.get_mut(&key(left, right)) {
-            pair.count -= by;
-            if pair.count < self.least_count {
-                self.by_ids.remove(&key(left, right));
-            }
-        }
     }
 }

@@ -85,7 +85,7 @@ pub(super) fn learn<W: Words, O: Order + Copy>(
             let encode = |part: &[u8], ids: &mut Vec<TokenId>| encoder.part(part, ids);
             let mut merger = Merger::of_encoded(&counts, encode, tokens, &limits, order, observer)?;
             drop(counts);
-            merges.extend(merge::learn(&mut merger, tokens, done, allowed, observer)?);
+            merge::learn(&mut merger, tokens, (start.done, &mut merges), allowed, observer)?;
             ceiling = floor;
         }
     }

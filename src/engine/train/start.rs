@@ -69,7 +69,7 @@ pub(super) struct Made {
 /// Makes merges until a limit is met, and appends the bytes of the new tokens to `tokens`; in rounds where laying out
 /// everything at once would take over `max_memory` bytes. A pair that makes a token which is not `allowed` stays as it is.
 pub(super) fn learn<W: Words, O: Order + Copy>(
-    words: &W,
+    words: W,
     start: &Start<'_>,
     tokens: &mut Vec<Vec<u8>>,
     (limits, order): (&Limits, O),
@@ -77,32 +77,32 @@ pub(super) fn learn<W: Words, O: Order + Copy>(
     mut allowed: impl FnMut(&[u8]) -> bool,
     observer: &mut impl Observer,
 ) -> Result<Made, W::Error> {
-    match words.loaded() {
-        Some(counts) if merging_bytes(&words.totals()) <= max_memory as u64 => {
-            Ok(at_once(counts, start, tokens, (limits, order), allowed, observer)?)
-        }
-        _ => rounds::learn(words, start, tokens, (limits, order), max_memory, &mut allowed, observer),
-    }
+    let Some(counts) = words.loaded().filter(|_| merging_bytes(&words.totals()) <= max_memory as u64) else {
+        return rounds::learn(&words, start, tokens, (limits, order), max_memory, &mut allowed, observer);
+    };
+    let mut merger = laid_out(counts, start, tokens, (limits, order), observer)?;
+    // They may be the caller's no longer, and what is merged needs the memory.
+    drop(words);
+    let mut merges = Vec::new();
+    merge::learn(&mut merger, tokens, (start.done, &mut merges), &mut allowed, observer)?;
+    Ok(Made { merges, frequencies: merger.frequencies(observer)? })
 }
 
-fn at_once<O: Order>(
+fn laid_out<'l, O: Order>(
     counts: &WordCounts,
     start: &Start<'_>,
-    tokens: &mut Vec<Vec<u8>>,
-    (limits, order): (&Limits, O),
-    mut allowed: impl FnMut(&[u8]) -> bool,
+    tokens: &[Vec<u8>],
+    (limits, order): (&'l Limits, O),
     observer: &mut impl Observer,
-) -> Result<Made, TrainError> {
-    let mut merger = match start.bytes() {
-        Some(byte_ids) => Merger::new(counts, &byte_ids, tokens, limits, order, observer)?,
+) -> Result<Merger<'l, O>, TrainError> {
+    match start.bytes() {
+        Some(byte_ids) => Merger::new(counts, &byte_ids, tokens, limits, order, observer),
         None => {
             let mut encoder = start.encoder(&[])?;
             let encode = |word: &[u8], ids: &mut Vec<TokenId>| encoder.pretoken(word, ids);
-            Merger::of_encoded(counts, encode, tokens, limits, order, observer)?
+            Merger::of_encoded(counts, encode, tokens, limits, order, observer)
         }
-    };
-    let merges = merge::learn(&mut merger, tokens, start.done, &mut allowed, observer)?;
-    Ok(Made { merges, frequencies: merger.frequencies(observer)? })
+    }
 }
 
 /// Memory in bytes that merging takes, about, where everything is laid out at once, the counts included; the largest number

@@ -10,17 +10,18 @@ use std::collections::BinaryHeap;
 use std::collections::binary_heap::PeekMut;
 use std::ops::ControlFlow;
 
-/// Training keeps positions in 32 bits, with a separator for every pretoken and two values set apart.
-pub(super) const MAX_DISTINCT_BYTES: u64 = u32::MAX as u64 - 16;
+/// Training keeps positions in 32 bits, with a separator for every pretoken and two values set apart; lists of places are
+/// addressed so too, and one merge makes two for each token at most.
+pub(super) const MAX_DISTINCT_BYTES: u64 = u32::MAX as u64 - (1 << 24);
 
 /// Counts of pairs are sums of parts of this, so with it they cannot overflow either.
 pub(super) const MAX_TOTAL_BYTES: u64 = i64::MAX as u64;
 
-/// So many pretokens are sorted at a time: some 50 ms.
-const RUN: usize = if cfg!(test) { 64 } else { 1 << 18 };
+/// So many pretokens are sorted at a time: some milliseconds.
+const RUN: usize = if cfg!(test) { 64 } else { 1 << 15 };
 
-/// After so many pretokens it is asked whether to go on.
-pub(super) const ASK_WORDS: usize = if cfg!(test) { 16 } else { 1 << 16 };
+/// After so many pretokens it is asked whether to go on: some tenths of a millisecond.
+pub(super) const ASK_WORDS: usize = if cfg!(test) { 16 } else { 1 << 12 };
 
 /// What distinct pretokens with counts come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -70,6 +71,22 @@ pub trait Words {
 
     /// All of them in memory, where they are.
     fn loaded(&self) -> Option<&WordCounts>;
+}
+
+impl<W: Words> Words for &W {
+    type Error = W::Error;
+
+    fn each(&self, take: &mut TakeWord<'_>) -> Result<(), W::Error> {
+        (*self).each(take)
+    }
+
+    fn totals(&self) -> Totals {
+        (*self).totals()
+    }
+
+    fn loaded(&self) -> Option<&WordCounts> {
+        (*self).loaded()
+    }
 }
 
 impl Words for WordCounts {

@@ -33,7 +33,7 @@ fn records(content: &[u8], how: &Reading<'_>) -> Result<(Vec<String>, u64), Stri
     let mut all = Vec::new();
     let replaced = read(vec![source(content)], how, &Progress::new(), |batch| {
         all.extend(batch.records().into_iter().map(str::to_owned));
-        Ok(())
+        Ok(batch.emptied())
     });
     replaced.map(|n| (all, n)).map_err(|e| e.to_string())
 }
@@ -150,10 +150,52 @@ fn a_record_is_held_up_to_its_limit() {
         let progress = Progress::new();
         let result = read(vec![source(&vec![b'x'; 64 << 20])], &how, &progress, |batch| {
             read_bytes += batch.text.len();
-            Ok(())
+            Ok(batch.emptied())
         });
         assert!(matches!(result, Err(CorpusError::RecordTooLong { limit: 2_097_152, .. })), "{result:?}");
         assert_eq!(read_bytes, 0);
         assert!(progress.view().bytes_read < 8 << 20, "{} bytes were read", progress.view().bytes_read);
     }
+}
+
+/// Lines of all lengths over several batches, some blank, some ended by CRLF, with ill-formed bytes among them.
+#[test]
+fn records_do_not_depend_on_where_batches_end() {
+    let (mut content, mut state) = (Vec::new(), 0x9e37_79b9_7f4a_7c15_u64);
+    while content.len() < 5 * BATCH_BYTES {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        let longest = if state.is_multiple_of(97) { BATCH_BYTES * 2 / 3 } else { 300 };
+        let len = (state >> 32) as usize % longest;
+        let letters = ["\u{4e2d}", "a", "\u{1f600}", " "].map(str::as_bytes);
+        let letters =
+            if state.is_multiple_of(11) { [letters[1], b"\xe4\xb8", b"\xff", b"b"] } else { letters };
+        content.extend((0..len / 3).flat_map(|at| letters[(state >> (at % 60)) as usize & 3]));
+        let ends: [&[u8]; 4] = [b"\n", b"\r\n", b"\n\n", b"\r\n\r\n"];
+        content.extend(ends[state as usize >> 5 & 3]);
+    }
+    let text = String::from_utf8_lossy(&content);
+    let replaced = text.matches('\u{fffd}').count() as u64;
+    assert!(replaced > 100);
+    let lines: Vec<String> = text.split_inclusive('\n').map(str::to_owned).collect();
+    let mut paragraphs = vec![String::new()];
+    for line in &lines {
+        match line.trim_end_matches(['\r', '\n']) {
+            "" => paragraphs.push(String::new()),
+            _ => paragraphs.last_mut().unwrap().push_str(line),
+        }
+    }
+    let paragraphs: Vec<String> =
+        paragraphs.iter().map(|p| without_line_end(p).to_owned()).filter(|p| !p.is_empty()).collect();
+
+    let cl100k = config("cl100k");
+    let cuts = SafeCuts::new(&cl100k).unwrap();
+    let how = |records| Reading { records, invalid_utf8: InvalidUtf8::Replace, ..reading(&cuts) };
+    let (lines_read, n) = records(&content, &how(Records::Lines)).unwrap();
+    assert!(lines_read == lines && n == replaced);
+    let (paragraphs_read, n) = records(&content, &how(Records::Paragraphs)).unwrap();
+    assert!(paragraphs_read == paragraphs && n == replaced);
+    let (whole, n) = records(&content, &how(Records::Whole)).unwrap();
+    assert!(whole.len() > 3 && whole.concat() == *text && n == replaced);
 }

@@ -66,6 +66,41 @@ fn a_full_disk_is_507_and_the_server_goes_on() {
     server.stop();
 }
 
+/// The counts of a job go to the disk, where they do not fit: it fails and says so, its files are gone, and a job that needs no
+/// disk is run. So does one whose checkpoints do not fit.
+#[test]
+fn a_job_whose_counts_do_not_fit_on_the_disk_fails_alone() {
+    let (data, root) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    std::fs::write(root.path().join("words.txt"), random_words(5, 3_000_000)).unwrap();
+    Server::start(data.path()).stop();
+    let root = root.path().to_str().unwrap();
+    let settings = [("corpus_root", root), ("train_max_memory_bytes", "6291456")];
+    let server = Server::run(serve(limited(200), data.path(), &settings));
+    let job = |name: &str, size: u32| {
+        let corpus = json!({"files": ["words.txt"], "records": "lines"});
+        let job = server.post("/train", &json!({"name": name, "corpus": corpus, "vocab_size": size}));
+        server.ended(job.expect(202)["id"].as_str().unwrap())
+    };
+    let failed = job("big", 1000);
+    assert_eq!((&failed["state"], &failed["error"]["code"]), (&json!("failed"), &json!("storage_failed")));
+    assert_eq!(litter(data.path()), Vec::<String>::new());
+    server.ask("GET", "/vocabs/big", b"").expect(404);
+    let small = json!({"name": "small", "corpus": {"texts": ["low lower lowest"]}, "vocab_size": 262});
+    let small = server.post("/train", &small).expect(202)["id"].as_str().unwrap().to_owned();
+    assert_eq!(server.ended(&small)["state"], "succeeded");
+    server.stop();
+
+    let settings = [("corpus_root", root), ("train_checkpoint_seconds", "0")];
+    let server = Server::run(serve(limited(40), data.path(), &settings));
+    let job =
+        json!({"name": "big", "corpus": {"files": ["words.txt"]}, "vocab_size": 600, "min_frequency": 1});
+    let job = server.post("/train", &job).expect(202)["id"].as_str().unwrap().to_owned();
+    let failed = server.ended(&job);
+    assert_eq!((&failed["state"], &failed["error"]["code"]), (&json!("failed"), &json!("storage_failed")));
+    assert_eq!(litter(data.path()), Vec::<String>::new());
+    server.stop();
+}
+
 /// A first start on such a disk: the default vocabulary is served from memory.
 #[test]
 fn a_server_that_cannot_keep_its_default_vocabulary_serves_it() {

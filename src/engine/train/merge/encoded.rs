@@ -7,6 +7,7 @@ use super::{
     BORDER, Limits, Merger, Observer, Order, POLL_PLACES, Pairs, Steps, TokenId, TrainError, Weights,
     WordCounts, key,
 };
+use crate::engine::train::words::MAX_DISTINCT_BYTES;
 use hashbrown::HashMap;
 
 /// A pair of the first layout.
@@ -62,7 +63,11 @@ impl<'l, O: Order> Merger<'l, O> {
             left + right > limits.max_token_bytes.into()
         };
         tally.retain(|&key, tallied| tallied.count >= limits.least_count && !long(key));
-        pairs.open_block(tally.values().map(|tallied| tallied.places as usize).sum());
+        // Places have to have numbers, and so have their lists.
+        if cells.len() + tally.len() > u32::MAX as usize {
+            return Err(TrainError::TooManyPretokens { limit: MAX_DISTINCT_BYTES });
+        }
+        pairs.open_block(tally.values().map(|tallied| tallied.places));
         for (&key, tallied) in &mut tally {
             let (left, right) = ((key >> 32) as TokenId, key as TokenId);
             let order = order.key(tokens, left, right);
