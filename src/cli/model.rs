@@ -1,11 +1,13 @@
 //! `model`: cards of base models.
 
-use super::{Failure, Outcome, print, print_line, write_file};
+use super::{Failure, Outcome, complain, print, print_line, write_file};
 use crate::config::Config;
-use crate::models::card::VocabSource;
+use crate::models::card::{Card, VocabSource};
+use crate::models::derive::Derived;
 use crate::models::import::{Naming, from_config};
 use crate::models::{Model, Models};
 use clap::{Args, Subcommand};
+use serde::Serialize;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -35,14 +37,15 @@ struct ShowArgs {
 #[derive(Debug, Args)]
 struct ImportArgs {
     /// The config.json of the model.
-    config: PathBuf,
+    #[arg(value_name = "CONFIG")]
+    file: PathBuf,
     /// Name of the card [default: that of the model in the config, else of the folder that the config is in].
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
     /// Its vocabulary, `name`, `name@3` or `name@alias` [default: the name of the card].
     #[arg(long, value_name = "REF")]
     vocab: Option<String>,
-    /// Where the vocabulary can be imported from, hf://ORG/MODEL or a URL.
+    /// Where the vocabulary can be imported from, `hf://ORG/MODEL` or a URL.
     #[arg(long, value_name = "SOURCE")]
     source: Option<String>,
     /// File to write [default: standard output].
@@ -67,13 +70,10 @@ fn list(models: &Models) -> Outcome {
         "model", "parameters", "active", "context", "KV/token", "tokens", "vocabulary"
     ))?;
     models.iter().try_for_each(|model| print_line(&line(model)))?;
-    match models.failed.as_slice() {
-        [] => Ok(()),
-        failed => {
-            let failed = failed.iter().map(|refused| format!("{}: {}", refused.file, refused.problem));
-            Err(Failure(format!("not taken: {}", failed.collect::<Vec<_>>().join("; "))))
-        }
+    for refused in &models.failed {
+        complain(&format!("{}: {}", refused.file, refused.problem));
     }
+    Ok(())
 }
 
 fn line(model: &Model) -> String {
@@ -113,35 +113,41 @@ fn show(models: &Models, name: &str) -> Outcome {
         return Err(Failure(format!("there is no card of such a model{near}")));
     };
     let Model { card, derived, own } = &**model;
-    let shown = serde_json::json!({
-        "name": card.name, "vocab": card.vocab.reference, "import_command": card.import_command(), "own": own, "card": card,
-        "derived": derived,
-    });
+    let import_command = card.import_command();
+    let shown = Shown { name, vocab: &card.vocab.reference, import_command, own: *own, card, derived };
     print_line(&serde_json::to_string_pretty(&shown)?)
 }
 
+/// What `GET /models/{name}` answers, but for what a store has.
+#[derive(Debug, Serialize)]
+struct Shown<'m> {
+    name: &'m str,
+    vocab: &'m str,
+    import_command: Option<String>,
+    own: bool,
+    card: &'m Card,
+    derived: &'m Derived,
+}
+
 fn import(args: &ImportArgs) -> Outcome {
-    let named = args.config.display();
+    let named = args.file.display();
     let mut text = String::new();
-    let file = File::open(&args.config).map_err(Failure::of(&named))?;
+    let file = File::open(&args.file).map_err(Failure::of(&named))?;
     file.take(MAX_CONFIG_BYTES + 1).read_to_string(&mut text).map_err(Failure::of(&named))?;
     if text.len() as u64 > MAX_CONFIG_BYTES {
-        return Err(Failure(format!("{}: has over {MAX_CONFIG_BYTES} bytes", args.config.display())));
+        return Err(Failure(format!("{}: has over {MAX_CONFIG_BYTES} bytes", args.file.display())));
     }
     let name = match &args.name {
         Some(name) => name.clone(),
-        None => own_name(&args.config, &text).ok_or_else(|| {
-            Failure(format!(
-                "{}: the config names no model; name the card with --name",
-                args.config.display()
-            ))
+        None => own_name(&args.file, &text).ok_or_else(|| {
+            Failure(format!("{}: the config names no model; name the card with --name", args.file.display()))
         })?,
     };
     let vocab = VocabSource {
         reference: args.vocab.clone().unwrap_or_else(|| name.clone()),
         source: args.source.clone(),
     };
-    let from = args.config.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let from = args.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let card = from_config(&text, Naming { name, vocab, from }).map_err(Failure::of(&named))?;
     let made = card.to_toml();
     match &args.output {

@@ -78,7 +78,7 @@ pub(super) async fn file(Path(name): Path<String>, headers: HeaderMap) -> Result
 }
 
 fn answer(name: &str, asked: &HeaderMap) -> Result<Response, Problem> {
-    let served = SERVED.get(name).ok_or_else(Problem::unknown_route)?;
+    let served = SERVED.get(name).ok_or_else(|| Problem::not_found("file of the page"))?;
     let mut response = if names(asked, &served.etag) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {

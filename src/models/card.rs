@@ -12,6 +12,7 @@ mod check;
 /// The facts of one base model. As JSON (in answers) every fact has its member, null where it is not known; name and
 /// vocabulary stand beside the card there.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(as = ModelCard)]
 #[serde(deny_unknown_fields)]
 pub struct Card {
     /// Its name: lower-case letters, digits, dots, hyphens and underscores.
@@ -321,11 +322,11 @@ pub struct Variant {
 #[serde(rename_all = "lowercase")]
 pub enum Commercial {
     /// As with any open-source licence.
-    Yes,
+    Allowed,
     /// Below a number of users, on request, or for some uses.
     Conditions,
     /// Not at all.
-    No,
+    Forbidden,
 }
 
 /// A licence of weights.

@@ -4,11 +4,17 @@ use super::card::{AttentionKind, Card, Norm, PositionKind};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// Tokens a parameter with which a given amount of training work goes furthest (Hoffmann et al. 2022, "Training
-/// Compute-Optimal Large Language Models", table 3: 20.2 at 67 billion parameters). Models that are made to be served are trained on more.
+/// Tokens a parameter with which a given amount of training work goes furthest.
+///
+/// Hoffmann et al. 2022, "Training Compute-Optimal Large Language Models", table 3: 20.2 billion tokens for 1 billion parameters.
+/// Models that are made to be served a lot are trained on more.
 pub const CHINCHILLA_TOKENS: f64 = 20.0;
 
-/// Bits of knowledge that a parameter can hold (Allen-Zhu and Li 2024, "Physics of Language Models: Part 3.3").
+/// Bits of knowledge that a parameter can hold.
+///
+/// Allen-Zhu and Li 2024, "Physics of Language Models: Part 3.3, Knowledge Capacity Scaling Laws". An upper bound, of models that saw
+/// each fact a thousand times: with a hundred times it is 1 bit, int8 keeps the 2 and int4 0.7, and data of no worth in between
+/// takes much more away.
 pub const KNOWLEDGE_BITS: u64 = 2;
 
 /// Bytes of a number of the cache, which is bf16.
@@ -16,6 +22,7 @@ const CACHE_BYTES: u128 = 2;
 
 /// What follows from a card. Null where a fact for it is unknown.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, ToSchema)]
+#[schema(as = ModelDerived)]
 pub struct Derived {
     /// All parameters: what the architecture adds up to; where it is not known whole, the published count.
     pub parameters: Option<u64>,
@@ -39,8 +46,8 @@ pub struct Derived {
     pub tokens_per_parameter: Option<f64>,
     /// The same against the 20 of Chinchilla: above 1 it was trained longer than its training work alone would ask for.
     pub over_training: Option<f64>,
-    /// Bits of facts that it can hold: 2 a parameter. An upper bound, from models that saw each fact a thousand times; with a hundred
-    /// times it is 1, int4 keeps 0.7, and data of no worth in between takes more away.
+    /// Bits of facts that it can hold at most: 2 a parameter, if it saw each fact a thousand times; with a hundred times it is 1, int4
+    /// keeps 0.7, and data of no worth in between takes more away.
     pub knowledge_bits: Option<u64>,
 }
 

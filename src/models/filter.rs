@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 /// What every model must have that is kept; all that is given must hold.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = ModelFilter)]
 pub struct Filter {
     /// Least tokens of a context.
     pub min_context: Option<u64>,
@@ -40,6 +41,7 @@ pub struct Filter {
 /// What becomes of a model of which a filter cannot tell.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = UnknownModels)]
 pub enum Unknown {
     /// It is kept.
     #[default]
@@ -50,6 +52,7 @@ pub enum Unknown {
 
 /// A filter that a model does not pass.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[schema(as = FilterFailed)]
 pub struct Failed {
     /// Its name.
     pub filter: &'static str,
@@ -61,6 +64,7 @@ pub struct Failed {
 
 /// A filter that cannot tell.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[schema(as = FilterUntold)]
 pub struct Untold {
     /// Its name.
     pub filter: &'static str,
@@ -126,7 +130,7 @@ impl Filter {
         let tools = card.tool_calling;
         verdict.look("tool_calling", self.tool_calling.as_ref(), tools, || tools == self.tool_calling);
         let commercial = card.licence.as_ref().and_then(|licence| licence.commercial);
-        let allowed = commercial.map(|commercial| commercial != Commercial::No);
+        let allowed = commercial.map(|commercial| commercial != Commercial::Forbidden);
         verdict.look("commercial", self.commercial.as_ref(), allowed, || allowed == self.commercial);
         let licence = card.licence.as_ref().map(|licence| &licence.name);
         verdict.look("licences", self.licences.as_ref(), licence, || {
@@ -170,7 +174,7 @@ mod tests {
         Card {
             context_length: Some(8192),
             languages: vec!["en".to_owned(), "zh".to_owned()],
-            licence: Some(Licence { name: "Apache-2.0".to_owned(), commercial: Some(Commercial::Yes) }),
+            licence: Some(Licence { name: "Apache-2.0".to_owned(), commercial: Some(Commercial::Allowed) }),
             ..Card::default()
         }
     }

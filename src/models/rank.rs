@@ -1,5 +1,7 @@
-//! Ranking models by weighted factors. Every score says what it was made from; what is unknown has none, and the mean is over
-//! what is known, with the range that it would have if the rest were worst or best.
+//! Ranking models by weighted factors.
+//!
+//! Every score says what it was made from. What is unknown has none: the mean is over what is known, with the range that it would
+//! have if the rest were worst or best.
 
 use super::card::{Card, Commercial};
 use super::derive::Derived;
@@ -103,6 +105,7 @@ impl Candidate<'_> {
 /// The value of a factor.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(untagged)]
+#[schema(as = FactorValue)]
 pub enum Value {
     /// A number.
     Number(f64),
@@ -134,11 +137,11 @@ macro_rules! factor {
 pub const FACTORS: &[Fixed] = &[
     factor!("context", "most tokens of a context", "tokens", More, |c| number(c.card.context_length)),
     factor!("tools", "trained to call tools", "", Itself, |c| flag(c.card.tool_calling)),
-    factor!("licence", "commercial use: yes 1, under conditions 0.5, no 0", "", Itself, |c| {
+    factor!("licence", "commercial use: allowed 1, under conditions 0.5, forbidden 0", "", Itself, |c| {
         let word = match c.card.licence.as_ref()?.commercial? {
-            Commercial::Yes => "yes",
+            Commercial::Allowed => "allowed",
             Commercial::Conditions => "conditions",
-            Commercial::No => "no",
+            Commercial::Forbidden => "forbidden",
         };
         Some(Value::Text(word.to_owned()))
     }),
@@ -317,6 +320,7 @@ impl Weights {
 
 /// A factor of a model, with what its score was made from.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[schema(as = FactorScore)]
 pub struct Scored {
     /// Its name.
     pub factor: String,
@@ -337,7 +341,7 @@ pub struct Scored {
 /// Where a model came in.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ranking {
-    /// From 1; none where nothing that is weighed is known.
+    /// From 1, by score, those of whose weights less than half is known after the others; none where nothing of them is.
     pub rank: Option<u64>,
     /// The mean of the known scores by weight.
     pub score: Option<f64>,
@@ -348,6 +352,9 @@ pub struct Ranking {
     /// In the order of the weights.
     pub factors: Vec<Scored>,
 }
+
+/// A model of which less of the weights is known comes after those of which more is: one good fact does not make it the best.
+const KNOWN_ENOUGH: f64 = 0.5;
 
 /// Ranks models against each other.
 pub fn rank(candidates: &[Candidate<'_>], weights: &Weights) -> Vec<Ranking> {
@@ -365,7 +372,9 @@ pub fn rank(candidates: &[Candidate<'_>], weights: &Weights) -> Vec<Ranking> {
     order.sort_by(|&a, &b| {
         let by = |x: f64, y: f64| y.partial_cmp(&x).unwrap_or(Ordering::Equal);
         let score = |at: usize| rankings[at].score.unwrap_or_default();
-        by(score(a), score(b))
+        let is_vague = |at: usize| rankings[at].known_weight < KNOWN_ENOUGH;
+        (is_vague(a).cmp(&is_vague(b)))
+            .then_with(|| by(score(a), score(b)))
             .then_with(|| by(rankings[a].known_weight, rankings[b].known_weight))
             .then_with(|| candidates[a].name.cmp(candidates[b].name))
     });
@@ -462,9 +471,9 @@ fn measure(rule: Rule, value: &Value) -> Option<f64> {
         (_, Value::Flag(flag)) => Some(f64::from(u8::from(*flag))),
         (Rule::Date, Value::Text(date)) => days(date),
         (_, Value::Text(word)) => match word.as_str() {
-            "yes" => Some(1.0),
+            "allowed" => Some(1.0),
             "conditions" => Some(0.5),
-            "no" => Some(0.0),
+            "forbidden" => Some(0.0),
             _ => None,
         },
     }
@@ -490,7 +499,7 @@ fn shown(value: &Value) -> String {
         Value::Number(number) if number.abs() >= 1e15 => format!("{number:.3e}"),
         Value::Number(number) if number.fract() == 0.0 => grouped(&format!("{number:.0}")),
         Value::Number(number) if number.abs() >= 1e6 => format!("{number:.3e}"),
-        Value::Number(number) => format!("{number:.3}"),
+        Value::Number(number) => format!("{number:.3}").trim_end_matches('0').to_owned(),
         Value::Flag(true) => "yes".to_owned(),
         Value::Flag(false) => "no".to_owned(),
         Value::Text(text) => text.clone(),

@@ -17,6 +17,7 @@ mod http_compat_more;
 mod http_encode;
 mod http_faults;
 mod http_keys;
+mod http_models;
 mod http_overload;
 mod http_stream;
 mod http_train;

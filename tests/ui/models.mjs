@@ -1,6 +1,8 @@
 // The view Models.
 
 import assert from "node:assert/strict";
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 
 const TEXT = "模型的选择取决于你的文本。 A base model for your text.";
 const link = (fields) => `#/models?${new URLSearchParams(fields)}`;
@@ -105,5 +107,22 @@ export default {
       const shown = await row(label);
       for (const [at, name] of ["qwen2.5-7b", "deepseek-v3"].entries()) if (of(name).card[fact] === null) assert.match(shown[at], /unknown/);
     }
+  },
+
+  async "models: a card of one's own that is not taken is named with its fault"(visitor, { server }) {
+    await known(server);
+    const folder = join(server.data, "models");
+    mkdirSync(folder, { recursive: true });
+    writeFileSync(join(folder, "mine.toml"), 'vocab = { ref = "default" }\nlayrs = 3\n');
+    await server.call("POST", "reload");
+    const page = await visitor.open(link({ text: TEXT }));
+    await page.waitForSelector(".model");
+    assert.match(await page.locator(".notice.bad").textContent(), /models\/mine.toml.*layrs/);
+    writeFileSync(join(folder, "mine.toml"), 'vocab = { ref = "default" }\n');
+    await server.call("POST", "reload");
+    await visitor.open(link({ text: TEXT, rank: "tokenizer:1" }));
+    await page.waitForSelector(".model");
+    assert.equal(await page.locator(".notice.bad").count(), 0);
+    assert.equal(await model(page, "mine").locator("td[data-name=parameters]").textContent(), "unknown");
   },
 };

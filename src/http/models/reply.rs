@@ -63,7 +63,8 @@ pub(in crate::http) struct ModelResult {
     pub(super) fails: Vec<Failed>,
     /// Filters that cannot tell.
     pub(super) unknown: Vec<Untold>,
-    /// From 1, the best; null without `weights`, for one that is not kept, and where nothing that is weighed is known.
+    /// From 1, the best; those of whose weights less than half is known come after the others. Null without `weights`, for one
+    /// that is not kept, and where nothing that is weighed is known.
     pub(super) rank: Option<u64>,
     /// The mean of the known scores by weight.
     pub(super) score: Option<f64>,

@@ -59,7 +59,7 @@ export class Detail {
       row("position", `${number(n + 1)} of ${number(source.count)}`),
       row("id", h("code", { class: "id" }, String(id))),
       offsets && [row("offsets in bytes", range(offsets.byte)), row("in characters", range(offsets.char)), row("in UTF-16 units", range(offsets.utf16))]);
-    const explain = end > start && h("button", { type: "button", class: "quiet", onclick: () => this.onexplain(n) }, "Explain merge by merge");
+    const explain = end > start && h("button", { type: "button", onclick: () => this.onexplain(n) }, "Explain merge by merge");
     fill(this.body, h("p", { class: `sample ${special ? "special" : ""}` }, h("bdi", {}, content(pieces, { name }))), cut, facts, explain);
     this.asked?.abort();
     const asked = (this.asked = new AbortController());

@@ -30,6 +30,7 @@ export class TrainForm {
         h("div", { class: "whole" }, h("p", { class: "label" }, "Corpus"),
           segmented("Where the corpus is", [["upload", "A file of mine"], ["texts", "Text typed here"], ["files", "Files on the server"]], this.from, (from) => this.drawCorpus(from)), this.corpusPlace)),
       this.more(),
+      h("p", { class: "help" }, "Corpora by URL, several with weights, and counts that were made elsewhere: by ", h("a", { href: "docs#op-train" }, "POST /train"), "."),
       this.problem,
       h("div", { class: "bar" }, h("button", { type: "submit", class: "main" }, "Start training")));
     this.drawCorpus(this.from);

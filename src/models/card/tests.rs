@@ -127,3 +127,14 @@ fn dates_may_leave_day_and_month_open() {
         check(bad, false);
     }
 }
+
+#[test]
+fn a_card_of_nothing_but_brackets_ends_in_an_error() {
+    for text in
+        ["[".repeat(200_000), format!("x = {}", "[".repeat(200_000)), format!("x = {}", "{a=".repeat(60_000))]
+    {
+        assert!(matches!(Card::parse(&text), Err(CardError::Toml(_))));
+    }
+    let dotted = format!("{} = 1", vec!["a"; 100_000].join("."));
+    assert!(Card::parse(&dotted).is_err());
+}

@@ -176,3 +176,61 @@ fn what_is_lacking_or_wrong_is_named() {
     assert_eq!(of("[]"), "is not a JSON object");
     assert_eq!(of("{}"), "lacks model_type");
 }
+
+/// Every field of a config with something odd in it: an error or a card, never a panic, and no number beyond its range.
+#[test]
+fn odd_values_are_refused_or_make_a_card_that_adds_up() {
+    let odd = [
+        json!(null),
+        json!(0),
+        json!(1),
+        json!(-1),
+        json!(3.5),
+        json!(10_000_000),
+        json!(1u64 << 53),
+        json!(u64::MAX),
+        json!(1e308),
+        json!(""),
+        json!("x"),
+        json!([]),
+        json!([0]),
+        json!({}),
+        json!({"type": "yarn"}),
+        json!(true),
+        json!("gone"),
+    ];
+    let (mut cards, mut errors) = (0, 0);
+    for name in ["llama-3-8b", "qwen-7b", "qwen1.5-moe-a2.7b", "deepseek-v3", "gemma-2-2b"] {
+        let fields: Map<String, Value> = serde_json::from_str(&config(name)).unwrap();
+        let more = [
+            "text_config",
+            "rope_parameters",
+            "layer_types",
+            "sliding_window_pattern",
+            "num_experts",
+            "mlp_only_layers",
+        ];
+        for field in fields.keys().map(String::as_str).chain(more) {
+            for value in &odd {
+                match changed(name, field, value.clone()) {
+                    Ok(card) => {
+                        cards += 1;
+                        let derived = Derived::of(&card);
+                        assert!(
+                            derived.parameters.is_none_or(|all| all <= 1 << 53),
+                            "{name} {field} {value}"
+                        );
+                        assert_eq!(Card::parse(&card.to_toml()).as_ref(), Ok(&card));
+                    }
+                    Err(error) => {
+                        errors += 1;
+                        assert!(error.to_string().len() < 600, "{name} {field} {value}: {error}");
+                    }
+                }
+            }
+        }
+    }
+    assert!(cards > 500 && errors > 300, "{cards} {errors}");
+    let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
+    assert!(from_config(&deep, naming("x")).is_err());
+}

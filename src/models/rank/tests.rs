@@ -52,6 +52,9 @@ fn what_is_unknown_counts_neither_for_nor_against() {
     assert_eq!((all[2].score, all[2].range), (None, [0.0, 1.0]));
     assert_eq!((all[1].factors[1].score, &all[1].factors[1].value), (None, &None));
     assert_eq!(all[1].factors[1].explanation, "unknown: it counts neither for nor against");
+    // Of the second less than half is known now, and one good fact does not make it the best.
+    let less = ranked(&cards, &[("context", 1.0), ("tools", 1.5)]);
+    assert_eq!(less.iter().map(|r| r.rank).collect::<Vec<_>>(), [Some(1), Some(2), None]);
     // A weight of 0 asks for nothing.
     let one = ranked(&cards, &[("context", 1.0), ("tools", 0.0)]);
     assert_eq!(one.iter().map(|r| r.rank).collect::<Vec<_>>(), [Some(1), Some(2), None]);
@@ -71,9 +74,9 @@ fn dates_licences_and_benchmarks_have_scores() {
         ..Card::default()
     };
     let cards = [
-        ("old", with("2023-07-18", Commercial::Yes, 80.0)),
+        ("old", with("2023-07-18", Commercial::Allowed, 80.0)),
         ("mid", with("2024", Commercial::Conditions, 40.0)),
-        ("new", with("2024-12-26", Commercial::No, 60.0)),
+        ("new", with("2024-12-26", Commercial::Forbidden, 60.0)),
     ];
     let all = ranked(&cards, &[("released", 1.0), ("licence", 1.0), ("benchmark:mmlu", 1.0)]);
     let scores = |at: usize| -> Vec<f64> { all.iter().map(|r| r.factors[at].score.unwrap()).collect() };
