@@ -113,12 +113,12 @@ export default {
     await known(server);
     const folder = join(server.data, "models");
     mkdirSync(folder, { recursive: true });
-    writeFileSync(join(folder, "mine.toml"), 'vocab = { ref = "default" }\nlayrs = 3\n');
+    writeFileSync(join(folder, "mine.toml"), 'name = "mine"\nvocab = { ref = "default" }\nlayrs = 3\n');
     await server.call("POST", "reload");
     const page = await visitor.open(link({ text: TEXT }));
     await page.waitForSelector(".model");
     assert.match(await page.locator(".notice.bad").textContent(), /models\/mine.toml.*layrs/);
-    writeFileSync(join(folder, "mine.toml"), 'vocab = { ref = "default" }\n');
+    writeFileSync(join(folder, "mine.toml"), 'name = "mine"\nvocab = { ref = "default" }\n');
     await server.call("POST", "reload");
     await visitor.open(link({ text: TEXT, rank: "tokenizer:1" }));
     await page.waitForSelector(".model");
