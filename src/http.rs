@@ -28,6 +28,7 @@ mod reply;
 mod state;
 mod stream;
 mod train;
+mod ui;
 mod uploads;
 mod vocabs;
 mod wanted;
@@ -102,6 +103,8 @@ macro_rules! table {
         $put!(health::metrics);
         $put!(openapi::openapi);
         $put!(docs::docs);
+        $put!(ui::index);
+        $put!(ui::file);
     };
 }
 

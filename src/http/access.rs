@@ -33,6 +33,8 @@ const TABLE: &[(Method, &str, Access)] = &[
     (Method::GET, "/readyz", Open),
     (Method::GET, "/openapi.yaml", Open),
     (Method::GET, "/docs", Open),
+    (Method::GET, "/", Open),
+    (Method::GET, "/ui/{file}", Open),
     (Method::GET, "/health", AnyKey),
     (Method::GET, "/info", AnyKey),
     (Method::GET, "/metrics", AnyKey),

@@ -22,6 +22,8 @@ use utoipa::{Modify, OpenApi, ToSchema};
     // Only servers with a file of keys ask for one.
     security((), ("bearer" = []), ("x_api_key" = [])),
     modifiers(&Keys),
+    // What only a stream of events carries.
+    components(schemas(crate::jobs::Merging)),
     servers((url = "http://127.0.0.1:8080", description = "where `vocabd serve` listens unless told otherwise")),
     tags(
         (name = "encode", description = "Texts to ids and back"),

@@ -128,6 +128,23 @@ async fn every_route_wants_its_scope_and_no_more() {
 }
 
 #[tokio::test]
+async fn the_page_is_open_and_its_policy_lets_in_nothing_else() {
+    let (_file, server) = Keys::new().server().await;
+    for (path, kind) in [("/", "text/html; charset=utf-8"), ("/ui/app.js", "text/javascript; charset=utf-8")] {
+        let answer = ask(&server, "GET", path, None).await;
+        assert_eq!((answer.status, answer.header("content-type")), (200, kind), "{path}");
+        let policy = answer.header("content-security-policy");
+        for rule in ["default-src 'none'", "script-src 'self'", "style-src 'self'", "connect-src 'self'"] {
+            assert!(policy.split("; ").any(|own| own == rule), "{policy}");
+        }
+        assert!(!policy.contains("unsafe"), "{policy}");
+    }
+    ask(&server, "GET", "/ui/none.js", None).await.problem(404, "not_found", None);
+    // What the page calls wants a key as ever.
+    ask(&server, "GET", "/vocabs", None).await.problem(401, "no_key", Some("/header/Authorization"));
+}
+
+#[tokio::test]
 async fn a_refusal_says_what_is_missing() {
     let keys = Keys::new();
     let (_file, server) = keys.server().await;

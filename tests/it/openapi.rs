@@ -48,6 +48,7 @@ async fn every_documented_operation_exists() {
             .replace("{version}", "9")
             .replace("{alias}", "none")
             .replace("{id}", "none")
+            .replace("{file}", "app.js")
             .replace("{a}", "default")
             .replace("{b}", "default")
             .replace("{model}", "default")
