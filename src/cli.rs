@@ -4,6 +4,7 @@ mod analysis;
 mod import;
 mod key;
 mod local;
+mod model;
 pub mod open;
 mod serve;
 mod train;
@@ -64,6 +65,8 @@ enum Command {
     Explain(analysis::ExplainArgs),
     /// Tell what is known of a version or of the files of a vocabulary, as JSON.
     Inspect(import::InspectArgs),
+    /// Cards of base models: list and show them, make one of a config.json.
+    Model(model::ModelArgs),
     /// Print the `OpenAPI` document.
     Openapi,
     /// Make a key for callers of a server, and its entry in the file of keys.
@@ -137,13 +140,16 @@ fn run(cli: Cli) -> Outcome {
         flags.push(("listen", listen.clone()));
     }
     match &command {
-        Command::Openapi => return print(crate::http::openapi_yaml().as_bytes()),
+        Command::Openapi => return print(crate::http::OPENAPI_YAML.as_bytes()),
         Command::Key(args) => return key::key(args),
         _ => {}
     }
     let config = Config::load(cli.common.config.as_deref(), config::process_env()?, flags)?;
     if matches!(command, Command::Serve(ServeArgs { print_config: true, .. })) {
         return print(config.to_toml()?.as_bytes());
+    }
+    if let Command::Model(args) = &command {
+        return model::model(&config, args);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(async move {
@@ -161,7 +167,7 @@ fn run(cli: Cli) -> Outcome {
             Command::Compare(args) => analysis::compare(&config, args).await,
             Command::Explain(args) => analysis::explain(&config, args).await,
             Command::Inspect(args) => import::inspect(&config, args).await,
-            Command::Openapi | Command::Key(_) => Ok(()),
+            Command::Openapi | Command::Key(_) | Command::Model(_) => Ok(()),
             Command::Health(args) => serve::health(&config, args).await,
         }
     });

@@ -39,12 +39,18 @@ pub struct Config {
     pub allow_unauthenticated: bool,
     /// File of the keys that callers are asked for; empty for none, see [`Config::keys_file`].
     pub keys_file: PathBuf,
+    /// File of the certificates that clients are shown; empty for no TLS, see [`Config::tls`].
+    pub tls_cert: PathBuf,
+    /// File of the private key of the first of them.
+    pub tls_key: PathBuf,
     /// Origins whose pages may call: none, `*`, or some separated by commas; see [`Config::allows_origin`].
     pub cors_origins: String,
     /// Directory of everything that the server keeps.
     pub data_dir: PathBuf,
     /// Where vocabularies and jobs are kept; empty for `data_dir`, see [`Config::bucket`].
     pub store: String,
+    /// Directory of the user's model cards; empty for one in `data_dir`, see [`Config::models_dir`].
+    pub models_dir: PathBuf,
     /// Directory whose files training requests may name; empty for none, see [`Config::corpus_root`].
     pub corpus_root: PathBuf,
     /// Vocabulary of requests that name none. Only known here not to be empty.
@@ -73,6 +79,8 @@ pub struct Config {
     pub max_chunks: usize,
     /// Most vocabularies of one comparison.
     pub max_compare_vocabs: usize,
+    /// Most models of one comparison.
+    pub max_compare_models: usize,
     /// Longest text whose tokens a comparison tells, in bytes.
     pub max_compare_span_bytes: usize,
     /// Largest upload that is compared, decompressed, in bytes.
@@ -133,6 +141,10 @@ pub struct Config {
     pub log_level: String,
     /// `json` or `text`; see [`Config::log_json`].
     pub log_format: String,
+    /// URL of the collector of traces; empty for none, see [`Config::otlp_endpoint`].
+    pub otlp_endpoint: String,
+    /// Of a hundred requests without a trace of their caller's, how many are traced.
+    pub otlp_sample_percent: u64,
     /// Vocabularies by the names of models; see [`Config::vocab_of_model`]. The last, as TOML has tables behind values.
     pub models: BTreeMap<String, String>,
 }
@@ -201,6 +213,12 @@ impl Config {
         (!self.keys_file.as_os_str().is_empty()).then_some(self.keys_file.as_path())
     }
 
+    /// The files of certificates and key, if TLS is spoken.
+    #[must_use]
+    pub fn tls(&self) -> Option<(&Path, &Path)> {
+        (!self.tls_cert.as_os_str().is_empty()).then_some((&self.tls_cert, &self.tls_key))
+    }
+
     /// The origins whose pages may call, or `*` for all.
     pub fn origins(&self) -> impl Iterator<Item = &str> {
         self.cors_origins.split(',').map(str::trim).filter(|origin| !origin.is_empty())
@@ -223,6 +241,16 @@ impl Config {
     pub fn bytes_in_flight(&self) -> u64 {
         let largest = self.max_body_bytes.max(self.max_vocab_bytes) as u64;
         self.max_bytes_in_flight.max(largest.saturating_add(largest / 3 + 1))
+    }
+
+    /// The directory of the user's model cards.
+    #[must_use]
+    pub fn models_dir(&self) -> PathBuf {
+        if self.models_dir.as_os_str().is_empty() {
+            self.data_dir.join("models")
+        } else {
+            self.models_dir.clone()
+        }
     }
 
     /// The directory whose files training requests may name, if any.
@@ -302,6 +330,12 @@ impl Config {
     #[must_use]
     pub fn watch(&self) -> Option<Duration> {
         (self.watch_seconds > 0).then(|| Duration::from_secs(self.watch_seconds))
+    }
+
+    /// The URL of the collector that spans are sent to, if they are.
+    #[must_use]
+    pub fn otlp_endpoint(&self) -> Option<&str> {
+        (!self.otlp_endpoint.is_empty()).then_some(self.otlp_endpoint.as_str())
     }
 
     /// Every setting that is a number, by name: the limits. What counts threads is in effect, not 0 for one a core.

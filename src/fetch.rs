@@ -121,6 +121,33 @@ async fn read_whole(
     Ok(file.freeze())
 }
 
+/// Asks a URL for nothing but its status, which must be 200.
+///
+/// The certificate of this machine's `own` server is not looked at: it is for the name under which others know the machine,
+/// and a probe has no secret to give away.
+///
+/// # Errors
+/// See [`FetchError`].
+pub async fn probe(url: &str, own: bool) -> Result<(), FetchError> {
+    let url = reqwest::Url::parse(url).map_err(|e| FetchError::Transfer(e.to_string()))?;
+    let builder = builder(&url).tls_danger_accept_invalid_certs(own).timeout(TIMEOUT);
+    let response = builder.build().map_err(transfer)?.get(url).send().await.map_err(transfer)?;
+    match response.status() {
+        reqwest::StatusCode::OK => Ok(()),
+        other => Err(FetchError::Status { status: other.as_u16() }),
+    }
+}
+
+/// A client for a server that the settings name, at `url`. It follows no redirects.
+///
+/// # Errors
+/// See [`FetchError`].
+pub fn client(url: &str) -> Result<(reqwest::Client, reqwest::Url), FetchError> {
+    let url = reqwest::Url::parse(url).map_err(|e| FetchError::Transfer(e.to_string()))?;
+    let builder = builder(&url).connect_timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none());
+    Ok((builder.build().map_err(transfer)?, url))
+}
+
 /// The last part of a URL's path, without the query: that may hold a key, and the source of a version is public.
 pub fn file_name(url: &str) -> &str {
     let path = url.split(['?', '#']).next().unwrap_or_default();

@@ -24,8 +24,9 @@ mod wordfile;
 mod worker;
 
 pub use corpus::CorpusError;
+pub use disk::free_bytes;
 pub use documents::{Documents, DocumentsError, DocumentsFormat, StopReading};
-pub use progress::{JobStage, LastMerge, ProgressView};
+pub use progress::{JobStage, LastMerge, Merging, ProgressView};
 pub use queue::{JobQueue, JobsSettings, Submitted};
 pub use record::{JobFailure, JobId, JobResult, JobState, JobView, VocabTriple};
 pub use report::{CurvePoint, Gain, LongToken, Pruned, ScriptGain, TrainReport, WordsLeftOut};

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use base64::Engine as _;
@@ -96,9 +96,34 @@ impl Key {
     /// A limit of the key is reached.
     pub fn spend(&self) -> Result<(), Refused> {
         static START: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
-        let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        self.meter.spend(START.elapsed(), since_1970)
+        self.meter.spend(START.elapsed(), since_1970())
     }
+
+    /// Whether bytes of bodies are limited.
+    #[must_use]
+    pub fn counts_bytes(&self) -> bool {
+        self.meter.limits.bytes_per_day.is_some()
+    }
+
+    /// Counts bytes of a body of its holder.
+    ///
+    /// # Errors
+    /// They would be over the limit of the key; they are not counted.
+    pub fn spend_bytes(&self, bytes: u64) -> Result<(), Refused> {
+        self.meter.spend_bytes(bytes, since_1970())
+    }
+
+    /// Looks whether a body that announces so many bytes has room in what is left, and counts none of them.
+    ///
+    /// # Errors
+    /// As [`Key::spend_bytes`].
+    pub fn has_bytes(&self, announced: u64) -> Result<(), Refused> {
+        self.meter.has_bytes(announced, since_1970())
+    }
+}
+
+fn since_1970() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
 /// The keys of a server: those of a file, which can be read again. Without a file nobody is asked for a key.

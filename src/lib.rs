@@ -13,6 +13,7 @@ pub mod formats;
 pub mod http;
 pub mod jobs;
 pub mod keys;
+pub mod models;
 pub mod registry;
 pub mod shutdown;
 pub mod store;

@@ -120,7 +120,7 @@ pub struct ReloadReport {
 /// Something that could not be loaded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Failure {
-    /// A ref, a file in the import folder, `store`, or `keys`.
+    /// A ref, a file in the import folder, `store`, `keys`, or the file of a model card.
     pub what: String,
     /// Why, without paths.
     pub problem: String,

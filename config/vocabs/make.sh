@@ -1,10 +1,10 @@
 #!/bin/sh
-# Makes default.vocabd anew, byte for byte, from the corpora named in README.md (unpacked, in the folder given).
-# usage: config/vocabs/make.sh CORPORA [OUTPUT]
+# Makes the default vocabulary anew, byte for byte, from the corpora named in README.md (unpacked, in the folder given).
+# usage: config/vocabs/make.sh CORPORA OUTPUT
 set -eu
 corpora=$1
 here=$(cd "$(dirname "$0")" && pwd)
-output=${2:-$here/default.vocabd}
+output=$2
 vocabd=${VOCABD:-"cargo run --release --quiet --manifest-path $here/../../Cargo.toml --"}
 $vocabd train default \
   "$corpora/en.txt" "$corpora/zh.txt" "$corpora/ja.txt" "$corpora/ko.txt" \

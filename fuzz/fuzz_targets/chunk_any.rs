@@ -10,8 +10,8 @@ use vocabd::formats::{ImportOptions, import};
 
 /// Bytes, so that tokens end inside characters; with names of special tokens.
 static DEFAULT: LazyLock<Tokenizer> = LazyLock::new(|| {
-    let file = include_bytes!("../../config/vocabs/default.vocabd");
-    let tokenizer = import(file, None, &ImportOptions::default()).expect("the embedded vocabulary");
+    let file = vocabd::cli::open::embedded();
+    let tokenizer = import(&file, None, &ImportOptions::default()).expect("the embedded vocabulary");
     tokenizer.prepare();
     tokenizer
 });

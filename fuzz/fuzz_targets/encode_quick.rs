@@ -13,8 +13,8 @@ use vocabd::engine::{
 use vocabd::formats::{ImportOptions, import};
 
 static DEFAULT: LazyLock<Tokenizer> = LazyLock::new(|| {
-    let file = include_bytes!("../../config/vocabs/default.vocabd");
-    let tokenizer = import(file, None, &ImportOptions::default()).expect("the embedded vocabulary");
+    let file = vocabd::cli::open::embedded();
+    let tokenizer = import(&file, None, &ImportOptions::default()).expect("the embedded vocabulary");
     tokenizer.prepare();
     tokenizer
 });

@@ -185,7 +185,13 @@ impl Cutter<'_, '_> {
             if *start == done {
                 return Err(ChunkError::SizeTooSmall { offset: done });
             }
-            *start = ceil_char(self.text, *start + (done - *start).div_ceil(2));
+            // What is repeated then may begin inside a token, and so may have more of them than it had.
+            loop {
+                *start = ceil_char(self.text, *start + (done - *start).div_ceil(2));
+                if *start == done || self.count(*start, done, false, self.options.overlap)?.is_some() {
+                    break;
+                }
+            }
         }
     }
 

@@ -217,6 +217,16 @@ impl<'t> Measure<'t> {
         self.by_tokens.last_key_value().map(|(&tokens, _)| tokens)
     }
 
+    /// Numbers of tokens, ascending, and how many texts have so many.
+    pub fn lengths(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.by_tokens.iter().map(|(&tokens, &number)| (tokens, number))
+    }
+
+    /// How many texts have more than so many tokens.
+    pub fn longer_than(&self, tokens: u64) -> u64 {
+        self.by_tokens.iter().rev().take_while(|(most, _)| **most > tokens).map(|(_, number)| number).sum()
+    }
+
     /// By script, those of which there were characters.
     pub fn fragmentation(&self) -> impl Iterator<Item = (Script, Fragmentation)> {
         Script::ALL.into_iter().zip(self.fragments).filter(|(_, fragment)| fragment.characters > 0)

@@ -85,7 +85,12 @@ pub struct Pretoken {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Way {
     /// The pretoken is a token as a whole, which ends the matter whatever the merges say.
-    Whole,
+    Whole {
+        /// What merges that lead to it would begin with; empty where they lead elsewhere.
+        start: Vec<Symbol>,
+        /// Those merges, in the order in which they would be made.
+        steps: Vec<Step>,
+    },
     /// It begins as symbols, and two of them become one until no merge is left.
     Merges {
         /// What it begins as.
@@ -212,7 +217,6 @@ fn way(tokenizer: &Tokenizer, text: &str, spelt: bool, tokens: &[(TokenId, Range
     let whole = || matches!(tokens, [(id, _)] if tokenizer.vocab().id(&bytes) == Some(*id));
     let start = match tokenizer.model() {
         Model::Unigram(unigram) => return best(tokenizer, unigram, text, tokens),
-        _ if tokenizer.whole_pretokens() && whole() => return Way::Whole,
         Model::Bytes { .. } => bytes_as_symbols(tokenizer, &bytes),
         Model::Chars(chars) => chars_as_symbols(tokenizer, text, chars),
     };
@@ -234,7 +238,16 @@ fn way(tokenizer: &Tokenizer, text: &str, spelt: bool, tokens: &[(TokenId, Range
         id: made.id,
         range: range(&made.range),
     });
-    Way::Merges { start: symbols, steps: steps.collect() }
+    let (start, steps): (Vec<Symbol>, Vec<Step>) = (symbols, steps.collect());
+    if !(tokenizer.whole_pretokens() && whole()) {
+        return Way::Merges { start, steps };
+    }
+    // One symbol is left, and it is the token.
+    let last = steps.last().map_or(start.first().and_then(|symbol| symbol.id), |step| Some(step.id));
+    match start.len() == steps.len() + 1 && last == tokens.first().map(|(id, _)| *id) {
+        true => Way::Whole { start, steps },
+        false => Way::Whole { start: Vec::new(), steps: Vec::new() },
+    }
 }
 
 /// A symbol by its id, which may be one beyond all tokens.

@@ -164,7 +164,7 @@ fn write_pretoken(tokenizer: &Tokenizer, pretoken: &Pretoken, out: &mut String) 
     let tokens: Vec<String> = pretoken.tokens.iter().map(|(id, _)| shown(tokenizer, *id)).collect();
     out.push_str(&format!("{:?}\n", pretoken.text));
     match &pretoken.way {
-        Way::Whole => {}
+        Way::Whole { .. } => {}
         Way::Merges { steps, .. } => {
             for step in steps {
                 let part = |id: Option<TokenId>| id.map_or_else(|| "?".to_owned(), |id| shown(tokenizer, id));

@@ -23,6 +23,9 @@ pub(super) struct KeyArgs {
     /// Requests in a day of UTC.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000_000))]
     requests_per_day: Option<u32>,
+    /// Bytes of request bodies, as they are sent, in a day of UTC.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000_000_000_000))]
+    bytes_per_day: Option<u64>,
     /// Add the entry to this file, which is made where it is missing, and print the key alone.
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
@@ -36,9 +39,9 @@ pub(super) fn key(args: &KeyArgs) -> Outcome {
     if !keys::is_name(&args.name) {
         return Err(Failure(format!("the name must be {}", keys::NAME)));
     }
-    let KeyArgs { requests_per_second, burst, requests_per_day, .. } = *args;
+    let KeyArgs { requests_per_second, burst, requests_per_day, bytes_per_day, .. } = *args;
     let (key, hash) = keys::generate()?;
-    let limits = Limits { requests_per_second, burst, requests_per_day };
+    let limits = Limits { requests_per_second, burst, requests_per_day, bytes_per_day };
     let entry = keys::entry(&args.name, &hash, &args.scopes, limits);
     let Some(file) = &args.file else {
         return print(format!("{key}\n\n{entry}").as_bytes());

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use std::sync::Arc;
 
 /// The vocabulary that comes with the program (see config/vocabs/README.md).
-const EMBEDDED: &[u8] = include_bytes!("../../config/vocabs/default.vocabd");
+const EMBEDDED: &[u8] = include_bytes!("../../config/vocabs/default.vocabd.zst");
 
 /// Its name.
 const EMBEDDED_NAME: &str = "default";
@@ -36,12 +36,21 @@ pub(super) async fn registry_to_read(config: &Config) -> Result<Registry, Failur
     }
 }
 
+/// The vocabulary that comes with the program, in the native format.
+///
+/// # Panics
+/// Never: every test that starts a server unpacks it.
+#[must_use]
+pub fn embedded() -> Bytes {
+    zstd::decode_all(EMBEDDED).expect("what is in the program is whole").into()
+}
+
 /// The registry over any store, with the default vocabulary of the settings and the one that comes with the program.
 ///
 /// # Errors
 /// The setting `default_vocab` is no ref, or the store cannot be read.
 pub async fn registry_over(config: &Config, store: Arc<Store>) -> Result<Registry, Failure> {
-    let embedded = Embedded { name: EMBEDDED_NAME.parse()?, native: Bytes::from_static(EMBEDDED) };
+    let embedded = Embedded { name: EMBEDDED_NAME.parse()?, native: embedded() };
     Ok(Registry::open(store, settings(config)?, Some(embedded)).await?)
 }
 

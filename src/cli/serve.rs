@@ -40,7 +40,7 @@ pub(super) async fn serve(config: Config) -> Outcome {
 
     let address = listener.local_addr()?;
     let ms = started.elapsed().as_millis() as u64;
-    tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), ready_ms = ms, "listening");
+    tracing::info!(%address, tls = app.tls.is_some(), version = env!("CARGO_PKG_VERSION"), ready_ms = ms, "listening");
     let config = &app.config;
     let settings = listen::ListenSettings {
         header_timeout: config.header_timeout(),
@@ -48,6 +48,7 @@ pub(super) async fn serve(config: Config) -> Outcome {
         idle_timeout: config.idle_timeout(),
         drain: config.drain(),
         max_connections: config.max_connections,
+        tls: app.tls.clone(),
     };
     let serve = async |listener: TcpListener, side| {
         let router = http::router(Arc::clone(&app), side);
@@ -63,6 +64,9 @@ pub(super) async fn serve(config: Config) -> Outcome {
         }
     }
     app.jobs.close().await;
+    if let Some(traces) = &app.traces {
+        traces.close().await;
+    }
     tracing::info!("ended");
     Ok(())
 }
@@ -81,7 +85,7 @@ fn raise_file_limit(connections: usize) {
     }
 }
 
-/// Reads the store and the keys again at each SIGHUP, and every `watch_seconds` where that is set.
+/// Reads the store, the keys and the certificate again at each SIGHUP, and every `watch_seconds` where that is set.
 async fn reload(app: Arc<App>, mut asked: Receiver<()>) {
     loop {
         let timer = async {
@@ -113,18 +117,17 @@ pub(super) struct HealthArgs {
     url: Option<String>,
 }
 
-/// The longest answer of a probe.
-const MAX_PROBE_BYTES: usize = 1 << 16;
-
 pub(super) async fn health(config: &Config, args: HealthArgs) -> Outcome {
+    let own = args.url.is_none();
     let url = args.url.unwrap_or_else(|| {
+        let scheme = if config.tls().is_some() { "https" } else { "http" };
         let address = config.listen_addr();
         let host = if address.is_ipv6() { "[::1]" } else { "127.0.0.1" };
         let host = if address.ip().is_unspecified() { host.to_owned() } else { host_of(address.ip()) };
-        format!("http://{host}:{}", address.port())
+        format!("{scheme}://{host}:{}", address.port())
     });
     let url = format!("{}/readyz", url.trim_end_matches('/'));
-    fetch::download(&url, MAX_PROBE_BYTES, |_, _| {}).await.map_err(Failure::of(&url))?;
+    fetch::probe(&url, own).await.map_err(Failure::of(&url))?;
     super::print_line("ok")
 }
 

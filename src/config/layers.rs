@@ -26,6 +26,7 @@ pub(super) const LIMITS: &[(&str, i64, i64)] = &[
     ("max_decoded_bytes", 1, 1 << 40),
     ("max_chunks", 1, 100_000_000),
     ("max_compare_vocabs", 1, 10_000),
+    ("max_compare_models", 1, 10_000),
     ("max_compare_span_bytes", 0, GIB),
     ("max_compare_bytes", 1, 1024 * TIB),
     ("max_explain_bytes", 1, 16 * MIB),
@@ -52,6 +53,7 @@ pub(super) const LIMITS: &[(&str, i64, i64)] = &[
     ("idle_timeout_seconds", 1, DAY),
     ("drain_seconds", 0, DAY),
     ("watch_seconds", 0, DAY),
+    ("otlp_sample_percent", 0, 100),
 ];
 
 const LOG_LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
@@ -181,11 +183,23 @@ impl Layers {
                 return Err(ConfigError::Open { key, listen, origin: self.source_of(key) });
             }
         }
+        for (key, path, other, given) in [
+            ("tls_key", &config.tls_key, "tls_cert", &config.tls_cert),
+            ("tls_cert", &config.tls_cert, "tls_key", &config.tls_key),
+        ] {
+            if path.as_os_str().is_empty() && !given.as_os_str().is_empty() {
+                return refuse(key, "", format!("the path of a file, as {other} is one"));
+            }
+        }
         if config.data_dir.as_os_str().is_empty() {
             return refuse("data_dir", "", "the path of a directory".into());
         }
         if config.bucket().is_some_and(|url| url.strip_prefix("s3://").is_none_or(|rest| rest.len() < 3)) {
             return refuse("store", &config.store, "empty, or s3://BUCKET/PREFIX".into());
+        }
+        if config.otlp_endpoint().is_some_and(|url| !is_endpoint(url)) {
+            let expected = "empty, or the URL of a collector, like http://127.0.0.1:4318";
+            return refuse("otlp_endpoint", &config.otlp_endpoint, expected.into());
         }
         if config.default_vocab.is_empty() {
             return refuse("default_vocab", "", "the name of a vocabulary".into());
@@ -218,6 +232,13 @@ fn is_origin(origin: &str) -> bool {
     let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
     let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.:[]".contains(c);
     origin == "*" || host.is_some_and(|host| !host.is_empty() && host.chars().all(fits))
+}
+
+/// Whether spans can be sent below a URL.
+fn is_endpoint(url: &str) -> bool {
+    reqwest::Url::parse(url).is_ok_and(|url| {
+        matches!(url.scheme(), "http" | "https") && url.query().is_none() && url.fragment().is_none()
+    })
 }
 
 /// `NAME=VALUE,NAME=VALUE` as a table.

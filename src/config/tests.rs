@@ -35,6 +35,8 @@ fn keys() -> Vec<(String, Value)> {
 /// Another valid value than the default of `key`.
 fn other_value(key: &str, default: &Value) -> Value {
     match default {
+        // A share has no more than all of it.
+        Value::Integer(100) if key.ends_with("_percent") => Value::Integer(99),
         Value::Integer(n) => Value::Integer(n + 1),
         Value::Boolean(b) => Value::Boolean(!b),
         Value::Table(_) => Value::Table([("gpt-*".to_owned(), "other".into())].into_iter().collect()),
@@ -42,6 +44,7 @@ fn other_value(key: &str, default: &Value) -> Value {
             match key {
                 "listen" | "admin_listen" => "[::1]:9",
                 "store" => "s3://other",
+                "otlp_endpoint" => "http://other:4318",
                 "cors_origins" => "https://other.example",
                 "log_level" => "warn",
                 "log_format" => "text",
@@ -114,12 +117,19 @@ fn every_number_has_limits_and_its_default_is_within() {
 fn every_key_is_set_by_variable_flag_and_file() {
     for (key, default) in keys() {
         let other = other_value(&key, &default);
-        let by_env = load_env(&[(&variable_name(&key), &text_of(&other))]).unwrap();
+        // Of two settings none is good without the other.
+        let pair = match key.as_str() {
+            "tls_cert" => vec![(key.as_str(), &other), ("tls_key", &other)],
+            "tls_key" => vec![(key.as_str(), &other), ("tls_cert", &other)],
+            _ => vec![(key.as_str(), &other)],
+        };
+        let variables = pair.iter().map(|(key, value)| (variable_name(key), text_of(value)));
+        let by_env = Config::load(None, variables, Vec::new()).unwrap();
         assert_eq!(value_in(&by_env, &key), other, "{key}");
-        let by_file = load_file(&format!("{key} = {other}\n")).unwrap();
-        assert_eq!(by_file, by_env, "{key}");
-        let by_flag = Config::load(None, [], vec![(key.clone().leak(), text_of(&other))]).unwrap();
-        assert_eq!(by_flag, by_env, "{key}");
+        let lines: String = pair.iter().map(|(key, value)| format!("{key} = {value}\n")).collect();
+        assert_eq!(load_file(&lines).unwrap(), by_env, "{key}");
+        let flags = pair.iter().map(|(key, value)| (&*key.to_string().leak(), text_of(value)));
+        assert_eq!(Config::load(None, [], flags.collect()).unwrap(), by_env, "{key}");
         assert_ne!(by_env, Config::default(), "{key} changes nothing");
     }
 }
@@ -146,6 +156,26 @@ fn later_layers_win() {
 fn the_printed_settings_load_as_themselves() {
     let c = load_env(&[("VOCABD_CORPUS_ROOT", "/a \"b\"\n"), ("VOCABD_INLINE_BYTES", "7")]).unwrap();
     assert_eq!(load_file(&c.to_toml().unwrap()).unwrap(), c);
+}
+
+#[test]
+fn a_collector_is_a_url_and_a_certificate_has_a_key() {
+    for bad in ["collector", "ftp://a", "http://", "http://a/?b", "http://a/#b", "grpc://a:4317"] {
+        check_error(load_env(&[("VOCABD_OTLP_ENDPOINT", bad)]), &["otlp_endpoint", "http://127.0.0.1:4318"]);
+    }
+    for good in ["http://a:4318", "https://a.example/base/", ""] {
+        load_env(&[("VOCABD_OTLP_ENDPOINT", good)]).unwrap();
+    }
+    check_error(
+        load_env(&[("VOCABD_TLS_CERT", "c")]),
+        &["tls_key must be the path of a file, as tls_cert is one"],
+    );
+    check_error(
+        load_env(&[("VOCABD_TLS_KEY", "k")]),
+        &["tls_cert must be the path of a file, as tls_key is one"],
+    );
+    let both = load_env(&[("VOCABD_TLS_CERT", "c"), ("VOCABD_TLS_KEY", "k")]).unwrap();
+    assert_eq!(both.tls(), Some((Path::new("c"), Path::new("k"))));
 }
 
 #[test]

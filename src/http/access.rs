@@ -3,7 +3,8 @@
 use super::problem::Problem;
 use super::state::{App, AppState};
 use crate::keys::{Key, Scope};
-use axum::extract::FromRequestParts;
+use axum::body::HttpBody as _;
+use axum::extract::{FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, header};
 use std::collections::HashMap;
@@ -32,6 +33,8 @@ const TABLE: &[(Method, &str, Access)] = &[
     (Method::GET, "/readyz", Open),
     (Method::GET, "/openapi.yaml", Open),
     (Method::GET, "/docs", Open),
+    (Method::GET, "/", Open),
+    (Method::GET, "/ui/{file}", Open),
     (Method::GET, "/health", AnyKey),
     (Method::GET, "/info", AnyKey),
     (Method::GET, "/metrics", AnyKey),
@@ -72,6 +75,9 @@ const TABLE: &[(Method, &str, Access)] = &[
     (Method::GET, "/vocabs/{ref}/tokens", ENCODE),
     (Method::GET, "/vocabs/{ref}/stats", ENCODE),
     (Method::GET, "/vocabs/{a}/diff/{b}", ENCODE),
+    (Method::GET, "/models", ENCODE),
+    (Method::GET, "/models/{name}", ENCODE),
+    (Method::POST, "/models/compare", ENCODE),
     (Method::POST, "/train", TRAIN),
     (Method::GET, "/train", TRAIN),
     (Method::GET, "/train/{id}", TRAIN),
@@ -123,19 +129,14 @@ pub(super) fn is_for_operators(method: &Method, route: &str) -> bool {
 ///
 /// # Errors
 /// 401 without a known key, 403 without the scope, 429 at a limit of the key.
-pub(super) fn admit(
-    app: &App,
-    method: &Method,
-    headers: &HeaderMap,
-    route: Option<&str>,
-) -> Result<Option<Arc<Key>>, Problem> {
+pub(super) fn admit(app: &App, request: &Request, route: Option<&str>) -> Result<Option<Arc<Key>>, Problem> {
     // Where nothing is, nothing is to be had: the list of routes is public.
     let Some(route) = route.filter(|_| app.keys.are_asked()) else { return Ok(None) };
-    let access = needed(method, route);
+    let access = needed(request.method(), route);
     if access == Open {
         return Ok(None);
     }
-    let presented = presented(headers).ok_or_else(Problem::no_key)?;
+    let presented = presented(request.headers()).ok_or_else(Problem::no_key)?;
     let key = app.keys.find(presented).ok_or_else(Problem::unknown_key)?;
     // First what never changes: a key that may not do it learns that at its limit too.
     if let Scoped(scope) = access
@@ -143,7 +144,9 @@ pub(super) fn admit(
     {
         return Err(Problem::missing_scope(scope));
     }
-    key.spend().map_err(|refused| Problem::key_limit(&refused))?;
+    let announced = request.body().size_hint().lower();
+    let spent = if request.body().is_end_stream() { Ok(()) } else { key.has_bytes(announced) };
+    spent.and_then(|()| key.spend()).map_err(|refused| Problem::key_limit(&refused))?;
     Ok(Some(key))
 }
 
@@ -188,7 +191,7 @@ mod tests {
     /// Both ways: no route without a scope, and no line for a route that is gone.
     #[test]
     fn the_table_has_exactly_the_routes_that_there_are() {
-        let (_, document) = super::super::routes().split_for_parts();
+        let (_, document) = super::super::documented().split_for_parts();
         let mut routes = BTreeSet::new();
         for (path, item) in &document.paths.paths {
             let operations = serde_json::to_value(item).unwrap();

@@ -26,7 +26,9 @@ impl Load {
     pub(super) fn of(method: &Method, route: Option<&str>) -> Self {
         let Some(route) = route else { return Self::Control };
         match (method.as_str(), route) {
-            ("POST", "/train" | "/vocabs" | "/compare") | ("PUT", "/uploads/{id}") => Self::Bulk,
+            ("POST", "/train" | "/vocabs" | "/compare" | "/models/compare") | ("PUT", "/uploads/{id}") => {
+                Self::Bulk
+            }
             _ if needed(method, route) == Access::Scoped(Scope::Encode) => Self::Encode,
             _ => Self::Control,
         }

@@ -1,16 +1,14 @@
 //! `/compare`: how vocabularies cut texts, side by side.
 
-use super::encode::with_scratch;
+use super::corpus::{CorpusFields, Figures};
 use super::extract::Payload;
 use super::extract::list::{List, VOCABS};
 use super::problem::{Problem, ProblemBody};
 use super::reply::{Answer, Ask, Made};
 use super::state::AppState;
 use crate::analysis::compare::{Fragmentation, Measure, Texts, ratio};
-use crate::engine::{EncodeError, TokenId};
-use crate::jobs::{
-    CorpusFormat, Documents, DocumentsError, DocumentsFormat, InvalidUtf8, Records, UploadId, VocabTriple,
-};
+use crate::engine::TokenId;
+use crate::jobs::{CorpusFormat, InvalidUtf8, Records, VocabTriple};
 use crate::registry::{Loaded, VocabRef};
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
@@ -134,12 +132,6 @@ impl From<Fragmentation> for FragmentationBody {
     }
 }
 
-/// What is to be cut.
-enum What {
-    Texts(Vec<String>),
-    Upload(Documents),
-}
-
 /// Compare how vocabularies cut texts.
 #[utoipa::path(post, path = "/compare", tag = "analysis",
     request_body(content((CompareRequest = "application/json"), (CompareRequest = "application/msgpack"))),
@@ -157,32 +149,21 @@ pub(super) async fn compare(
     let loaded = resolve(&app, &request.vocabs).await?;
     let with_spans =
         request.text.as_ref().is_some_and(|text| text.len() <= app.config.max_compare_span_bytes);
-    let what = what(&app, &mut request)?;
-    let metered = Arc::clone(&app);
-    let told = move |reply: CompareReply| {
-        for result in &reply.results {
-            metered.metrics.vocab(&result.vocab.name).encoded(reply.bytes, result.count);
-        }
-        settled.alone(&reply)
-    };
-    match what {
-        What::Texts(texts) => {
-            let bytes: usize = texts.iter().map(String::len).sum();
-            app.cpu.run_elsewhere(bytes, move || on_texts(&loaded, &texts, with_spans).map(told)).await?
-        }
-        What::Upload(documents) => {
-            // Not among the encode threads: others would wait for minutes.
-            let turn = Arc::clone(&app.corpora).try_acquire_owned().map_err(|_| Problem::overloaded())?;
-            // Ends the work when the client goes away and this is dropped.
-            let _stop = documents.stop_on_drop();
-            let work = move || {
-                let _turn = turn;
-                on_documents(&loaded, documents).map(told)
-            };
-            tokio::task::spawn_blocking(work).await.map_err(|error| {
-                tracing::error!(panicked = error.is_panic(), "reading an upload failed");
-                Problem::internal()
-            })?
+    let corpus = request.corpus().open(&app)?;
+    let told = move |figures: Figures<'_>| settled.alone(&reply(figures));
+    corpus.measure(&app, loaded, with_spans, told).await
+}
+
+impl CompareRequest {
+    fn corpus(&mut self) -> CorpusFields {
+        CorpusFields {
+            text: self.text.take(),
+            texts: self.texts.take(),
+            upload: self.upload.take(),
+            format: self.format,
+            field: self.field.take(),
+            records: self.records,
+            invalid_utf8: self.invalid_utf8,
         }
     }
 }
@@ -201,113 +182,15 @@ async fn resolve(app: &AppState, vocabs: &[String]) -> Result<Vec<Arc<Loaded>>, 
     Ok(loaded)
 }
 
-fn what(app: &AppState, request: &mut CompareRequest) -> Result<What, Problem> {
-    let texts = match (request.text.take(), request.texts.take(), &request.upload) {
-        (Some(text), None, None) => vec![text],
-        (None, Some(texts), None) => texts.0,
-        (None, None, Some(upload)) => return Ok(What::Upload(open(app, request, upload)?)),
-        _ => return Err(Problem::invalid("", "needs exactly one of text, texts and upload")),
-    };
-    let given = [
-        ("/format", request.format.is_some()),
-        ("/field", request.field.is_some()),
-        ("/records", request.records.is_some()),
-        ("/invalid_utf8", request.invalid_utf8.is_some()),
-    ];
-    if let Some((pointer, _)) = given.into_iter().find(|(_, given)| *given) {
-        return Err(Problem::invalid(pointer, "is for uploads"));
+fn reply(figures: Figures<'_>) -> CompareReply {
+    let Texts { documents, bytes, characters, words } = figures.all;
+    let results = figures.of_each.iter().map(|(version, measure)| result(version, measure, &figures.all));
+    let mut results: Vec<CompareResult> = results.collect();
+    for (result, cut) in results.iter_mut().zip(figures.cut) {
+        result.spans = Some(cut.spans.iter().map(|span| [span.start, span.end]).collect());
+        result.ids = Some(cut.ids);
     }
-    Ok(What::Texts(texts))
-}
-
-fn open(app: &AppState, request: &CompareRequest, upload: &str) -> Result<Documents, Problem> {
-    let rule =
-        "must be 1 to 64 letters, digits, dots, hyphens and underscores, beginning with a letter or digit";
-    let id = UploadId::parse(upload).ok_or_else(|| Problem::invalid("/upload", rule))?;
-    let format = request.format.unwrap_or_default();
-    match (format, request.records) {
-        (_, Some(Records::Whole)) => {
-            return Err(Problem::invalid("/records", "must be `lines` or `paragraphs`"));
-        }
-        (CorpusFormat::Jsonl | CorpusFormat::Parquet, Some(_)) => {
-            let rule = "is for text; each line of JSONL, or row of Parquet, is one document";
-            return Err(Problem::invalid("/records", rule));
-        }
-        _ => {}
-    }
-    if request.field.is_some() && format == CorpusFormat::Text {
-        return Err(Problem::invalid("/field", "needs format jsonl or parquet"));
-    }
-    let how = DocumentsFormat {
-        format,
-        field: request.field.clone().unwrap_or_else(|| "text".to_owned()),
-        records: match format {
-            CorpusFormat::Text => request.records.unwrap_or(Records::Lines),
-            CorpusFormat::Jsonl | CorpusFormat::Parquet => Records::Whole,
-        },
-        invalid_utf8: request.invalid_utf8.unwrap_or_default(),
-        max_bytes: app.config.max_compare_bytes,
-        max_document_bytes: app.config.max_body_bytes as u64,
-    };
-    Documents::open(app.jobs.uploads(), &id, how).map_err(|e| Problem::documents(e.into()))
-}
-
-fn on_texts(loaded: &[Arc<Loaded>], texts: &[String], with_spans: bool) -> Result<CompareReply, Problem> {
-    let mut all = Texts::default();
-    texts.iter().for_each(|text| all.add(text));
-    let mut results = Vec::with_capacity(loaded.len());
-    for version in loaded {
-        let mut measure = Measure::new(&version.tokenizer);
-        let mut last = None;
-        for (index, text) in texts.iter().enumerate() {
-            let failed = |e: EncodeError| {
-                let pointer = if with_spans { "/text".to_owned() } else { format!("/texts/{index}") };
-                Problem::encode(&pointer, &e)
-            };
-            last = Some(with_scratch(|scratch| measure.add(text, scratch)).map_err(failed)?);
-        }
-        let mut result = result(version, &measure, &all);
-        if let Some(encoding) = last.filter(|_| with_spans) {
-            result.spans = Some(encoding.spans.iter().map(|span| [span.start, span.end]).collect());
-            result.ids = Some(encoding.ids);
-        }
-        results.push(result);
-    }
-    Ok(reply(all, None, results))
-}
-
-fn on_documents(loaded: &[Arc<Loaded>], documents: Documents) -> Result<CompareReply, Problem> {
-    enum Failed {
-        Documents(DocumentsError),
-        Encode(EncodeError),
-    }
-    impl From<DocumentsError> for Failed {
-        fn from(error: DocumentsError) -> Self {
-            Self::Documents(error)
-        }
-    }
-    let mut all = Texts::default();
-    let mut measures: Vec<Measure<'_>> =
-        loaded.iter().map(|version| Measure::new(&version.tokenizer)).collect();
-    let replaced = documents.read(|document| {
-        all.add(document);
-        for measure in &mut measures {
-            with_scratch(|scratch| measure.add(document, scratch)).map_err(Failed::Encode)?;
-        }
-        Ok(())
-    });
-    let replaced = replaced.map_err(|failed| match failed {
-        Failed::Documents(error) => Problem::documents(error),
-        Failed::Encode(error) => Problem::encode("/upload", &error),
-    })?;
-    let results = loaded.iter().zip(&measures).map(|(version, measure)| result(version, measure, &all));
-    let results = results.collect();
-    Ok(reply(all, Some(replaced), results))
-}
-
-fn reply(all: Texts, replaced: Option<u64>, results: Vec<CompareResult>) -> CompareReply {
-    let Texts { documents, bytes, characters, words } = all;
-    CompareReply { documents, bytes, characters, words, replaced, results }
+    CompareReply { documents, bytes, characters, words, replaced: figures.replaced, results }
 }
 
 fn result(version: &Loaded, measure: &Measure<'_>, all: &Texts) -> CompareResult {
@@ -331,6 +214,6 @@ fn result(version: &Loaded, measure: &Measure<'_>, all: &Texts) -> CompareResult
 }
 
 /// Six digits behind the point are more than anybody compares.
-fn round(number: Option<f64>) -> Option<f64> {
+pub(super) fn round(number: Option<f64>) -> Option<f64> {
     number.map(|number| (number * 1e6).round() / 1e6)
 }

@@ -13,6 +13,7 @@ use crate::engine::{
     EncodeOptions, Encoding, OffsetUnit, OnSpecial, SpecialPolicy, TokenId, Tokenizer, spell,
 };
 use crate::registry::{Loaded, VocabRef};
+use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method};
 use axum::response::{IntoResponse, Response};
@@ -23,7 +24,6 @@ use serde::de::{self, Deserialize, DeserializeOwned, Deserializer, IgnoredAny, S
 use serde_json::Value;
 use std::fmt;
 use std::sync::Arc;
-use utoipa_axum::router::OpenApiRouter;
 
 mod anthropic;
 mod cohere;
@@ -128,8 +128,8 @@ impl Dialect {
 }
 
 /// Every route under `/compat`. The document describes them where they stand on their usual paths.
-pub(super) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
+pub(super) fn routes() -> Router<AppState> {
+    Router::new()
         .route("/compat/vllm/tokenize", asked(Dialect::Vllm, vllm::tokenize))
         .route("/compat/vllm/detokenize", asked(Dialect::Vllm, vllm::detokenize))
         .route("/compat/vllm/tokenizer_info", looked(Dialect::Vllm, vllm::tokenizer_info))

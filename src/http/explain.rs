@@ -8,7 +8,7 @@ use super::problem::{Problem, ProblemBody};
 use super::reply::{Answer, Ask, Made};
 use super::state::AppState;
 use super::wanted::wanted;
-use crate::analysis::explain::{Explanation, Part, Pretoken, Way, explain as explained};
+use crate::analysis::explain::{Explanation, Part, Pretoken, Step, Symbol, Way, explain as explained};
 use crate::engine::{TokenId, Tokenizer};
 use crate::jobs::VocabTriple;
 use axum::extract::State;
@@ -78,7 +78,7 @@ pub(super) struct NormalizedBody {
 pub(super) enum WayName {
     /// It is a special or added token, found by its name.
     Special,
-    /// It is a token as a whole.
+    /// It is a token as a whole; where merges lead to it too, `symbols` and `merges` tell them.
     Whole,
     /// By merges: `symbols` and `merges` tell them.
     Merges,
@@ -281,23 +281,10 @@ fn pretoken_body(pretoken: Pretoken, named: &mut BTreeSet<TokenId>) -> PieceBody
     let placed = tokens.into_iter().map(|(id, range)| PlacedToken { id, start: range.start, end: range.end });
     body.tokens = placed.collect();
     match way {
-        Way::Whole => {}
+        Way::Whole { start, steps } => set_merges(&mut body, start, steps, named),
         Way::Merges { start, steps } => {
             body.way = WayName::Merges;
-            named.extend(start.iter().filter_map(|symbol| symbol.id));
-            named.extend(steps.iter().map(|step| step.id));
-            let symbols = start.into_iter();
-            body.symbols =
-                symbols.map(|s| SymbolBody { id: s.id, start: s.range.start, end: s.range.end }).collect();
-            let merges = steps.into_iter().map(|step| MergeBody {
-                rank: step.rank,
-                left: step.left,
-                right: step.right,
-                id: step.id,
-                start: step.range.start,
-                end: step.range.end,
-            });
-            body.merges = merges.collect();
+            set_merges(&mut body, start, steps, named);
         }
         Way::Best { pieces, score } => {
             body.way = WayName::Best;
@@ -313,4 +300,20 @@ fn pretoken_body(pretoken: Pretoken, named: &mut BTreeSet<TokenId>) -> PieceBody
         }
     }
     body
+}
+
+fn set_merges(body: &mut PieceBody, start: Vec<Symbol>, steps: Vec<Step>, named: &mut BTreeSet<TokenId>) {
+    named.extend(start.iter().filter_map(|symbol| symbol.id));
+    named.extend(steps.iter().map(|step| step.id));
+    let symbols = start.into_iter();
+    body.symbols = symbols.map(|s| SymbolBody { id: s.id, start: s.range.start, end: s.range.end }).collect();
+    let merges = steps.into_iter().map(|step| MergeBody {
+        rank: step.rank,
+        left: step.left,
+        right: step.right,
+        id: step.id,
+        start: step.range.start,
+        end: step.range.end,
+    });
+    body.merges = merges.collect();
 }

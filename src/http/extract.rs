@@ -5,6 +5,7 @@ use super::admission::Room;
 use super::coding;
 use super::listen::is_body_timeout;
 use super::media::{Coding, Form, sent};
+use super::metered;
 use super::problem::Problem;
 use super::state::AppState;
 use axum::body::Body;
@@ -348,6 +349,8 @@ pub(super) fn body_error(error: &(dyn Error + 'static), limit: u64) -> Problem {
         Problem::body_too_large(limit)
     } else if is_body_timeout(error) {
         Problem::body_timeout()
+    } else if let Some(refused) = metered::refusal(error) {
+        Problem::key_limit(refused)
     } else {
         Problem::body_cut_off()
     }

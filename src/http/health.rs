@@ -5,12 +5,14 @@ use super::reply::Json;
 use super::state::AppState;
 use super::vocabs::FailureReply;
 use crate::chat;
+use crate::jobs::free_bytes;
 use crate::telemetry::{METRICS_CONTENT_TYPE, Scrape};
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 use utoipa::ToSchema;
 
@@ -100,6 +102,15 @@ pub(super) async fn info(State(app): State<AppState>) -> Json<InfoReply> {
     Json(StatusCode::OK, InfoReply { version: env!("CARGO_PKG_VERSION"), default_vocab, limits })
 }
 
+/// Free bytes where the data directory is or will be.
+fn disk_free(data_dir: &Path) -> u64 {
+    data_dir
+        .ancestors()
+        .chain([Path::new(".")])
+        .find_map(|folder| free_bytes(folder).ok())
+        .unwrap_or_default()
+}
+
 /// Figures for Prometheus.
 #[utoipa::path(get, path = "/metrics", tag = "operations", responses(
     (status = 200, description = "Prometheus text format 0.0.4", content_type = "text/plain", body = String)))]
@@ -122,6 +133,18 @@ pub(super) async fn metrics(State(app): State<AppState>) -> impl IntoResponse {
         inflight_bytes: app.cpu.bytes_in_flight(),
         admitted_bytes: app.admission.bytes_in_flight(),
         connections: app.connections.load(Relaxed),
+        ready: !app.shutdown.is_cancelled() && app.registry.ready(),
+        load_failures: app.failed().len() as u64,
+        disk_free: disk_free(&app.config.data_dir),
+        limits: &[
+            ("max_connections", app.config.max_connections as u64),
+            ("max_requests_in_flight", app.config.max_requests_in_flight),
+            ("max_bytes_in_flight", app.config.bytes_in_flight()),
+            ("max_resident_bytes", app.config.max_resident_bytes),
+            ("max_queued_jobs", app.config.max_queued_jobs as u64),
+            ("min_free_bytes", app.config.min_free_bytes),
+        ],
+        certificate_expiry: app.tls.as_ref().and_then(|tls| tls.expires()),
     };
     ([(header::CONTENT_TYPE, METRICS_CONTENT_TYPE)], app.metrics.render(&scrape))
 }

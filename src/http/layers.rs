@@ -5,10 +5,11 @@ use super::Side;
 use super::access;
 use super::admission::{Load, Room};
 use super::compat::Dialect;
+use super::metered::metered;
 use super::problem::Problem;
 use super::state::AppState;
 use crate::keys::Key;
-use crate::telemetry::InFlight;
+use crate::telemetry::{Hex, InFlight, Span, Trace, TraceParent};
 use axum::body::HttpBody as _;
 use axum::extract::{MatchedPath, Request};
 use axum::http::uri::Authority;
@@ -22,11 +23,15 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 use tower::{Layer, Service};
 
 /// Carries the id of a request, in both directions.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Carry the place of a request in a trace, there and back.
+const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACE_RESPONSE: HeaderName = HeaderName::from_static("traceresponse");
 
 /// Routes that answer whoever asks, and are not worth a line in the log.
 const PROBES: [&str; 3] = ["/livez", "/readyz", "/health"];
@@ -78,11 +83,12 @@ where
             }
             // Before the key, so that what is shed is not counted as its holder's.
             exchange.room = take_on(&self.app, &request, exchange.matched())?;
-            exchange.key = access::admit(&self.app, request.method(), request.headers(), exchange.matched())?;
+            exchange.key = access::admit(&self.app, &request, exchange.matched())?;
             Ok(())
         });
         if let Some(key) = &exchange.key {
             request.extensions_mut().insert(Arc::clone(key));
+            request = request.map(|body| metered(body, key));
         }
         if let Some(room) = exchange.room.as_ref().filter(|_| may_grow(&request)) {
             request.extensions_mut().insert(Arc::clone(room));
@@ -114,6 +120,10 @@ struct Exchange {
     key: Option<Arc<Key>>,
     /// What it has of the limits, until its answer begins.
     room: Option<Arc<Room>>,
+    /// The trace that its caller says it belongs to.
+    caller: Option<TraceParent>,
+    /// Its place in a trace, where traces are sent.
+    trace: Option<Trace>,
 }
 
 impl Exchange {
@@ -127,7 +137,22 @@ impl Exchange {
             route: request.extensions().get::<MatchedPath>().cloned(),
             key: None,
             room: None,
+            caller: None,
+            trace: None,
         }
+        .traced(request.headers())
+    }
+
+    fn traced(mut self, headers: &HeaderMap) -> Self {
+        // One that comes twice is none, says the standard.
+        let mut parents = headers.get_all(TRACE_PARENT).iter();
+        if let (Some(parent), None) = (parents.next(), parents.next()) {
+            self.caller = TraceParent::parse(parent.as_bytes());
+        }
+        if !self.is_probe() {
+            self.trace = self.app.traces.as_ref().map(|traces| traces.begin(self.caller));
+        }
+        self
     }
 
     fn matched(&self) -> Option<&str> {
@@ -170,26 +195,48 @@ impl Exchange {
         self.log(status, code, elapsed.as_secs_f64() * 1000.0);
 
         let headers = response.headers_mut();
+        if let (Some(traces), Some(trace)) = (&self.app.traces, self.trace) {
+            let vocab = headers.get("vocab").and_then(|vocab| vocab.to_str().ok());
+            traces.end(&trace, || Span {
+                trace,
+                method: self.method(),
+                route: self.route().to_owned(),
+                status,
+                code: code.map(str::to_owned),
+                request_id: id.to_owned(),
+                vocab: vocab.map(str::to_owned),
+                ended: SystemTime::now(),
+                elapsed,
+            });
+            if let Ok(trace) = HeaderValue::try_from(trace.to_string()) {
+                headers.insert(TRACE_RESPONSE, trace);
+            }
+        }
         headers.insert(REQUEST_ID, self.id);
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         response
     }
 
+    /// A method of the client's own making may be anybody's text.
+    fn method(&self) -> &'static str {
+        let known = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"];
+        known.into_iter().find(|known| *known == self.method.as_str()).unwrap_or("other")
+    }
+
     fn log(&self, status: u16, code: Option<&str>, ms: f64) {
-        // A method of the client's own making may be anybody's text.
-        let method = match self.method {
-            Method::GET | Method::HEAD | Method::POST | Method::PUT | Method::DELETE | Method::OPTIONS => {
-                self.method.as_str()
-            }
-            _ => "other",
-        };
+        let method = self.method();
+        let trace_id =
+            self.trace.as_ref().map(|trace| &trace.id).or(self.caller.as_ref().map(|from| &from.id));
+        let trace_id = trace_id.map(|id| tracing::field::display(Hex(id)));
         let (route, key) = (self.route(), self.key.as_deref().map(Key::name));
         let request_id = self.id.to_str().unwrap_or_default();
         match status {
-            500.. => tracing::error!(method, route, status, code, ms, request_id, key, "request"),
-            400.. => tracing::info!(method, route, status, code, ms, request_id, key, "request"),
-            _ if self.is_probe() => tracing::trace!(method, route, status, ms, request_id, key, "request"),
-            _ => tracing::debug!(method, route, status, ms, request_id, key, "request"),
+            500.. => tracing::error!(method, route, status, code, ms, request_id, trace_id, key, "request"),
+            400.. => tracing::info!(method, route, status, code, ms, request_id, trace_id, key, "request"),
+            _ if self.is_probe() => {
+                tracing::trace!(method, route, status, ms, request_id, trace_id, key, "request")
+            }
+            _ => tracing::debug!(method, route, status, ms, request_id, trace_id, key, "request"),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The accept loop: HTTP/1 and HTTP/2 (prior knowledge) on one port, with a limit on everything a client can
-//! make us wait for.
+//! The accept loop: HTTP/1 and HTTP/2 on one port, plain (HTTP/2 by prior knowledge) or over TLS (by ALPN), with a limit on
+//! everything a client can make us wait for.
 //!
 //! Must stay true: no connection outlives its limits, and no handler has to know them.
 //!
@@ -10,7 +10,7 @@
 //!
 //! | the client                                      | limit            | then                                   |
 //! |-------------------------------------------------|------------------|----------------------------------------|
-//! | sends no complete first head                    | `header_timeout` | closed                                 |
+//! | sends no complete first head, TLS's own before  | `header_timeout` | closed                                 |
 //! | sends a part of a later head (HTTP/1)           | `header_timeout` | closed                                 |
 //! | has no request open                             | `idle_timeout`   | closed (HTTP/2: GOAWAY)                |
 //! | pauses within a body, or sends it below 1 KiB/s | `body_timeout`   | the handler reads a [`BodyTimeout`]    |
@@ -23,6 +23,7 @@ mod body;
 mod pace;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::convert::Infallible;
 use std::io;
@@ -39,6 +40,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -47,6 +49,8 @@ use tower::ServiceExt;
 
 pub use body::{BodyTimeout, is_body_timeout};
 use pace::{Exceeded, Pace, WatchedStream};
+pub use tls::{Tls, TlsError};
+use tokio_rustls::server::TlsStream;
 
 /// How long to leave the listener alone after an error that waiting may cure (no file descriptors left).
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
@@ -75,6 +79,8 @@ pub struct ListenSettings {
     pub drain: Duration,
     /// Connections open at once. More are not refused: they wait in the kernel's backlog until one closes.
     pub max_connections: usize,
+    /// What to show to clients that must speak TLS; without it none may.
+    pub tls: Option<Arc<Tls>>,
 }
 
 /// Serves `router` on `listener` until `shutdown` is cancelled, then drains.
@@ -168,7 +174,45 @@ impl Server {
             tracing::debug!(%error, "cannot set TCP_NODELAY"); // the client has gone already
         }
         let pace = Arc::new(Pace::start(&self.settings));
-        let io = TokioIo::new(WatchedStream::new(stream, Arc::clone(&pace)));
+        let stream = WatchedStream::new(stream, Arc::clone(&pace));
+        let Some(tls) = &self.settings.tls else {
+            return self.exchanges(stream, peer, &pace, Protocol::Any).await;
+        };
+        if let Some(stream) = self.handshake(tls, stream, &pace).await {
+            let protocol = if stream.get_ref().0.speaks_http2() { Protocol::Http2 } else { Protocol::Http1 };
+            self.exchanges(stream, peer, &pace, protocol).await;
+        }
+    }
+
+    /// The stream behind the handshake, if there is one in time.
+    async fn handshake(
+        &self,
+        tls: &Tls,
+        stream: WatchedStream,
+        pace: &Pace,
+    ) -> Option<Box<TlsStream<WatchedStream>>> {
+        tokio::select! {
+            biased;
+            made = tls.accept(stream, &self.shutdown) => match made {
+                Ok(stream) => Some(Box::new(stream)),
+                Err(error) => {
+                    tracing::debug!(%error, "no TLS connection came about");
+                    None
+                }
+            },
+            () = self.tasks.cut.cancelled() => None,
+            exceeded = pace.exceeded() => {
+                tracing::debug!(?exceeded, "connection closed: the client is too slow");
+                None
+            }
+        }
+    }
+
+    /// The requests of a connection, until one end closes it.
+    async fn exchanges<S>(&self, stream: S, peer: SocketAddr, pace: &Arc<Pace>, protocol: Protocol)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let body_timeout = self.settings.body_timeout;
         let service = service_fn(|request: Request<Incoming>| {
             let exchange = pace.begin_exchange();
@@ -183,8 +227,8 @@ impl Server {
         // Whatever ends the connection ends the tasks of its HTTP/2 streams.
         let tasks = Tasks { tracker: self.tasks.tracker.clone(), cut: self.tasks.cut.child_token() };
         let _cut_streams = tasks.cut.clone().drop_guard();
-        let builder = self.protocol(tasks);
-        let connection = builder.serve_connection(io, service);
+        let builder = self.builder(tasks, protocol);
+        let connection = builder.serve_connection(TokioIo::new(stream), service);
         tokio::pin!(connection);
         let shutdown = async {
             self.shutdown.cancelled().await;
@@ -223,7 +267,7 @@ impl Server {
         }
     }
 
-    fn protocol(&self, tasks: Tasks) -> Builder<Tasks> {
+    fn builder(&self, tasks: Tasks, protocol: Protocol) -> Builder<Tasks> {
         let mut builder = Builder::new(tasks);
         builder
             .http1()
@@ -238,8 +282,21 @@ impl Server {
             .max_header_list_size(HTTP2_HEADER_LIST)
             .keep_alive_interval(self.settings.body_timeout)
             .keep_alive_timeout(self.settings.header_timeout);
-        builder
+        match protocol {
+            Protocol::Any => builder,
+            Protocol::Http1 => builder.http1_only(),
+            Protocol::Http2 => builder.http2_only(),
+        }
     }
+}
+
+/// What a connection speaks.
+#[derive(Debug, Clone, Copy)]
+enum Protocol {
+    /// What its first bytes say.
+    Any,
+    Http1,
+    Http2,
 }
 
 /// Whether accepting failed because of the one client that was next.

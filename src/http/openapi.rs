@@ -1,4 +1,5 @@
-//! The `OpenAPI` file: made from the handlers' own annotations, committed as `openapi.yaml`, served as it is.
+//! The `OpenAPI` file: made from the handlers' own annotations, committed as `openapi.yaml`, which a test compares, and served as it
+//! is.
 
 use super::access::{self, Access};
 use axum::http::{Method, header};
@@ -21,12 +22,15 @@ use utoipa::{Modify, OpenApi, ToSchema};
     // Only servers with a file of keys ask for one.
     security((), ("bearer" = []), ("x_api_key" = [])),
     modifiers(&Keys),
+    // What only a stream of events carries.
+    components(schemas(crate::jobs::Merging)),
     servers((url = "http://127.0.0.1:8080", description = "where `vocabd serve` listens unless told otherwise")),
     tags(
         (name = "encode", description = "Texts to ids and back"),
         (name = "chat", description = "Messages to the text that a model reads, and to ids"),
         (name = "analysis", description = "What vocabularies make of texts: chunks, figures, steps"),
         (name = "vocabs", description = "Vocabularies, their versions and aliases"),
+        (name = "models", description = "Cards of base models: what is known, what follows, and which is best for one's own text"),
         (name = "train", description = "Training jobs and their corpora"),
         (name = "compat", description = "Routes of other servers, in the shapes of their own code: vLLM, SGLang, TEI, TGI, llama.cpp, \
             OpenVINO's model server, LocalAI, Ollama (as proposed), Cohere, Anthropic, OpenAI, Google, xAI, watsonx, LiteLLM. Each is \
@@ -64,8 +68,14 @@ pub(super) struct PackedBody(Vec<u8>);
 #[expect(dead_code, reason = "only described")]
 pub(super) struct LinesBody(String);
 
-/// The document as YAML.
-pub fn yaml() -> String {
+/// The committed document.
+pub const YAML: &str = include_str!("../../openapi.yaml");
+
+/// The document as the code has it.
+///
+/// # Panics
+/// Never: a test calls it.
+pub fn of_code() -> String {
     let yaml = document().to_yaml().expect("the document is plain data");
     // The registry of formats has `uint32`; utoipa 6.0 writes `u-int32`.
     yaml.replace("format: u-int", "format: uint")
@@ -73,11 +83,11 @@ pub fn yaml() -> String {
 
 /// The document as JSON values.
 pub(super) fn json() -> serde_json::Value {
-    serde_json::to_value(document()).expect("the document is plain data")
+    yaml_serde::from_str(YAML).expect("the committed document is YAML, as a test checks")
 }
 
 fn document() -> utoipa::openapi::OpenApi {
-    let (_, mut document) = super::routes().split_for_parts();
+    let (_, mut document) = super::documented().split_for_parts();
     // An import that names its source has no body; the macro knows only of bodies that are always there.
     let import = document.paths.paths.get_mut("/vocabs").and_then(|path| path.post.as_mut());
     if let Some(RefOr::T(body)) = import.and_then(|import| import.request_body.as_mut()) {
@@ -162,6 +172,15 @@ fn refusal() -> Response {
 #[utoipa::path(get, path = "/openapi.yaml", tag = "operations", responses(
     (status = 200, description = "The OpenAPI 3.1 document", content_type = "application/yaml", body = String)))]
 pub(super) async fn openapi() -> impl IntoResponse {
-    static YAML: std::sync::LazyLock<String> = std::sync::LazyLock::new(yaml);
-    ([(header::CONTENT_TYPE, "application/yaml")], YAML.as_str())
+    ([(header::CONTENT_TYPE, "application/yaml")], YAML)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_committed_document_reads_as_the_code_has_it() {
+        let of_code: serde_json::Value = yaml_serde::from_str(&super::of_code()).unwrap();
+        assert!(super::json() == of_code, "openapi.yaml is out of step");
+        assert!(of_code["paths"].as_object().unwrap().len() > 40);
+    }
 }

@@ -157,8 +157,7 @@ impl Problem {
     /// 429: a limit of the key is reached.
     pub(super) fn key_limit(refused: &Refused) -> Self {
         let Refused { limit, value, retry_after } = *refused;
-        let detail = format!("the key has {limit} = {value}, which is used up");
-        let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "key_limit", detail);
+        let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "key_limit", refused.to_string());
         problem.with("setting", limit).with("limit", value).retry_in(Some(retry_after))
     }
 
@@ -197,6 +196,12 @@ impl Problem {
         let detail =
             "there is no such model: names are those of vocabularies, and those that the setting models has";
         Self::new(StatusCode::NOT_FOUND, "unknown_model", detail).at("/model")
+    }
+
+    /// 404: a model that there is no card of.
+    pub(super) fn unknown_card(pointer: impl Into<String>, near: &[&str]) -> Self {
+        let detail = "there is no card of such a model; /models lists them";
+        Self::new(StatusCode::NOT_FOUND, "unknown_model", detail).at(pointer).with("near", near)
     }
 
     /// 404: no such job or upload.

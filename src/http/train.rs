@@ -5,7 +5,7 @@ use super::extract::{Path, Payload};
 use super::problem::{Problem, ProblemBody};
 use super::reply::Json;
 use super::state::AppState;
-use crate::jobs::{JobId, JobQueue, JobView, TrainRequest};
+use crate::jobs::{JobId, JobQueue, JobView, Merging, TrainRequest};
 use crate::keys::Scope;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -13,6 +13,7 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::Stream;
 use serde::Serialize;
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::time::Duration;
 use utoipa::ToSchema;
@@ -105,7 +106,8 @@ pub(super) async fn cancel(
     Ok(Json(StatusCode::ACCEPTED, app.jobs.cancel(&id).await?))
 }
 
-/// Follow a job: server-sent events. `progress` carries the job whenever it moved, `end` the job at its end.
+/// Follow a job: server-sent events. `progress` carries the job whenever it moved, `merging` (type `Merging`) what was merged
+/// since the event before it, `end` the job at its end.
 #[utoipa::path(get, path = "/train/{id}/events", operation_id = "follow_job", tag = "train", params(("id" = String, Path, description = "The id that the answer to POST /train names")), responses(
     (status = 200, description = "Events until the job has ended", content_type = "text/event-stream", body = String),
     (status = 404, description = "There is none", body = ProblemBody, content_type = "application/problem+json")))]
@@ -117,18 +119,58 @@ pub(super) async fn events(State(app): State<AppState>, Path(id): Path<String>) 
     Ok(response)
 }
 
-/// What a stream of events knows: the job as it was last told, and whether it has ended.
+/// What a stream of events knows: the job as it was last told, how much of its merging, and whether it has ended.
 struct Following {
     app: AppState,
     told: Option<JobView>,
     current: JobView,
+    merges_told: u32,
+    points_told: usize,
+    /// Events that wait for their turn.
+    next: VecDeque<Event>,
     ended: bool,
     sequence: u64,
 }
 
+impl Following {
+    fn push(&mut self, name: &str, data: &impl Serialize) {
+        self.sequence += 1;
+        let event = Event::default().event(name).id(self.sequence.to_string());
+        self.next.push_back(event.json_data(data).unwrap_or_default());
+    }
+
+    /// Tells of the current state. Who comes when all is over gets the end alone.
+    fn tell(&mut self) {
+        self.ended = self.current.state.ended();
+        let late = self.ended && self.told.is_none();
+        let merging = self.app.jobs.merging(&self.current.id, self.merges_told, self.points_told);
+        if let Some((merging, merges, points)) = merging.filter(|_| !late) {
+            (self.merges_told, self.points_told) = (merges, points);
+            if merging != Merging::default() {
+                self.push("merging", &merging);
+            }
+        }
+        let current = self.current.clone();
+        self.push(if self.ended { "end" } else { "progress" }, &current);
+        self.told = Some(current);
+    }
+}
+
 fn follow(app: AppState, first: JobView) -> impl Stream<Item = Result<Event, Infallible>> {
-    let state = Following { app, told: None, current: first, ended: false, sequence: 0 };
+    let state = Following {
+        app,
+        told: None,
+        current: first,
+        merges_told: 0,
+        points_told: 0,
+        next: VecDeque::new(),
+        ended: false,
+        sequence: 0,
+    };
     futures_util::stream::unfold(state, |mut state| async move {
+        if let Some(event) = state.next.pop_front() {
+            return Some((Ok(event), state));
+        }
         if state.ended {
             return None;
         }
@@ -148,12 +190,8 @@ fn follow(app: AppState, first: JobView) -> impl Stream<Item = Result<Event, Inf
                 }
             }
         }
-        state.ended = state.current.state.ended();
-        state.sequence += 1;
-        let name = if state.ended { "end" } else { "progress" };
-        let event = Event::default().event(name).id(state.sequence.to_string());
-        let event = event.json_data(&state.current).unwrap_or_default();
-        state.told = Some(state.current.clone());
+        state.tell();
+        let event = state.next.pop_front()?;
         Some((Ok(event), state))
     })
 }

@@ -11,6 +11,7 @@ use super::reply::{Json, name_version, tag};
 use super::state::AppState;
 use crate::formats::{Format, export_files};
 use crate::jobs::VocabTriple;
+use crate::models::Refused;
 use crate::registry::{
     AliasName, Failure, Precondition, SplitFacts, VersionFacts, VocabListing, VocabName, VocabRef,
 };
@@ -135,7 +136,7 @@ pub(super) struct ReloadReply {
 /// Something that could not be loaded.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct FailureReply {
-    /// A version, an alias, a file in the import folder, `store`, or `keys`.
+    /// A version, an alias, a file in the import folder, `store`, `keys`, or the file of a model card.
     what: String,
     /// Why.
     problem: String,
@@ -144,6 +145,12 @@ pub(super) struct FailureReply {
 impl From<&Failure> for FailureReply {
     fn from(failure: &Failure) -> Self {
         Self { what: failure.what.clone(), problem: failure.problem.clone() }
+    }
+}
+
+impl From<&Refused> for FailureReply {
+    fn from(refused: &Refused) -> Self {
+        Self { what: refused.file.clone(), problem: refused.problem.clone() }
     }
 }
 

@@ -11,10 +11,18 @@ pub(super) const CHECK_ROOM_EVERY: u64 = 64 << 20;
 /// Unpacked bytes that are free of the ratio.
 const FREE_BYTES: u64 = 1 << 20;
 
+/// Free bytes on the disk of a folder, as far as this process may have them.
+///
+/// # Errors
+/// The system does not say, as for a folder that is not there.
+pub fn free_bytes(folder: &Path) -> io::Result<u64> {
+    let stat = rustix::fs::statvfs(folder).map_err(io::Error::from)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
 /// Whether `more` bytes would leave at least `min_free_bytes` free on the disk of a folder.
 pub(super) fn has_room(folder: &Path, more: u64, min_free_bytes: u64) -> io::Result<bool> {
-    let stat = rustix::fs::statvfs(folder).map_err(io::Error::from)?;
-    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+    let free = free_bytes(folder)?;
     Ok(free.saturating_sub(more) >= min_free_bytes)
 }
 

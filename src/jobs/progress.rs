@@ -1,7 +1,9 @@
 //! How far a job is: written by the thread that trains, read by anybody, without a lock between them.
 
+use super::report::{CurvePoint, ratio};
 use crate::engine::{LearnedMerge, Observer, Stage};
 use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -53,6 +55,32 @@ pub struct LastMerge {
     pub token: String,
 }
 
+/// What merging has made since it was last told of.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Merging {
+    /// The latest merges, oldest first: all of them, or the last 32 where there were more.
+    pub merges: Vec<LastMerge>,
+    /// New points of the compression curve, about 200 over the whole of a job. Of an extension there are none before its end: what
+    /// the base makes of the corpus is not known until then. Nor are there of merges that an earlier life of the server made.
+    pub curve: Vec<CurvePoint>,
+}
+
+/// The most merges that are told of at once.
+const MOST_LATEST: usize = 32;
+/// The points of the curve of a job, about.
+const CURVE_POINTS: u32 = 200;
+
+/// What merging has made so far, for [`Merging`].
+#[derive(Debug, Default)]
+struct Made {
+    /// The latest of `done` merges, oldest first.
+    latest: VecDeque<LastMerge>,
+    done: u32,
+    curve: Vec<CurvePoint>,
+    /// Bytes of the corpus, and tokens that it has with the merges so far; `None` where that is not known.
+    corpus: Option<(u64, u64)>,
+}
+
 /// Where a job is now.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ProgressView {
@@ -70,6 +98,9 @@ pub struct ProgressView {
     pub merges_total: u32,
     /// The merge made last.
     pub last_merge: Option<LastMerge>,
+    /// Bytes of the corpus per token with the merges so far; absent before there are any, and of an extension.
+    #[serde(default)]
+    pub bytes_per_token: Option<f64>,
     /// Share of the work done, 0 to 1; never falls.
     pub fraction: f64,
     /// Seconds that the rest will take at the speed so far; absent before there is a speed.
@@ -87,7 +118,7 @@ pub(super) struct Progress {
     to_prepare: AtomicU64,
     merges_done: AtomicU32,
     merges_total: AtomicU32,
-    last_merge: Mutex<Option<LastMerge>>,
+    made: Mutex<Made>,
     started: Mutex<Option<Instant>>,
     stop: AtomicBool,
     over: AtomicBool,
@@ -104,7 +135,7 @@ impl Progress {
             to_prepare: AtomicU64::new(0),
             merges_done: AtomicU32::new(0),
             merges_total: AtomicU32::new(0),
-            last_merge: Mutex::new(None),
+            made: Mutex::new(Made::default()),
             started: Mutex::new(None),
             stop: AtomicBool::new(false),
             over: AtomicBool::new(false),
@@ -133,6 +164,22 @@ impl Progress {
 
     pub(super) fn read(&self, bytes: u64) {
         self.bytes_read.fetch_add(bytes, Relaxed);
+    }
+
+    /// Merging begins, with `done` merges of an earlier run and a corpus of so many bytes, which are that many tokens with them.
+    pub(super) fn begin_merging(&self, done: u32, bytes: u64, tokens: u64) {
+        let point = CurvePoint { merges: done.into(), bytes_per_token: ratio(bytes, tokens) };
+        *lock(&self.made) =
+            Made { done, curve: vec![point], corpus: Some((bytes, tokens)), ..Made::default() };
+    }
+
+    /// What there is beyond `done` merges and `points` of the curve, and how much there is of both now.
+    pub(super) fn merging(&self, done: u32, points: usize) -> (Merging, u32, usize) {
+        let made = lock(&self.made);
+        let new = made.done.saturating_sub(done) as usize;
+        let merges = made.latest.iter().skip(made.latest.len().saturating_sub(new)).cloned().collect();
+        let curve = made.curve.get(points..).unwrap_or_default().to_vec();
+        (Merging { merges, curve }, made.done, made.curve.len())
     }
 
     /// Asks the run to end soon.
@@ -166,6 +213,7 @@ impl Progress {
         let running = lock(&self.started).filter(|_| !self.over.load(Relaxed));
         let elapsed = running.map(|started| started.elapsed().as_secs_f64());
         let eta_seconds = elapsed.filter(|_| fraction > 0.01).map(|e| round(e * (1.0 - fraction) / fraction));
+        let made = lock(&self.made);
         ProgressView {
             stage: STAGES[at],
             bytes_read: self.bytes_read.load(Relaxed),
@@ -173,9 +221,28 @@ impl Progress {
             pretokens: self.pretokens.load(Relaxed),
             merges_done: self.merges_done.load(Relaxed),
             merges_total: self.merges_total.load(Relaxed),
-            last_merge: lock(&self.last_merge).clone(),
+            last_merge: made.latest.back().cloned(),
+            bytes_per_token: made.corpus.map(|(bytes, tokens)| ratio(bytes, tokens)),
             fraction: round(fraction),
             eta_seconds,
+        }
+    }
+}
+
+impl Made {
+    /// `fewer` tokens are left by the `done`th of `wanted` merges.
+    fn merged(&mut self, merge: LastMerge, fewer: u64, done: u32, wanted: u32) {
+        if self.latest.len() == MOST_LATEST {
+            self.latest.pop_front();
+        }
+        self.latest.push_back(merge);
+        self.done = done;
+        if let Some((bytes, tokens)) = &mut self.corpus {
+            *tokens = tokens.saturating_sub(fewer);
+            if done.is_multiple_of((wanted / CURVE_POINTS).max(1)) || done == wanted {
+                let bytes_per_token = ratio(*bytes, *tokens);
+                self.curve.push(CurvePoint { merges: done.into(), bytes_per_token });
+            }
         }
     }
 }
@@ -228,9 +295,9 @@ impl Observer for Watch<'_> {
     }
 
     fn merged(&mut self, merge: &LearnedMerge, token: &[u8], done: u32, wanted: u32) -> ControlFlow<()> {
-        let LearnedMerge { left, right, id, count, .. } = *merge;
+        let LearnedMerge { left, right, id, count, made: fewer } = *merge;
         let token = String::from_utf8_lossy(token).into_owned();
-        *lock(&self.progress.last_merge) = Some(LastMerge { id, left, right, count, token });
+        lock(&self.progress.made).merged(LastMerge { id, left, right, count, token }, fewer, done, wanted);
         self.progress.merges_total.store(wanted, Relaxed);
         self.progress.merges_done.store(done, Relaxed);
         self.progress.enter(JobStage::Merging);
@@ -270,6 +337,36 @@ mod tests {
         let view = progress.view();
         assert_eq!((view.fraction, view.pretokens, view.merges_done, view.merges_total), (1.0, 9, 5, 10));
         assert_eq!(view.last_merge.unwrap().token, "ab");
+        assert_eq!(view.bytes_per_token, None, "nobody said how much there is");
+    }
+
+    #[test]
+    fn what_merging_made_is_told_once() {
+        let progress = Progress::new();
+        progress.begin_merging(0, 10_000, 10_000);
+        let merge = LearnedMerge { left: 1, right: 2, id: 300, count: 10, made: 10 };
+        let merged = |from: u32, to: u32| {
+            for done in from..=to {
+                let token = done.to_string();
+                assert!(Watch::new(&progress).merged(&merge, token.as_bytes(), done, 400).is_continue());
+            }
+        };
+        let tokens = |told: &Merging| told.merges.iter().map(|m| m.token.clone()).collect::<Vec<_>>();
+        merged(1, 3);
+        let (first, done, points) = progress.merging(0, 0);
+        assert_eq!((tokens(&first), done), (["1", "2", "3"].map(str::to_owned).to_vec(), 3));
+        // Every second of 400 merges is a point, beside the first.
+        assert_eq!(first.curve.iter().map(|p| p.merges).collect::<Vec<_>>(), [0, 2]);
+        assert_eq!((progress.merging(done, points).0, points), (Merging::default(), 2));
+        merged(4, 100);
+        let (more, done, points) = progress.merging(done, points);
+        assert_eq!((tokens(&more).len(), tokens(&more)[0].as_str(), done), (MOST_LATEST, "69", 100));
+        assert_eq!((more.curve.len(), points), (49, 51));
+        assert_eq!(more.curve.last().unwrap().bytes_per_token, 1.1111);
+        assert_eq!(progress.view().bytes_per_token, Some(1.1111));
+        // A run that goes on begins where the one before was.
+        progress.begin_merging(50, 10_000, 9_500);
+        assert_eq!(progress.merging(0, 0).0.curve.len(), 1);
     }
 
     #[test]

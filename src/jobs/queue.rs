@@ -2,7 +2,7 @@
 //!
 //! Locks are std's and never held across an await. A job's record is in the store before its submission is answered.
 
-use super::progress::{Progress, ProgressView, lock};
+use super::progress::{Merging, Progress, ProgressView, lock};
 use super::record::{JobId, JobRecord, JobState, JobView, now};
 use super::request::TrainRequest;
 use super::uploads::{HeldUpload, UploadId, Uploads};
@@ -267,6 +267,11 @@ impl JobQueue {
     /// One job.
     pub fn get(&self, id: &JobId) -> Option<JobView> {
         lock(&self.shared.state).jobs.get(id).map(Job::view)
+    }
+
+    /// What a job that runs here has merged beyond `done` merges and `points` of its curve, and how many of both there are now.
+    pub fn merging(&self, id: &JobId, done: u32, points: usize) -> Option<(Merging, u32, usize)> {
+        lock(&self.shared.state).jobs.get(id).map(|job| job.progress.merging(done, points))
     }
 
     /// Cancels a job: one that waits at once, one that runs within a second.

@@ -158,6 +158,6 @@ impl From<&ScriptTokens> for ScriptGain {
 }
 
 /// Four digits are what a person compares.
-fn ratio(bytes: u64, tokens: u64) -> f64 {
+pub(super) fn ratio(bytes: u64, tokens: u64) -> f64 {
     if tokens == 0 { 0.0 } else { (bytes as f64 / tokens as f64 * 10_000.0).round() / 10_000.0 }
 }

@@ -13,7 +13,7 @@ use super::whole::Whole;
 use super::{JobError, files};
 use crate::engine::{
     LearnedMerge, Merge, Normalizer, Observer, Pretokenizer, Special, Stage, Tokenizer, TokenizerError,
-    TokenizerParts, TrainConfig, TrainError, Trained, resume, tokens_by_script, train,
+    TokenizerParts, TrainConfig, TrainError, Trained, Words as _, resume, tokens_by_script, train,
 };
 use crate::fetch::{self, FetchError, UrlPolicy};
 use crate::registry::{Provenance, PublishError, Published, Registry, ResolveError};
@@ -415,14 +415,20 @@ pub(super) fn learn_in(run: Run<'_>, checkpoint: &mut Checkpoint) -> Result<Lear
         Some(base) => extended(&request, base, &config, &whole, &held, &mut keeping)?,
         None => {
             let done = keeping.earlier.clone();
+            let bytes = whole.totals().bytes;
             let resumed = match done.as_slice() {
                 [] => Err(RunError::Train(TrainError::BadResume { index: 0 })),
-                done => resume(&whole, &config, done, &mut keeping),
+                done => {
+                    let saved: u64 = done.iter().map(|merge| merge.made).sum();
+                    progress.begin_merging(done.len() as u32, bytes, bytes.saturating_sub(saved));
+                    resume(&whole, &config, done, &mut keeping)
+                }
             };
             let trained = match resumed {
                 // None, or of no run like this one, whatever the folder says.
                 Err(RunError::Train(TrainError::BadResume { .. })) => {
                     keeping.earlier.clear();
+                    progress.begin_merging(0, bytes, bytes);
                     train(whole, &config, &mut keeping)?
                 }
                 trained => trained?,

@@ -14,6 +14,10 @@ use super::{Key, Scope};
 /// Every request is compared with all keys.
 const MAX_KEYS: usize = 1000;
 const MAX_FILE_BYTES: u64 = 1 << 20;
+/// The greatest limits of a key.
+const MAX_REQUESTS: u64 = 1_000_000_000;
+/// Of bytes.
+const MAX_BYTES: u64 = 100_000_000_000_000;
 
 /// Why there are no keys. Without the path, as callers of `/reload` are told it too.
 #[derive(Debug, thiserror::Error)]
@@ -33,9 +37,10 @@ pub fn entry(name: &str, sha256: &str, scopes: &[Scope], limits: Limits) -> Stri
     let mut entry =
         format!("[[keys]]\nname = \"{name}\"\nsha256 = \"{sha256}\"\nscopes = [{}]\n", scopes.join(", "));
     let numbers = [
-        ("requests_per_second", limits.requests_per_second),
-        ("burst", limits.burst),
-        ("requests_per_day", limits.requests_per_day),
+        ("requests_per_second", limits.requests_per_second.map(u64::from)),
+        ("burst", limits.burst.map(u64::from)),
+        ("requests_per_day", limits.requests_per_day.map(u64::from)),
+        ("bytes_per_day", limits.bytes_per_day),
     ];
     for (field, value) in numbers {
         if let Some(value) = value {
@@ -102,23 +107,31 @@ fn key(mut entry: Table, before: &[Arc<Key>]) -> Result<Key, String> {
     };
     let scopes: Vec<Scope> =
         scopes.ok_or("scopes must be a list of \"encode\", \"train\", \"publish\" and \"admin\"")?;
-    let mut number = |field: &str| match entry.remove(field) {
+    let mut number = |field: &str, most: u64| match entry.remove(field) {
         None => Ok(None),
-        Some(Value::Integer(number @ 1..=1_000_000_000)) => Ok(u32::try_from(number).ok()),
-        Some(_) => Err(format!("{field} must be a whole number from 1 to 1000000000")),
+        Some(Value::Integer(number)) if (1..=most).contains(&(number.max(0) as u64)) => {
+            Ok(Some(number as u64))
+        }
+        Some(_) => Err(format!("{field} must be a whole number from 1 to {most}")),
+    };
+    let mut requests = |field: &str| {
+        number(field, MAX_REQUESTS).map(|number| number.and_then(|number| u32::try_from(number).ok()))
     };
     let limits = Limits {
-        requests_per_second: number("requests_per_second")?,
-        burst: number("burst")?,
-        requests_per_day: number("requests_per_day")?,
+        requests_per_second: requests("requests_per_second")?,
+        burst: requests("burst")?,
+        requests_per_day: requests("requests_per_day")?,
+        bytes_per_day: number("bytes_per_day", MAX_BYTES)?,
     };
     if limits.burst.is_some() && limits.requests_per_second.is_none() {
         return Err("burst belongs to requests_per_second, which is not there".to_owned());
     }
     if !entry.is_empty() {
-        return Err("has a field that is not name, sha256, scopes, requests_per_second, burst or \
-                    requests_per_day"
-            .to_owned());
+        return Err(
+            "has a field that is not name, sha256, scopes, requests_per_second, burst, requests_per_day or \
+                    bytes_per_day"
+                .to_owned(),
+        );
     }
     let same = before.iter().find(|key| key.name == name && key.meter.limits == limits);
     let meter = same.map_or_else(|| Arc::new(Meter::new(limits)), |key| Arc::clone(&key.meter));
@@ -147,8 +160,12 @@ mod tests {
 
     #[test]
     fn an_entry_reads_as_it_was_written() {
-        let limits =
-            Limits { requests_per_second: Some(5), burst: Some(9), requests_per_day: Some(1_000_000) };
+        let limits = Limits {
+            requests_per_second: Some(5),
+            burst: Some(9),
+            requests_per_day: Some(1_000_000),
+            bytes_per_day: Some(MAX_BYTES),
+        };
         let (one, two) = ("0123456789abcdef".repeat(4), "FF".repeat(32));
         let text = format!(
             "# Ours.\n{}\n{}",
@@ -182,6 +199,11 @@ mod tests {
             (&format!("{good}burst = 1"), "burst"),
             (&format!("{good}requests_per_second = 0"), "requests_per_second"),
             (&format!("{good}requests_per_day = \"{secret}\""), "requests_per_day"),
+            (
+                &format!("{good}bytes_per_day = -1"),
+                "bytes_per_day must be a whole number from 1 to 100000000000000",
+            ),
+            (&format!("{good}bytes_per_day = {}", MAX_BYTES + 1), "bytes_per_day"),
             (&format!("{good}{good}"), "entry 2 of [[keys]]: name"),
             (&format!("{good}{}", good.replace("\"a\"", "\"b\"")), "sha256 is that of"),
         ];

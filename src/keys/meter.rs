@@ -1,4 +1,4 @@
-//! How often a key is used: a rate with bursts, and a quota of the day. Without locks, as every request passes here.
+//! How often a key is used: a rate with bursts, and quotas of the day. Without locks, as every request passes here.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -14,15 +14,18 @@ pub struct Limits {
     pub burst: Option<u32>,
     /// Requests in a day of UTC.
     pub requests_per_day: Option<u32>,
+    /// Bytes of their bodies, as they are sent.
+    pub bytes_per_day: Option<u64>,
 }
 
 /// A limit that is reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the key has {limit} = {value}, which is used up")]
 pub struct Refused {
     /// Its name in the file of keys.
     pub limit: &'static str,
     /// Its value.
-    pub value: u32,
+    pub value: u64,
     /// Whole seconds after which the next request is taken, at least 1.
     pub retry_after: u64,
 }
@@ -36,11 +39,16 @@ pub(super) struct Meter {
     due: AtomicU64,
     /// The day in the upper half, its requests in the lower one.
     day: AtomicU64,
+    /// The day in the upper quarter (which comes round after 179 years), its bytes in the rest.
+    bytes: AtomicU64,
 }
+
+/// Bits of a number of bytes: no quota is beyond them.
+const BYTES_BITS: u32 = 48;
 
 impl Meter {
     pub(super) fn new(limits: Limits) -> Self {
-        Self { limits, due: AtomicU64::new(0), day: AtomicU64::new(0) }
+        Self { limits, due: AtomicU64::new(0), day: AtomicU64::new(0), bytes: AtomicU64::new(0) }
     }
 
     /// Counts a request at the time `now` since any fixed moment.
@@ -60,22 +68,52 @@ impl Meter {
             Err(due) => {
                 let wait = Duration::from_nanos(due - now - ahead);
                 let retry_after = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-                Err(Refused { limit: "requests_per_second", value: rate, retry_after })
+                Err(Refused { limit: "requests_per_second", value: rate.into(), retry_after })
             }
         }
     }
 
     fn spend_quota(&self, since_1970: Duration) -> Result<(), Refused> {
-        let Some(quota) = self.limits.requests_per_day else { return Ok(()) };
-        let (today, second) = (since_1970.as_secs() / SECONDS_OF_DAY, since_1970.as_secs() % SECONDS_OF_DAY);
+        let Some(quota) = self.limits.requests_per_day.map(u64::from) else { return Ok(()) };
+        let today = since_1970.as_secs() / SECONDS_OF_DAY;
         let next = |day: u64| {
             let used = if day >> 32 == today { day & u64::from(u32::MAX) } else { 0 };
-            (used < u64::from(quota)).then_some(today << 32 | (used + 1))
+            (used < quota).then_some(today << 32 | (used + 1))
         };
         let spent = self.day.fetch_update(Relaxed, Relaxed, next);
-        let retry_after = SECONDS_OF_DAY - second;
-        spent.map(drop).map_err(|_| Refused { limit: "requests_per_day", value: quota, retry_after })
+        spent.map(drop).map_err(|_| used_up("requests_per_day", quota, since_1970))
     }
+
+    /// Counts bytes of bodies.
+    pub(super) fn spend_bytes(&self, bytes: u64, since_1970: Duration) -> Result<(), Refused> {
+        let Some(quota) = self.limits.bytes_per_day else { return Ok(()) };
+        let next = |before: u64| {
+            let (today, used) = bytes_of_today(before, since_1970);
+            let used = used.checked_add(bytes).filter(|used| *used <= quota)?;
+            Some(today << BYTES_BITS | used)
+        };
+        let spent = self.bytes.fetch_update(Relaxed, Relaxed, next);
+        spent.map(drop).map_err(|_| used_up("bytes_per_day", quota, since_1970))
+    }
+
+    /// Whether so many bytes more would be taken; they are not counted yet.
+    pub(super) fn has_bytes(&self, bytes: u64, since_1970: Duration) -> Result<(), Refused> {
+        let Some(quota) = self.limits.bytes_per_day else { return Ok(()) };
+        let (_, used) = bytes_of_today(self.bytes.load(Relaxed), since_1970);
+        // A key that has used up all of it has none for a body whose length is not told.
+        let fits = used < quota && bytes <= quota - used;
+        if fits { Ok(()) } else { Err(used_up("bytes_per_day", quota, since_1970)) }
+    }
+}
+
+fn bytes_of_today(counted: u64, since_1970: Duration) -> (u64, u64) {
+    let today = (since_1970.as_secs() / SECONDS_OF_DAY) & (u64::MAX >> BYTES_BITS);
+    let used = if counted >> BYTES_BITS == today { counted & ((1 << BYTES_BITS) - 1) } else { 0 };
+    (today, used)
+}
+
+fn used_up(limit: &'static str, value: u64, since_1970: Duration) -> Refused {
+    Refused { limit, value, retry_after: SECONDS_OF_DAY - since_1970.as_secs() % SECONDS_OF_DAY }
 }
 
 #[cfg(test)]
@@ -90,7 +128,7 @@ mod tests {
 
     #[test]
     fn a_rate_allows_its_burst_and_then_its_pace() {
-        let limits = Limits { requests_per_second: Some(10), burst: Some(3), requests_per_day: None };
+        let limits = Limits { requests_per_second: Some(10), burst: Some(3), ..Limits::default() };
         let meter = Meter::new(limits);
         let taken = |at: u64| meter.spend(ms(at), DAY).is_ok();
         assert_eq!([taken(1000), taken(1000), taken(1000), taken(1000)], [true, true, true, false]);
@@ -105,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_refusal_says_when_to_come_back() {
-        let limits = Limits { requests_per_second: Some(1), burst: Some(2), requests_per_day: None };
+        let limits = Limits { requests_per_second: Some(1), burst: Some(2), ..Limits::default() };
         let meter = Meter::new(limits);
         let spend = |at: u64| meter.spend(ms(at), DAY).map_err(|refused| refused.retry_after);
         assert_eq!([spend(5000), spend(5000), spend(5000), spend(5600)], [Ok(()), Ok(()), Err(1), Err(1)]);
@@ -125,7 +163,12 @@ mod tests {
 
     #[test]
     fn threads_together_get_no_more_than_the_limit() {
-        let limits = Limits { requests_per_second: Some(1), burst: Some(100), requests_per_day: Some(150) };
+        let limits = Limits {
+            requests_per_second: Some(1),
+            burst: Some(100),
+            requests_per_day: Some(150),
+            bytes_per_day: Some(1000),
+        };
         let meter = Meter::new(limits);
         let spent = |at: u64| {
             let count = || (0..100).filter(|_| meter.spend(ms(at), DAY).is_ok()).count();
@@ -136,5 +179,28 @@ mod tests {
         };
         assert_eq!(spent(1000), 100);
         assert_eq!(spent(1_000_000), 50);
+        let bytes = || (0..100).filter(|_| meter.spend_bytes(7, DAY).is_ok()).count();
+        let threads = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(bytes)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum::<usize>()
+        });
+        assert_eq!(threads, 1000 / 7);
+    }
+
+    #[test]
+    fn bytes_are_of_the_day_too_and_what_does_not_fit_is_not_counted() {
+        let meter = Meter::new(Limits { bytes_per_day: Some(1000), ..Limits::default() });
+        let day = DAY * 20_001;
+        assert!(meter.has_bytes(1001, day).is_err() && meter.has_bytes(1000, day).is_ok());
+        meter.spend_bytes(600, day).unwrap();
+        let refused = meter.spend_bytes(401, day + ms(500)).unwrap_err();
+        assert_eq!((refused.limit, refused.value, refused.retry_after), ("bytes_per_day", 1000, 86_400));
+        assert!(meter.has_bytes(401, day).is_err() && meter.has_bytes(400, day).is_ok());
+        meter.spend_bytes(400, day).unwrap();
+        assert!(meter.has_bytes(0, day).is_err() && meter.spend_bytes(1, day).is_err());
+        assert!(meter.spend_bytes(u64::MAX, day).is_err());
+        meter.spend_bytes(1000, day + DAY).unwrap();
+        let free = Meter::new(Limits::default());
+        assert!(free.spend_bytes(u64::MAX, day).is_ok() && free.has_bytes(u64::MAX, day).is_ok());
     }
 }

@@ -429,3 +429,58 @@ fn the_settings_in_effect_are_printed_and_can_be_read_back() {
     assert_eq!((code, out.as_str()), (Some(1), ""));
     assert!(err.contains("max_chunks") && err.contains("VOCABD_MAX_CHUNKS"), "{err}");
 }
+
+#[test]
+fn a_config_becomes_a_card_that_the_program_then_knows() {
+    let (dir, data) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (dir, data) = (dir.path(), data.path());
+    let configs = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/configs");
+    let cards = data.join("models");
+    std::fs::create_dir(&cards).unwrap();
+    let card = path(&cards, "gpt2.toml");
+    let config = format!("{configs}/gpt2.json");
+    let args = [
+        "model",
+        "import",
+        &config,
+        "--name",
+        "gpt2",
+        "--vocab",
+        "r50k",
+        "--source",
+        "hf://openai-community/gpt2",
+    ];
+    assert_eq!(prints(data, &[&args[..], &["-o", &card]].concat()), "");
+    assert_eq!(std::fs::read_to_string(&card).unwrap(), prints(data, &args));
+    let shown: Value = serde_json::from_str(&prints(data, &["model", "show", "gpt2"])).unwrap();
+    assert_eq!((&shown["own"], &shown["derived"]["parameters"]), (&json!(true), &json!(124_439_808)));
+    assert_eq!(shown["import_command"], "vocabd import r50k hf://openai-community/gpt2");
+    let listed = prints(data, &["model", "list"]);
+    assert!(
+        listed
+            .lines()
+            .any(|line| line.starts_with("gpt2 ") && line.contains("124M") && line.ends_with("r50k"))
+    );
+    assert!(
+        listed
+            .lines()
+            .any(|line| line.starts_with("deepseek-v3 ") && line.contains("671B") && line.contains("70272"))
+    );
+    // The name of the model in the config, else that of the folder.
+    let named = prints(data, &["model", "import", &format!("{configs}/llama-2-7b.json")]);
+    assert!(named.starts_with("name = \"llama-2-7b-hf\""), "{named}");
+    assert!(prints(data, &["model", "import", &config]).starts_with("name = \"configs\""));
+
+    let bad = path(dir, "config.json");
+    std::fs::write(&bad, r#"{"model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2}"#).unwrap();
+    refused(data, &["model", "import", &bad], &["config.json", "lacks num_attention_heads"]);
+    refused(data, &["model", "import", &path(dir, "none.json")], &["none.json", "No such file"]);
+    refused(data, &["model", "import", &config, "--name", "A B"], &["name must be 1 to 64 lower-case"]);
+    std::fs::write(&bad, " ".repeat((1 << 20) + 1)).unwrap();
+    refused(data, &["model", "import", &bad], &["has over 1048576 bytes"]);
+    refused(data, &["model", "show", "yi-5b"], &["no card", "near ones are yi-6b"]);
+    std::fs::write(cards.join("bad.toml"), "layrs = 2").unwrap();
+    let (code, out, err) = finish(command(data, &["model", "list"]));
+    assert_eq!((code, err.as_str()), (Some(0), "vocabd: models/bad.toml: unknown fields: layrs\n"));
+    assert!(out.contains("gpt2"));
+}

@@ -1,7 +1,9 @@
 //! Keys: who may call what, how often, and what the others are told.
 
-use crate::support::{Answer, TestServer, and, json_body, request};
+use crate::support::{Answer, TestServer, and, json_body, request, with_body};
+use axum::body::Body;
 use axum::http::Method;
+use bytes::Bytes;
 use serde_json::{Value, json};
 use std::path::Path;
 use vocabd::keys::{Limits, Scope, entry, generate};
@@ -60,7 +62,7 @@ async fn ask(server: &TestServer, method: &str, path: &str, key: Option<&str>) -
 
 /// Method, path and scope of every route: of the contract, and of the compatible ones as they stand in the source.
 fn routes() -> Vec<(String, String, String)> {
-    let contract = vocabd::http::openapi_yaml();
+    let contract = vocabd::http::OPENAPI_YAML;
     let mut path = String::new();
     let mut routes: Vec<(String, String, String)> = Vec::new();
     for line in contract.lines().skip_while(|line| *line != "paths:").take_while(|l| *l != "components:") {
@@ -123,6 +125,23 @@ async fn every_route_wants_its_scope_and_no_more() {
     ask(&server, "GET", "/nowhere", None).await.problem(404, "unknown_route", None);
     ask(&server, "DELETE", "/encode", None).await.problem(401, "no_key", Some("/header/Authorization"));
     ask(&server, "DELETE", "/encode", Some(keys.of("encode"))).await.problem(405, "method_not_allowed", None);
+}
+
+#[tokio::test]
+async fn the_page_is_open_and_its_policy_lets_in_nothing_else() {
+    let (_file, server) = Keys::new().server().await;
+    for (path, kind) in [("/", "text/html; charset=utf-8"), ("/ui/app.js", "text/javascript; charset=utf-8")] {
+        let answer = ask(&server, "GET", path, None).await;
+        assert_eq!((answer.status, answer.header("content-type")), (200, kind), "{path}");
+        let policy = answer.header("content-security-policy");
+        for rule in ["default-src 'none'", "script-src 'self'", "style-src 'self'", "connect-src 'self'"] {
+            assert!(policy.split("; ").any(|own| own == rule), "{policy}");
+        }
+        assert!(!policy.contains("unsafe"), "{policy}");
+    }
+    ask(&server, "GET", "/ui/none.js", None).await.problem(404, "not_found", None);
+    // What the page calls wants a key as ever.
+    ask(&server, "GET", "/vocabs", None).await.problem(401, "no_key", Some("/header/Authorization"));
 }
 
 #[tokio::test]
@@ -203,7 +222,7 @@ async fn other_servers_clients_are_refused_in_their_servers_shapes() {
 #[tokio::test]
 async fn a_key_at_its_limit_is_told_when_to_come_back_and_others_are_not_held_up() {
     let mut keys = Keys::new();
-    let rate = Limits { requests_per_second: Some(1), burst: Some(3), requests_per_day: None };
+    let rate = Limits { requests_per_second: Some(1), burst: Some(3), ..Limits::default() };
     keys.add("paced", &[Scope::Encode], rate);
     let quota = Limits { requests_per_day: Some(2), ..Limits::default() };
     keys.add("counted", &[Scope::Encode], quota);
@@ -238,6 +257,46 @@ async fn a_key_at_its_limit_is_told_when_to_come_back_and_others_are_not_held_up
     }
     // A probe is nobody's request.
     ask(&server, "GET", "/readyz", None).await.ok(200);
+}
+
+#[tokio::test]
+async fn bytes_of_a_day_are_counted_as_they_come_and_end_a_body_that_did_not_say_its_length() {
+    let mut keys = Keys::new();
+    let limits = Limits { bytes_per_day: Some(1000), ..Limits::default() };
+    keys.add("counted", &[Scope::Encode, Scope::Train], limits);
+    let (_file, server) = keys.server().await;
+    let send = async |method: Method, path: &str, body: Body| {
+        let asked = and(with_body(method, path, body), "content-type", "text/plain");
+        server.send(and(asked, "x-api-key", keys.of("counted"))).await
+    };
+    let chunked = |pieces: usize| {
+        let piece = Ok::<_, std::io::Error>(Bytes::from_static(&[b'a'; 100]));
+        Body::from_stream(futures_util::stream::iter(
+            std::iter::repeat_with(move || Ok::<_, std::io::Error>(piece.as_ref().unwrap().clone()))
+                .take(pieces),
+        ))
+    };
+    let refused = |answer: &Answer| {
+        let problem = answer.problem(429, "key_limit", None);
+        assert_eq!((&problem["setting"], &problem["limit"]), (&json!("bytes_per_day"), &json!(1000)));
+        assert!((1..=86_400).contains(&answer.header("retry-after").parse::<u32>().unwrap()));
+    };
+    send(Method::POST, "/count", "a".repeat(600).into()).await.ok(200);
+    // What is announced and does not fit is refused before it is read, and costs nothing.
+    refused(&send(Method::POST, "/count", "a".repeat(401).into()).await);
+    refused(&send(Method::PUT, "/uploads/u", "a".repeat(401).into()).await);
+    send(Method::POST, "/count", "a".repeat(100).into()).await.ok(200);
+    // What is not announced is read as far as it fits.
+    refused(&send(Method::POST, "/count", chunked(4)).await);
+    refused(&send(Method::PUT, "/uploads/u", chunked(4)).await);
+    refused(&send(Method::POST, "/encode/stream", chunked(1)).await);
+    let get = and(request(Method::GET, "/vocabs"), "x-api-key", keys.of("counted"));
+    server.send(get).await.ok(200);
+    ask(&server, "GET", "/uploads/u", Some(keys.of("train"))).await.problem(404, "not_found", None);
+    // Others have bytes of their own.
+    let asked = with_body(Method::POST, "/count", "a".repeat(600));
+    let asked = and(and(asked, "content-type", "text/plain"), "x-api-key", keys.of("encode"));
+    server.send(asked).await.ok(200);
 }
 
 #[tokio::test]

@@ -276,6 +276,7 @@ async fn listening(server: &TestServer) -> std::net::SocketAddr {
         idle_timeout: second,
         drain: second,
         max_connections: 10,
+        tls: None,
     };
     let app = Arc::clone(&server.app);
     let shutdown = app.shutdown.clone();

@@ -134,7 +134,7 @@ async fn every_option_reaches_the_trainer() {
 struct Event {
     name: String,
     id: u64,
-    job: Value,
+    data: Value,
 }
 
 /// All events of a job until its stream ends.
@@ -158,7 +158,7 @@ async fn follow(server: &TestServer, id: &str) -> Vec<Event> {
         .map(|block| Event {
             name: field(block, "event").unwrap(),
             id: field(block, "id").unwrap().parse().unwrap(),
-            job: serde_json::from_str(&field(block, "data").unwrap()).unwrap(),
+            data: serde_json::from_str(&field(block, "data").unwrap()).unwrap(),
         })
         .collect()
 }
@@ -209,12 +209,26 @@ async fn progress_moves_and_its_events_end_with_the_job() {
 
     let events = follower.await.unwrap();
     let (last, before) = events.split_last().unwrap();
-    assert_eq!((last.name.as_str(), &last.job["state"]), ("end", &json!("succeeded")));
-    assert_eq!(last.job["result"]["vocab"]["name"], "mid");
-    assert!(before.len() >= 2 && before.iter().all(|event| event.name == "progress"), "{events:?}");
+    assert_eq!((last.name.as_str(), &last.data["state"]), ("end", &json!("succeeded")));
+    assert_eq!(last.data["result"]["vocab"]["name"], "mid");
     assert!(events.iter().zip(1..).all(|(event, n)| event.id == n));
-    let told: Vec<f64> = events.iter().map(|e| e.job["progress"]["fraction"].as_f64().unwrap()).collect();
+    let (merging, progress): (Vec<&Event>, Vec<&Event>) = before.iter().partition(|e| e.name == "merging");
+    assert!(progress.len() >= 2 && progress.iter().all(|event| event.name == "progress"), "{events:?}");
+    let jobs = progress.iter().map(|event| &event.data).chain([&last.data]);
+    let told: Vec<f64> = jobs.map(|job| job["progress"]["fraction"].as_f64().unwrap()).collect();
     assert!(told.is_sorted(), "{told:?}");
+    // No merge is told twice, and the points of the curve come one after the other, until where the result's ends.
+    let ids =
+        merging.iter().flat_map(|e| e.data["merges"].as_array().unwrap()).map(|m| m["id"].as_u64().unwrap());
+    let ids: Vec<u64> = ids.collect();
+    assert!(!ids.is_empty() && ids.is_sorted_by(|a, b| a < b), "{ids:?}");
+    let points = merging.iter().flat_map(|e| e.data["curve"].as_array().unwrap());
+    let points: Vec<(u64, f64)> =
+        points.map(|p| (p["merges"].as_u64().unwrap(), p["bytes_per_token"].as_f64().unwrap())).collect();
+    assert!(points.is_sorted_by(|a, b| a.0 < b.0 && a.1 <= b.1), "{points:?}");
+    assert_eq!(points[0], (0, 1.0));
+    let end = last.data["result"]["report"]["curve"].as_array().unwrap().last().unwrap();
+    assert_eq!(last.data["progress"]["bytes_per_token"], end["bytes_per_token"]);
     // Who comes late gets the end at once.
     let late = follow(&server, &id).await;
     assert_eq!((late.len(), late[0].name.as_str()), (1, "end"));

@@ -1,5 +1,6 @@
 //! The program as its users meet it: the binary in a process of its own, spoken to over TCP, by signals and by files.
 
+mod backup;
 mod crash;
 mod demo;
 mod disk;
@@ -15,6 +16,8 @@ mod slow;
 mod start;
 mod stop;
 mod swap;
+mod tls;
+mod traces;
 
 use http::{Answer, Client};
 use serde_json::{Value, json};

@@ -44,7 +44,11 @@ fn pretokens(made: &Explanation) -> Vec<&Pretoken> {
 /// That merging the symbols as the steps say gives the tokens.
 #[track_caller]
 fn leads_to_tokens(pretoken: &Pretoken) {
-    let Way::Merges { start, steps } = &pretoken.way else { return };
+    let (start, steps) = match &pretoken.way {
+        Way::Whole { start, steps } if !start.is_empty() => (start, steps),
+        Way::Merges { start, steps } => (start, steps),
+        Way::Whole { .. } | Way::Best { .. } => return,
+    };
     let mut symbols = start.clone();
     for step in steps {
         let at = symbols.iter().position(|s| s.range.start == step.range.start).unwrap();
@@ -71,14 +75,23 @@ fn merges_are_told_in_their_order() {
 }
 
 #[test]
-fn whole_pretokens_and_special_tokens_have_no_steps() {
+fn whole_pretokens_tell_the_merges_that_lead_to_them_and_special_tokens_have_none() {
     let t = bytes(&[("a", "b")], true);
     let made = explained(&t, "ab<end>ab c", OnSpecial::Parse).unwrap();
     assert_eq!(made.ids, [256, 9000, 256, 32, 99]);
     assert_eq!(made.parts[1], Part::Token { id: 9000, span: Span { start: 2, end: 7 } });
-    let pretokens = pretokens(&made);
-    assert_eq!(pretokens.iter().map(|p| p.way == Way::Whole).collect::<Vec<_>>(), [true, true, false]);
-    assert_eq!(pretokens[1].span, Span { start: 7, end: 9 });
+    let shown = pretokens(&made);
+    let is_whole = |p: &&Pretoken| matches!(p.way, Way::Whole { .. });
+    assert_eq!(shown.iter().map(is_whole).collect::<Vec<_>>(), [true, true, false]);
+    assert_eq!(shown[1].span, Span { start: 7, end: 9 });
+    let Way::Whole { start, steps } = &shown[0].way else { panic!("{shown:?}") };
+    assert_eq!((start.len(), steps[0].rank, steps[0].id), (2, 0, 256));
+
+    // "abc" is a token, but "bc" goes first.
+    let t = bytes(&[("b", "c"), ("a", "b"), ("ab", "c")], true);
+    let made = explained(&t, "abc", OnSpecial::Text).unwrap();
+    assert_eq!(made.ids, [258]);
+    assert_eq!(pretokens(&made)[0].way, Way::Whole { start: vec![], steps: vec![] });
 }
 
 #[test]

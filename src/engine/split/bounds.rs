@@ -1,8 +1,8 @@
 //! What the families share of the quick way to split: where pieces start, as bitmaps over the characters of a [`Chunk`].
 
 use super::Digits;
-use super::chunk::{Chunk, Kinds, behind};
-use super::class::{LETTER, NEWLINE, NUMBER, SPACE};
+use super::chunk::{BLOCKS, Chunk, Kinds, behind};
+use super::class::{LETTER, NUMBER};
 use super::scan::{Case, contraction_end};
 
 /// A family's regex, on a chunk at a time.
@@ -44,61 +44,128 @@ pub(super) fn single_numbers(digits: Digits, kinds: &Kinds, before: &Kinds) -> u
 }
 
 /// What line ends go with.
-pub(super) struct Lines {
-    /// Line ends go with the punctuation before them: whether a character of this class is such.
-    pub(super) punct: fn(u8) -> bool,
+pub(super) struct Lines<P> {
+    /// Line ends go with the punctuation before them: which characters of a block are such.
+    pub(super) punct: P,
     /// Slashes among and behind those line ends go with it too.
     pub(super) slash: bool,
     /// White space at the end of a text is one piece, even where it has line ends.
     pub(super) whole_at_end: bool,
 }
 
-/// Whether a class is `[^\s\p{L}\p{N}]`.
-pub(super) fn is_other(class: u8) -> bool {
-    class & (LETTER | NUMBER | SPACE) == 0
+/// `[^\s\p{L}\p{N}]`.
+pub(super) fn others(kinds: &Kinds) -> u64 {
+    kinds.valid & !(kinds.letter() | kinds.number | kinds.space)
 }
 
-impl Lines {
+impl<P: Fn(&Kinds) -> u64> Lines<P> {
     /// Marks the starts that line ends change: they go with punctuation before them, and white space has a cut behind
     /// its last one.
+    #[inline(always)]
     pub(super) fn mark(&self, chunk: &mut Chunk, text: &[u8], ends_text: bool) {
-        let mut done = 0;
-        each(
-            chunk,
-            |kinds, _| kinds.newline,
-            |chunk, at| {
-                if at >= done {
-                    done = self.mark_run(chunk, text, at, ends_text);
+        let mut slashes = [0; BLOCKS];
+        let mut any_slash = 0;
+        let (mut punct_before, mut goes_on) = (0, false);
+        for block in 0..chunk.blocks() {
+            let kinds = chunk.kinds(block);
+            let punct = (self.punct)(&kinds);
+            if kinds.newline != 0 || goes_on {
+                let begins = behind(punct, punct_before) | u64::from(goes_on);
+                // Adding their first one to runs of line ends carries to what is behind them.
+                let (sum, over) = kinds.newline.overflowing_add(begins & kinds.newline);
+                let behind_them = sum & !kinds.newline | begins & u64::from(goes_on) & !kinds.newline;
+                chunk.change_starts(block, kinds.newline & !sum, behind_them);
+                goes_on = over;
+                if self.slash {
+                    slashes[block] = only_slashes(chunk, text, block, behind_them & kinds.valid);
+                    any_slash |= slashes[block];
                 }
-            },
-        );
+            }
+            punct_before = punct;
+        }
+        self.mark_last(chunk, ends_text);
+        if any_slash != 0 {
+            each_of(&slashes, |at| self.mark_slashes(chunk, text, at));
+        }
     }
 
-    /// The same for one run of white space, from its first line end at `at`; gives its end.
-    fn mark_run(&self, chunk: &mut Chunk, text: &[u8], at: usize, ends_text: bool) -> usize {
-        let is_newline = |chunk: &Chunk, at| chunk.class(at) & (NEWLINE | SPACE) == NEWLINE | SPACE;
+    /// White space has a cut behind its last line end. From the end to the front, as it is what follows that makes it the last.
+    #[inline(always)]
+    fn mark_last(&self, chunk: &mut Chunk, ends_text: bool) {
+        let len = chunk.len();
+        // A line end behind the end of the text, if that is not to be cut off.
+        let one_more = self.whole_at_end && ends_text;
+        // Of the character behind the block: whether it is white space, and whether no line end comes before the end of that.
+        let (mut space_next, mut rest_next) = (one_more && len.is_multiple_of(64), false);
+        for block in (0..chunk.blocks()).rev() {
+            let Kinds { newline, mut space, .. } = chunk.kinds(block);
+            let blanks = space & !newline;
+            if one_more && block == len / 64 {
+                space |= 1 << (len % 64);
+            }
+            let text_next = !(space >> 1 | u64::from(space_next) << 63);
+            if newline == 0 {
+                rest_next = match blanks.trailing_ones() {
+                    0 => false,
+                    64 => !space_next || rest_next,
+                    run => space >> run & 1 == 0,
+                };
+                space_next = space & 1 != 0;
+                continue;
+            }
+            let mut rest = blanks & (text_next | u64::from(rest_next) << 63);
+            let mut whole = blanks;
+            for step in [1, 2, 4, 8, 16, 32] {
+                rest |= whole & rest >> step;
+                whole &= whole >> step;
+            }
+            let last = newline & (text_next | rest >> 1 | u64::from(rest_next) << 63);
+            chunk.change_starts(block, 0, last << 1);
+            if last >> 63 != 0 {
+                chunk.start_at((block + 1) * 64);
+            }
+            (space_next, rest_next) = (space & 1 != 0, rest & 1 != 0);
+        }
+    }
+
+    /// Punctuation goes on with a slash behind its line ends, and with the line ends and slashes that follow.
+    #[inline(never)]
+    fn mark_slashes(&self, chunk: &mut Chunk, text: &[u8], at: usize) {
         let mut start = at;
-        if at > 0 && (self.punct)(chunk.class(at - 1)) {
-            let goes_on = |chunk: &Chunk, at: usize| {
-                is_newline(chunk, at) || self.slash && chunk.is_there(at) && text[chunk.offset(at)] == b'/'
-            };
-            while goes_on(chunk, start) {
-                chunk.no_start_at(start);
-                start += 1;
-            }
-            chunk.start_at(start);
-            // Behind a slash that went with a line end another character begins a run of punctuation, and may be all of it.
-            let begins = self.slash && chunk.is_there(start) && (self.punct)(chunk.class(start));
-            if begins && chunk.is(start + 1, LETTER) {
-                chunk.no_start_at(start + 1);
-            }
+        while chunk.is_there(start) && matches!(text[chunk.offset(start)], b'/' | b'\n' | b'\r') {
+            chunk.no_start_at(start);
+            start += 1;
         }
-        let end = if chunk.is_there(start) { chunk.spaces_end(start) } else { start };
-        let Some(last) = chunk.last_newline(start, end) else { return end };
-        if !(self.whole_at_end && ends_text && end == chunk.len()) {
-            chunk.start_at(last + 1);
+        chunk.start_at(start);
+        // Another character begins a run of punctuation then, and may be all of it.
+        let begins = chunk.is_there(start) && (self.punct)(&chunk.kinds(start / 64)) >> (start % 64) & 1 != 0;
+        if begins && chunk.is(start + 1, LETTER) {
+            chunk.no_start_at(start + 1);
         }
-        end
+    }
+}
+
+/// Those characters of a map of a block that are slashes.
+fn only_slashes(chunk: &Chunk, text: &[u8], block: usize, map: u64) -> u64 {
+    let (mut left, mut slashes) = (map, 0);
+    while left != 0 {
+        let lowest = left & left.wrapping_neg();
+        if text[chunk.offset(block * 64 + left.trailing_zeros() as usize)] == b'/' {
+            slashes |= lowest;
+        }
+        left ^= lowest;
+    }
+    slashes
+}
+
+/// Calls `take` with each character of the maps of all blocks, in order.
+fn each_of(maps: &[u64], mut take: impl FnMut(usize)) {
+    for (block, map) in maps.iter().enumerate() {
+        let mut left = *map;
+        while left != 0 {
+            take(block * 64 + left.trailing_zeros() as usize);
+            left &= left - 1;
+        }
     }
 }
 

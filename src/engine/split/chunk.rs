@@ -17,11 +17,7 @@ pub(super) const CHUNK: usize = 2048;
 const MOST_BORDERS: usize = CHUNK + 64;
 
 /// Bitmaps of 64 characters.
-const BLOCKS: usize = CHUNK / 64;
-
-/// Which of the bitmaps are those of white space and of line ends.
-const SPACE_PLANE: usize = SPACE.trailing_zeros() as usize;
-const NEWLINE_PLANE: usize = NEWLINE.trailing_zeros() as usize;
+pub(super) const BLOCKS: usize = CHUNK / 64;
 
 /// ASCII characters among others that are read at once.
 const ASCII_STRETCH: usize = 16;
@@ -201,34 +197,6 @@ impl Chunk {
         }
     }
 
-    /// The first character from `at` on that is no space, or the number of characters.
-    pub(super) fn spaces_end(&self, at: usize) -> usize {
-        let mut ahead = u64::MAX << (at % 64);
-        for (block, planes) in self.planes[..self.blocks()].iter().enumerate().skip(at / 64) {
-            let text = !planes[SPACE_PLANE] & ahead;
-            if text != 0 {
-                return self.len.min(block * 64 + text.trailing_zeros() as usize);
-            }
-            ahead = u64::MAX;
-        }
-        self.len
-    }
-
-    /// The last line end from `start` on before `end`.
-    pub(super) fn last_newline(&self, start: usize, end: usize) -> Option<usize> {
-        let last = end.checked_sub(1).filter(|&last| last >= start)?;
-        let mut before = u64::MAX >> (63 - last % 64);
-        for block in (start / 64..=last / 64).rev() {
-            let planes = &self.planes[block];
-            let newlines = planes[NEWLINE_PLANE] & planes[SPACE_PLANE] & before;
-            if newlines != 0 {
-                return Some(block * 64 + newlines.ilog2() as usize).filter(|&at| at >= start);
-            }
-            before = u64::MAX;
-        }
-        None
-    }
-
     /// Whether there is such a character.
     pub(super) fn is_there(&self, at: usize) -> bool {
         at < self.len
@@ -248,6 +216,16 @@ impl Chunk {
 
     pub(super) fn set_starts(&mut self, block: usize, starts: u64) {
         self.starts[block] = starts;
+    }
+
+    /// Of a block: pieces start at the characters of `some`, and at those of `none` no more.
+    #[inline(always)]
+    pub(super) fn change_starts(&mut self, block: usize, none: u64, some: u64) {
+        let there = match self.len - block * 64 {
+            64.. => u64::MAX,
+            few => (1 << few) - 1,
+        };
+        self.starts[block] = self.starts[block] & !none | some & there;
     }
 
     /// A piece starts at this character.

@@ -1,7 +1,7 @@
 //! `cl100k_base`, and the scanner that Qwen2 and Llama 3 share with it: they differ in digits and in white space at
 //! the end of a text, which cl100k keeps in one piece even where it has line ends.
 
-use super::bounds::{Bounds, Lines, contraction, each, is_other, mark_groups, single_numbers};
+use super::bounds::{Bounds, Lines, contraction, each, mark_groups, others, single_numbers};
 use super::chunk::{Chunk, Kinds, behind};
 use super::class::{Classes, LETTER, NEWLINE, NUMBER, SPACE, classes};
 use super::scan::{Case, Scan, contraction_end, line_or_space_end, number_end};
@@ -124,7 +124,7 @@ impl Bounds for Cl100k {
             }
         });
         let whole_at_end = self.trailing == Trailing::Whole;
-        Lines { punct: is_other, slash: false, whole_at_end }.mark(chunk, text, ends_text);
+        Lines { punct: others, slash: false, whole_at_end }.mark(chunk, text, ends_text);
         true
     }
 }

@@ -203,7 +203,7 @@ impl Bounds for DeepSeek {
                 chunk.start_at(at);
             }
         });
-        let punct = |class: Class| class & (PUNCT | SPACE) == PUNCT && !is_han_kana(class);
+        let punct = |kinds: &Kinds| kinds.punct & !(kinds.upper & kinds.lower);
         Lines { punct, slash: false, whole_at_end: false }.mark(chunk, text, ends_text);
         true
     }

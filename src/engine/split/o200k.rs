@@ -1,7 +1,7 @@
 //! `o200k_base`, and tekken (Mistral), which is o200k without contractions and with numbers one by
 //! one. A word is cut where an upper-case letter follows a lower-case one; its contraction stays with it.
 
-use super::bounds::{Bounds, Lines, contraction, each, is_other, mark_groups, single_numbers};
+use super::bounds::{Bounds, Lines, contraction, each, mark_groups, others, single_numbers};
 use super::chunk::{Chunk, Kinds, behind};
 use super::cl100k::Words;
 use super::class::{CASELESS, Classes, LETTER, LOWER, MARK, NEWLINE, NUMBER, SPACE, UPPER, classes};
@@ -163,7 +163,7 @@ impl Bounds for O200k {
         if self.contractions == Contractions::Joined {
             self.mark_contractions(chunk, text);
         }
-        Lines { punct: is_other, slash: true, whole_at_end: false }.mark(chunk, text, ends_text);
+        Lines { punct: others, slash: true, whole_at_end: false }.mark(chunk, text, ends_text);
         true
     }
 }

@@ -14,6 +14,8 @@ pub(in crate::http) const TEXTS: usize = 0;
 pub(in crate::http) const NAMES: usize = 1;
 /// Or `max_compare_vocabs`.
 pub(in crate::http) const VOCABS: usize = 2;
+/// Or `max_compare_models`.
+pub(in crate::http) const MODELS: usize = 3;
 
 /// A list whose limit is the setting `OF`.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,16 +36,16 @@ impl<T, const OF: usize> Deref for List<T, OF> {
 }
 
 /// What those settings are.
-pub(in crate::http) type Limits = [usize; 3];
+pub(in crate::http) type Limits = [usize; 4];
 
 /// The limits that a server has.
 pub(in crate::http) fn limits(config: &Config) -> Limits {
-    [config.max_batch_texts, config.max_allowed_special, config.max_compare_vocabs]
+    [config.max_batch_texts, config.max_allowed_special, config.max_compare_vocabs, config.max_compare_models]
 }
 
 thread_local! {
     /// The limits of the server whose request this thread is reading: what derives read has no other way to know them.
-    static LIMITS: Cell<Limits> = const { Cell::new([usize::MAX; 3]) };
+    static LIMITS: Cell<Limits> = const { Cell::new([usize::MAX; 4]) };
 }
 
 /// Reads a request within the limits.
@@ -112,12 +114,12 @@ mod tests {
     fn reading_ends_with_the_first_entry_over_the_limit() {
         // Entries without end: only what stops by itself comes to one.
         let endless = || SeqDeserializer::<_, Error>::new(std::iter::repeat(""));
-        let error = within([3, 2, 1], || List::<String>::deserialize(endless())).unwrap_err();
+        let error = within([3, 2, 1, 1], || List::<String>::deserialize(endless())).unwrap_err();
         assert_eq!(limit_of(&error.to_string()), Some(3));
-        let error = within([3, 2, 1], || List::<String, NAMES>::deserialize(endless())).unwrap_err();
+        let error = within([3, 2, 1, 1], || List::<String, NAMES>::deserialize(endless())).unwrap_err();
         assert_eq!(limit_of(&error.to_string()), Some(2));
         let full = SeqDeserializer::<_, Error>::new(["a", "b"].into_iter());
-        let full = within([2, 1, 1], || List::<String>::deserialize(full)).unwrap();
+        let full = within([2, 1, 1, 1], || List::<String>::deserialize(full)).unwrap();
         assert_eq!(*full, ["a", "b"]);
         assert_eq!(limit_of("over there"), None);
     }

@@ -87,9 +87,9 @@ mod tests {
         check(&[], None);
         check(&[1], None);
         check(&[u32::MAX], None);
-        let over = within([1; 3], || batch(&pack(&[2, 1, 1, 7, 8]), Width::Bits32)).unwrap_err();
+        let over = within([1; 4], || batch(&pack(&[2, 1, 1, 7, 8]), Width::Bits32)).unwrap_err();
         assert_eq!((over.status().as_u16(), over.pointer()), (422, Some("/ids")));
-        within([usize::MAX; 3], || ());
+        within([usize::MAX; 4], || ());
         check(&[1, u32::MAX], None);
         check(&[1, 2, 7], None);
         check(&[1, 0, 7], None);

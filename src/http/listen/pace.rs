@@ -195,6 +195,29 @@ impl WatchedStream {
         Self { stream, pace, preface: Some(HTTP2_PREFACE), http2: false }
     }
 
+    /// The first byte that the client sends, left to be read.
+    pub(super) async fn peek(&self) -> io::Result<u8> {
+        let mut first = [0];
+        match self.stream.peek(&mut first).await? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok(first[0]),
+        }
+    }
+
+    /// The protocol that a handshake has settled: what is read from now on is encrypted, and has no preface to be seen.
+    pub(super) fn agreed(&mut self, http2: bool) {
+        (self.preface, self.http2) = (None, http2);
+        if http2 {
+            self.pace.restart_idle();
+            self.pace.head.store(0, Relaxed);
+        }
+    }
+
+    /// Whether that is HTTP/2, as far as it is known.
+    pub(super) fn speaks_http2(&self) -> bool {
+        self.http2
+    }
+
     /// HTTP/2 has frames besides heads, so after its preface bytes alone start no head: the idle time and the
     /// pings limit what a client can do without a request.
     fn read(&mut self, bytes: &[u8]) {

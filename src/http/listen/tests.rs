@@ -18,6 +18,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{BodyTimeout, ListenSettings, is_body_timeout, serve};
 
+mod tls;
+
 const LIMIT: Duration = Duration::from_millis(150);
 /// Between the bytes of a client that always sends something.
 const DRIP: Duration = Duration::from_millis(40);
@@ -32,6 +34,7 @@ fn settings() -> ListenSettings {
         idle_timeout: LIMIT,
         drain: Duration::from_secs(5),
         max_connections: 1000,
+        tls: None,
     }
 }
 
