@@ -130,7 +130,8 @@ async fn every_route_wants_its_scope_and_no_more() {
 #[tokio::test]
 async fn the_page_is_open_and_its_policy_lets_in_nothing_else() {
     let (_file, server) = Keys::new().server().await;
-    for (path, kind) in [("/", "text/html; charset=utf-8"), ("/ui/app.js", "text/javascript; charset=utf-8")] {
+    for (path, kind) in [("/", "text/html; charset=utf-8"), ("/ui/app.js", "text/javascript; charset=utf-8")]
+    {
         let answer = ask(&server, "GET", path, None).await;
         assert_eq!((answer.status, answer.header("content-type")), (200, kind), "{path}");
         let policy = answer.header("content-security-policy");
