@@ -66,7 +66,7 @@ impl<P: Fn(&Kinds) -> u64> Lines<P> {
         let mut slashes = [0; BLOCKS];
         let mut any_slash = 0;
         let (mut punct_before, mut goes_on) = (0, false);
-        for block in 0..chunk.blocks() {
+        for (block, slashes) in slashes.iter_mut().enumerate().take(chunk.blocks()) {
             let kinds = chunk.kinds(block);
             let punct = (self.punct)(&kinds);
             if kinds.newline != 0 || goes_on {
@@ -77,8 +77,8 @@ impl<P: Fn(&Kinds) -> u64> Lines<P> {
                 chunk.change_starts(block, kinds.newline & !sum, behind_them);
                 goes_on = over;
                 if self.slash {
-                    slashes[block] = only_slashes(chunk, text, block, behind_them & kinds.valid);
-                    any_slash |= slashes[block];
+                    *slashes = only_slashes(chunk, text, block, behind_them & kinds.valid);
+                    any_slash |= *slashes;
                 }
             }
             punct_before = punct;
