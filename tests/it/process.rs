@@ -46,6 +46,15 @@ pub(crate) fn vocabd() -> Command {
     command
 }
 
+/// Ends threads when dropped: a failed assertion must not leave them running under the scope that waits for them.
+struct StopOnDrop<'a>(&'a std::sync::atomic::AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
 /// A running server. It is killed when this is dropped.
 pub(crate) struct Server {
     child: Child,

@@ -1,5 +1,5 @@
-// Tokens of a text as coloured stretches. Of a long text only what is near to what is seen is in the page: tokens are put
-// into blocks, which are filled when they come near and emptied when they are gone.
+// Tokens of a text as coloured stretches. Of a long text only what is near the window is in the page: tokens are put into
+// blocks, which are filled when they come near and emptied when they are gone.
 
 import { fill, freshId, h, number } from "./dom.js";
 import { hex, runs } from "./bytes.js";
@@ -7,7 +7,7 @@ import { hex, runs } from "./bytes.js";
 /** Tokens of a block: at least so many, then up to the next line's end, and never more than `MOST`. */
 const USUAL = 300;
 const MOST = 600;
-/** How far from what is seen of the list blocks are filled. */
+/** How far from the window blocks are filled. */
 const NEAR = "800px";
 export const COLOURS = 12;
 
@@ -40,7 +40,7 @@ export class TokenList {
     this.onpick = onpick;
     this.onhover = onhover;
     this.current = -1;
-    this.watcher = new IntersectionObserver((seen) => seen.forEach((block) => this.near(block)), { root: this.element, rootMargin: NEAR });
+    this.watcher = new IntersectionObserver((seen) => seen.forEach((block) => this.near(block)), { rootMargin: NEAR });
     this.element.addEventListener("pointerover", (event) => this.at(event, this.onhover));
     this.element.addEventListener("pointerleave", () => this.onhover(this.current));
     this.element.addEventListener("click", (event) => this.at(event, (n) => this.pick(n)));

@@ -44,6 +44,7 @@ fn a_copy_of_a_running_server_is_whole_and_serves_what_it_had() {
     };
     publish(1);
     std::thread::scope(|scope| {
+        let _ending = super::StopOnDrop(&ended);
         scope.spawn(|| {
             for number in (2..).take_while(|_| !ended.load(Relaxed)) {
                 publish(number);
@@ -56,7 +57,6 @@ fn a_copy_of_a_running_server_is_whole_and_serves_what_it_had() {
             assert!(saved.status.success(), "{saved:?}");
             check(dir.path(), round, &copy, before);
         }
-        ended.store(true, Relaxed);
     });
     server.stop();
 }

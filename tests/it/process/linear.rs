@@ -134,6 +134,8 @@ fn hostile_texts_take_linear_time_with_every_vocabulary() {
     let most = size("LINEAR_KIB", 0) as usize * 1024;
     let long = most > 0;
     let (least, most) = if long { (64 << 10, most) } else { (64 << 10, 256 << 10) };
+    // What is quadratic takes 4 times as long. The short form runs beside other tests.
+    let (most_ratio, least_speed) = if long { (2.3, 0.1) } else { (3.5, 0.03) };
     let data = tempfile::tempdir().unwrap();
     let names = if long { import(data.path()) } else { vec!["default"] };
     let settings = [
@@ -168,7 +170,7 @@ fn hostile_texts_take_linear_time_with_every_vocabulary() {
                     let ratio: f64 = took / before;
                     let what = format!("{vocab}, {family}, {bytes} bytes");
                     // Below a millisecond it is the request that is measured.
-                    if took > 1e6 && ratio > 2.3 {
+                    if took > 1e6 && ratio > most_ratio {
                         failures.push(format!("{what}: {ratio:.2} times as long as half of it ({took} ns)"));
                     }
                     if took > 1e6 && ratio > worst_ratio.0 {
@@ -179,7 +181,7 @@ fn hostile_texts_take_linear_time_with_every_vocabulary() {
                 bytes *= 2;
             }
             let speed = usual / per_byte;
-            if speed < 0.1 {
+            if speed < least_speed {
                 failures.push(format!("{vocab}, {family}: {:.1} % of the usual speed", speed * 100.0));
             }
             if speed < worst_speed.0 {

@@ -36,8 +36,8 @@ impl Seen {
 
 /// One request that is either answered whole or was not accepted.
 fn exchange(client: &mut Client, nth: u64, long: &str, seen: &Seen) {
-    let text = if nth % 16 == 0 { long } else { "as short as most" };
-    let headers = if nth % 4 == 0 { "Connection: close\r\n" } else { "" };
+    let text = if nth.is_multiple_of(16) { long } else { "as short as most" };
+    let headers = if nth.is_multiple_of(4) { "Connection: close\r\n" } else { "" };
     let body = json!({"text": text}).to_string();
     let begun = Instant::now();
     let outcome = client.try_ask("POST", "/encode", headers, body.as_bytes());

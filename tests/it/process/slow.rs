@@ -87,7 +87,7 @@ fn keep_open(address: SocketAddr, count: usize, open: &AtomicU64, opened: &Atomi
 
 /// One in fifty reads slowly: each of those has an answer of megabytes made for it.
 fn kind(number: usize) -> Kind {
-    if number % 50 == 0 { Kind::Reader } else { KINDS[[0, 1, 3][number % 3]] }
+    if number.is_multiple_of(50) { Kind::Reader } else { KINDS[[0, 1, 3][number % 3]] }
 }
 
 fn good(server: &Server, time: Duration) -> Times {
