@@ -183,8 +183,11 @@ fn a_trained_vocabulary_goes_live_without_one_failed_request() {
         let followed = follower.join().unwrap();
         let (last, before) = followed.split_last().unwrap();
         assert_eq!((last.0.as_str(), &last.1["result"]), ("end", result));
-        assert!(before.iter().all(|(name, _)| ["progress", "merges"].contains(&name.as_str())), "{before:?}");
-        let states = followed.iter().filter(|(name, _)| name != "merges");
+        assert!(
+            before.iter().all(|(name, _)| ["progress", "merging"].contains(&name.as_str())),
+            "{before:?}"
+        );
+        let states = followed.iter().filter(|(name, _)| name != "merging");
         let told: Vec<f64> = states.map(|(_, job)| job["progress"]["fraction"].as_f64().unwrap()).collect();
         assert!(told.is_sorted(), "{told:?}");
 
