@@ -1,18 +1,19 @@
 #!/bin/sh
 # Trains on every corpus with vocabd and its peers, and checks that all make the same merges.
 #
-# usage: benches/train.sh DIR [--out FILE.jsonl] [--large] [--program COMPARE] [--threads N]
+# usage: benches/train.sh DIR [--out FILE.jsonl] [--large] [--program COMPARE] [--threads N] [--runs N]
 set -eu
 cd "$(dirname "$0")/.."
 dir=$1
 shift
-out=/dev/stdout large= program=benches/compare/target/release/compare threads=2
+out=/dev/stdout large= program=benches/compare/target/release/compare threads=2 runs=1
 while [ $# -gt 0 ]; do
     case $1 in
         --out) out=$2; shift ;;
         --large) large=1 ;;
         --program) program=$2; shift ;;
         --threads) threads=$2; shift ;;
+        --runs) runs=$2; shift ;;
         *) echo "unknown: $1" >&2; exit 2 ;;
     esac
     shift
@@ -21,7 +22,7 @@ lines=$(mktemp)
 trap 'rm -f "$lines" "$lines.txt"' EXIT
 for size in 32000 100000; do
     for corpus in en code zh json mixed ja ko; do
-        "$program" train --corpus "$dir/corpora/$corpus.txt" --vocab-size $size --threads "$threads" --json | tee -a "$lines" >&2
+        "$program" train --corpus "$dir/corpora/$corpus.txt" --vocab-size $size --threads "$threads" --runs "$runs" --json | tee -a "$lines" >&2
     done
 done
 if [ -n "$large" ]; then
