@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use crate::reread::Reread;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
@@ -130,8 +130,7 @@ fn since_1970() -> Duration {
 #[derive(Debug)]
 pub struct Keys {
     file: Option<PathBuf>,
-    list: ArcSwap<Vec<Arc<Key>>>,
-    failure: ArcSwapOption<KeysError>,
+    list: Reread<Vec<Arc<Key>>, KeysError>,
 }
 
 impl Keys {
@@ -141,11 +140,7 @@ impl Keys {
     /// See [`KeysError`].
     pub fn open(file: Option<&Path>) -> Result<Self, KeysError> {
         let list = file.map_or_else(|| Ok(Vec::new()), |file| file::read(file, &[]))?;
-        Ok(Self {
-            file: file.map(Path::to_owned),
-            list: ArcSwap::from_pointee(list),
-            failure: ArcSwapOption::empty(),
-        })
+        Ok(Self { file: file.map(Path::to_owned), list: Reread::new(list) })
     }
 
     /// Checks the text of a file.
@@ -168,24 +163,13 @@ impl Keys {
     /// As [`Keys::open`]; the keys stay as they were, and [`Keys::failure`] says so until a reload succeeds.
     pub fn reload(&self) -> Result<(), Arc<KeysError>> {
         let Some(file) = &self.file else { return Ok(()) };
-        match file::read(file, &self.list.load()) {
-            Ok(list) => {
-                self.list.store(Arc::new(list));
-                self.failure.store(None);
-                Ok(())
-            }
-            Err(error) => {
-                let error = Arc::new(error);
-                self.failure.store(Some(Arc::clone(&error)));
-                Err(error)
-            }
-        }
+        self.list.replace(file::read(file, &self.list.load()))
     }
 
     /// Why the last reload failed, if it did.
     #[must_use]
     pub fn failure(&self) -> Option<Arc<KeysError>> {
-        self.failure.load_full()
+        self.list.failure()
     }
 
     /// The key that `presented` is. Takes as long whether and wherever it is found.

@@ -15,6 +15,7 @@ pub mod jobs;
 pub mod keys;
 pub mod models;
 pub mod registry;
+pub mod reread;
 pub mod shutdown;
 pub mod store;
 pub mod telemetry;

@@ -12,12 +12,13 @@ use std::process::Command;
 use source::Source;
 
 /// Who may name whom; a module that is not on the left is a breach by itself, so a new one has to be placed here.
-const ARROWS: [(&str, &[&str]); 17] = [
+const ARROWS: [(&str, &[&str]); 18] = [
     ("engine", &[]),
     ("store", &[]),
     ("fetch", &[]),
     ("models", &[]),
-    ("keys", &[]),
+    ("reread", &[]),
+    ("keys", &["reread"]),
     ("config", &[]),
     ("telemetry", &[]),
     ("shutdown", &[]),
@@ -31,12 +32,13 @@ const ARROWS: [(&str, &[&str]); 17] = [
     ("cli", &EVERYTHING),
     ("main", &EVERYTHING),
 ];
-const BELOW_HTTP: [&str; 12] = [
+const BELOW_HTTP: [&str; 13] = [
     "engine",
     "store",
     "fetch",
     "models",
     "keys",
+    "reread",
     "formats",
     "analysis",
     "chat",
@@ -45,12 +47,13 @@ const BELOW_HTTP: [&str; 12] = [
     "config",
     "telemetry",
 ];
-const EVERYTHING: [&str; 15] = [
+const EVERYTHING: [&str; 16] = [
     "engine",
     "store",
     "fetch",
     "models",
     "keys",
+    "reread",
     "formats",
     "analysis",
     "chat",

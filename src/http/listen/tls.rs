@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use crate::reread::Reread;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{InconsistentKeys, ServerConfig};
@@ -61,8 +61,7 @@ pub enum TlsError {
 pub struct Tls {
     cert: PathBuf,
     key: PathBuf,
-    shown: ArcSwap<Shown>,
-    failure: ArcSwapOption<TlsError>,
+    shown: Reread<Shown, TlsError>,
 }
 
 /// What new connections are shown.
@@ -83,9 +82,9 @@ impl Tls {
     /// # Errors
     /// See [`TlsError`].
     pub fn open(cert: &Path, key: &Path) -> Result<Arc<Self>, TlsError> {
-        let shown = ArcSwap::from_pointee(read(cert, key)?);
+        let shown = Reread::new(read(cert, key)?);
         let (cert, key) = (cert.to_owned(), key.to_owned());
-        Ok(Arc::new(Self { cert, key, shown, failure: ArcSwapOption::empty() }))
+        Ok(Arc::new(Self { cert, key, shown }))
     }
 
     /// Reads the files again. Connections from here on are shown what is there now; open ones go on.
@@ -93,24 +92,13 @@ impl Tls {
     /// # Errors
     /// As [`Tls::open`]; what was shown before stays, and [`Tls::failure`] says so until a reload succeeds.
     pub fn reload(&self) -> Result<(), Arc<TlsError>> {
-        match read(&self.cert, &self.key) {
-            Ok(shown) => {
-                self.shown.store(Arc::new(shown));
-                self.failure.store(None);
-                Ok(())
-            }
-            Err(error) => {
-                let error = Arc::new(error);
-                self.failure.store(Some(Arc::clone(&error)));
-                Err(error)
-            }
-        }
+        self.shown.replace(read(&self.cert, &self.key))
     }
 
     /// Why the last reload failed, if it did.
     #[must_use]
     pub fn failure(&self) -> Option<Arc<TlsError>> {
-        self.failure.load_full()
+        self.shown.failure()
     }
 
     /// When the certificate that is shown now ends, in seconds since 1970; none for one whose dates cannot be read.
