@@ -358,6 +358,18 @@ impl Utf8<'_, '_> {
     }
 }
 
+/// Hands on a batch without its text from byte `rest` on, with which the next one begins.
+fn handed_on(
+    mut batch: Batch,
+    rest: usize,
+    take: &mut impl FnMut(Batch) -> Result<Batch, CorpusError>,
+) -> Result<Batch, CorpusError> {
+    let rest = batch.text.split_off(rest);
+    let mut next = take(batch)?;
+    next.text.push_str(&rest);
+    Ok(next)
+}
+
 /// A file as one record, cut where no pretoken can join, so that it need not fit in memory.
 fn read_whole(
     text: &mut Utf8<'_, '_>,
@@ -365,7 +377,6 @@ fn read_whole(
     how: &Reading<'_>,
     take: &mut impl FnMut(Batch) -> Result<Batch, CorpusError>,
 ) -> Result<Batch, CorpusError> {
-    let mut rest = String::new();
     let mut wanted = BATCH_BYTES;
     loop {
         let missing = wanted.saturating_sub(batch.text.len());
@@ -375,12 +386,8 @@ fn read_whole(
         }
         match how.cuts.last_in(&batch.text).filter(|&at| at > 0) {
             Some(at) => {
-                rest.push_str(&batch.text[at..]);
-                batch.text.truncate(at);
                 batch.mark(0..at);
-                batch = take(batch)?;
-                batch.text.push_str(&rest);
-                rest.clear();
+                batch = handed_on(batch, at, take)?;
                 wanted = BATCH_BYTES.max(batch.text.len() + BATCH_BYTES / 2);
             }
             // Nowhere to cut: ask again when twice as much is there, so that the search stays linear in all.
@@ -400,7 +407,6 @@ fn read_lines(
     how: &Reading<'_>,
     take: &mut impl FnMut(Batch) -> Result<Batch, CorpusError>,
 ) -> Result<Batch, CorpusError> {
-    let mut rest = String::new();
     // Where the record in hand begins, and where the line does that was not read to its end.
     let (mut record, mut line) = (0, 0);
     loop {
@@ -430,10 +436,7 @@ fn read_lines(
             return Err(text.too_long(how));
         }
         if !batch.records.is_empty() {
-            rest.push_str(&batch.text[record..]);
-            batch = take(batch)?;
-            batch.text.push_str(&rest);
-            rest.clear();
+            batch = handed_on(batch, record, take)?;
             (record, line) = (0, line - record);
         }
     }

@@ -416,22 +416,24 @@ pub(super) fn learn_in(run: Run<'_>, checkpoint: &mut Checkpoint) -> Result<Lear
         None => {
             let done = keeping.earlier.clone();
             let bytes = whole.totals().bytes;
-            let resumed = match done.as_slice() {
-                [] => Err(RunError::Train(TrainError::BadResume { index: 0 })),
-                done => {
-                    let saved: u64 = done.iter().map(|merge| merge.made).sum();
-                    progress.begin_merging(done.len() as u32, bytes, bytes.saturating_sub(saved));
-                    resume(&whole, &config, done, &mut keeping)
+            let resumed = if done.is_empty() {
+                None
+            } else {
+                let saved: u64 = done.iter().map(|merge| merge.made).sum();
+                progress.begin_merging(done.len() as u32, bytes, bytes.saturating_sub(saved));
+                match resume(&whole, &config, &done, &mut keeping) {
+                    // Of no run like this one, whatever the folder says.
+                    Err(RunError::Train(TrainError::BadResume { .. })) => None,
+                    trained => Some(trained?),
                 }
             };
             let trained = match resumed {
-                // None, or of no run like this one, whatever the folder says.
-                Err(RunError::Train(TrainError::BadResume { .. })) => {
+                Some(trained) => trained,
+                None => {
                     keeping.earlier.clear();
                     progress.begin_merging(0, bytes, bytes);
                     train(whole, &config, &mut keeping)?
                 }
-                trained => trained?,
             };
             learned(&request, trained, &config)?
         }

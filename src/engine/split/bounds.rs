@@ -85,7 +85,9 @@ impl<P: Fn(&Kinds) -> u64> Lines<P> {
         }
         self.mark_last(chunk, ends_text);
         if any_slash != 0 {
-            each_of(&slashes, |at| self.mark_slashes(chunk, text, at));
+            for (block, map) in slashes.into_iter().enumerate() {
+                bits(map).for_each(|bit| self.mark_slashes(chunk, text, block * 64 + bit));
+            }
         }
     }
 
@@ -147,26 +149,18 @@ impl<P: Fn(&Kinds) -> u64> Lines<P> {
 
 /// Those characters of a map of a block that are slashes.
 fn only_slashes(chunk: &Chunk, text: &[u8], block: usize, map: u64) -> u64 {
-    let (mut left, mut slashes) = (map, 0);
-    while left != 0 {
-        let lowest = left & left.wrapping_neg();
-        if text[chunk.offset(block * 64 + left.trailing_zeros() as usize)] == b'/' {
-            slashes |= lowest;
-        }
-        left ^= lowest;
-    }
-    slashes
+    let is_slash = |bit: &usize| text[chunk.offset(block * 64 + bit)] == b'/';
+    bits(map).filter(is_slash).fold(0, |slashes, bit| slashes | 1 << bit)
 }
 
-/// Calls `take` with each character of the maps of all blocks, in order.
-fn each_of(maps: &[u64], mut take: impl FnMut(usize)) {
-    for (block, map) in maps.iter().enumerate() {
-        let mut left = *map;
-        while left != 0 {
-            take(block * 64 + left.trailing_zeros() as usize);
-            left &= left - 1;
-        }
-    }
+/// The bits that are set, from the lowest on.
+#[inline(always)]
+fn bits(mut map: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let bit = (map != 0).then(|| map.trailing_zeros() as usize)?;
+        map &= map - 1;
+        Some(bit)
+    })
 }
 
 /// Calls `take` with each character of a map made for each block from its kinds and those of the block before, in order.
@@ -179,12 +173,8 @@ pub(super) fn each(
     let mut before = Kinds::default();
     for block in 0..chunk.blocks() {
         let kinds = chunk.kinds(block);
-        let mut left = map(&kinds, &before);
+        bits(map(&kinds, &before)).for_each(|bit| take(chunk, block * 64 + bit));
         before = kinds;
-        while left != 0 {
-            take(chunk, block * 64 + left.trailing_zeros() as usize);
-            left &= left - 1;
-        }
     }
 }
 

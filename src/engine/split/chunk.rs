@@ -178,10 +178,6 @@ impl Chunk {
     #[inline(always)]
     pub(super) fn kinds(&self, block: usize) -> Kinds {
         let [upper, lower, caseless, mark, number, punct, space, newline] = self.planes[block];
-        let valid = match self.len - block * 64 {
-            64.. => u64::MAX,
-            few => (1 << few) - 1,
-        };
         Kinds {
             upper,
             lower,
@@ -193,7 +189,16 @@ impl Chunk {
             newline: newline & space,
             blank: punct & space,
             apart: newline & !space,
-            valid,
+            valid: self.valid(block),
+        }
+    }
+
+    /// The characters of a block that are there.
+    #[inline(always)]
+    fn valid(&self, block: usize) -> u64 {
+        match self.len - block * 64 {
+            64.. => u64::MAX,
+            few => (1 << few) - 1,
         }
     }
 
@@ -221,11 +226,7 @@ impl Chunk {
     /// Of a block: pieces start at the characters of `some`, and at those of `none` no more.
     #[inline(always)]
     pub(super) fn change_starts(&mut self, block: usize, none: u64, some: u64) {
-        let there = match self.len - block * 64 {
-            64.. => u64::MAX,
-            few => (1 << few) - 1,
-        };
-        self.starts[block] = self.starts[block] & !none | some & there;
+        self.starts[block] = self.starts[block] & !none | some & self.valid(block);
     }
 
     /// A piece starts at this character.
