@@ -78,7 +78,7 @@ async fn download_untimed(
     limit: usize,
     seen: impl FnMut(u64, Option<u64>),
 ) -> Result<Bytes, FetchError> {
-    let url = reqwest::Url::parse(url).map_err(|e| FetchError::Transfer(e.to_string()))?;
+    let url = parsed(url)?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(FetchError::Scheme);
     }
@@ -93,6 +93,10 @@ async fn download_untimed(
         return Err(FetchError::Status { status: response.status().as_u16() });
     }
     read_whole(response, limit, seen).await
+}
+
+fn parsed(url: &str) -> Result<reqwest::Url, FetchError> {
+    reqwest::Url::parse(url).map_err(|e| FetchError::Transfer(e.to_string()))
 }
 
 /// The body of an answer.
@@ -129,7 +133,7 @@ async fn read_whole(
 /// # Errors
 /// See [`FetchError`].
 pub async fn probe(url: &str, own: bool) -> Result<(), FetchError> {
-    let url = reqwest::Url::parse(url).map_err(|e| FetchError::Transfer(e.to_string()))?;
+    let url = parsed(url)?;
     let builder = builder(&url).tls_danger_accept_invalid_certs(own).timeout(TIMEOUT);
     let response = builder.build().map_err(transfer)?.get(url).send().await.map_err(transfer)?;
     match response.status() {
@@ -143,7 +147,7 @@ pub async fn probe(url: &str, own: bool) -> Result<(), FetchError> {
 /// # Errors
 /// See [`FetchError`].
 pub fn client(url: &str) -> Result<(reqwest::Client, reqwest::Url), FetchError> {
-    let url = reqwest::Url::parse(url).map_err(|e| FetchError::Transfer(e.to_string()))?;
+    let url = parsed(url)?;
     let builder = builder(&url).connect_timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none());
     Ok((builder.build().map_err(transfer)?, url))
 }

@@ -11,18 +11,22 @@ export function read() {
   return { view: name || "playground", fields: new URLSearchParams(query) };
 }
 
-/** Puts the fields of a view into the address, without a step in the history. Empty ones are left out. */
-export function write(view, fields) {
+/** What stands behind the address of a view. Empty fields are left out. */
+function hashOf(view, fields) {
   const query = new URLSearchParams(Object.entries(fields).filter(([, value]) => value !== null && value !== undefined && value !== ""));
   const text = query.toString();
-  const hash = `#/${view}${text && `?${text}`}`;
+  return `#/${view}${text && `?${text}`}`;
+}
+
+/** Puts the fields of a view into the address, without a step in the history. */
+export function write(view, fields) {
+  const hash = hashOf(view, fields);
   if (location.hash !== hash) history.replaceState(null, "", hash);
 }
 
 /** Goes to a view. */
 export function go(view, fields = {}) {
-  const query = new URLSearchParams(Object.entries(fields).filter(([, value]) => value)).toString();
-  location.hash = `#/${view}${query && `?${query}`}`;
+  location.hash = hashOf(view, fields);
 }
 
 async function through(stream, bytes) {
