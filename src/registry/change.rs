@@ -297,7 +297,10 @@ impl Shared {
         let (record, before) = alias_records(&snapshot, &slot.facts, alias);
         undo.wrote(key.clone(), record.clone(), before);
         if let Err(error) = self.store.put_if(&key, record, tag.as_ref()).await {
-            undo.roll_back(&self.store).await;
+            // Somebody else was first: what is there is theirs, even where it says the same as this would have.
+            if !matches!(error, StoreError::Changed) {
+                undo.roll_back(&self.store).await;
+            }
             self.settle();
             return Err(error.into());
         }
@@ -489,9 +492,10 @@ impl Undo {
     /// that too, the next reload shows the change as if it had come from elsewhere: whole, never torn.
     async fn roll_back(self, store: &Store) {
         for (key, ours, before) in self.0.into_iter().rev() {
-            if store.get(&key).await.is_ok_and(|now| now == ours) {
+            let Ok(Some((now, tag))) = store.get_tagged(&key).await else { continue };
+            if now == ours {
                 let _ = match before {
-                    Some(before) => store.put(&key, before).await,
+                    Some(before) => store.put_if(&key, before, Some(&tag)).await,
                     None => store.delete(&key).await,
                 };
             }

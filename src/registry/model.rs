@@ -3,6 +3,8 @@
 //!
 //! What holds in every order: a reader never fails and never goes back; what was acknowledged is what the next reader sees; of
 //! changes that exclude each other one wins; and memory comes back under its limit.
+//!
+//! That it can fail is tried too: over a store that writes whatever is there by then, and by a reader that looks twice.
 
 use super::{AliasName, Loaded, Precondition, Provenance, Registry, RegistrySettings, VocabName, VocabRef};
 use crate::engine::{EncodeOptions, OnSpecial, Scratch, SpecialPolicy};
@@ -14,18 +16,25 @@ use futures_util::stream::BoxStream;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
-use shuttle::future::{block_on, spawn, yield_now};
+use shuttle::future::{block_on, spawn, spawn_local, yield_now};
+use shuttle::scheduler::{PctScheduler, RandomScheduler};
+use shuttle::{Config, Runner};
 use std::collections::BTreeSet;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
 /// Memory before whose calls another thread may go on.
 #[derive(Debug, Default)]
-struct Yielding(InMemory);
+struct Yielding {
+    memory: InMemory,
+    /// Whether a write is made whatever is there by then, which no store may do.
+    blind: bool,
+}
 
 impl fmt::Display for Yielding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -35,9 +44,12 @@ impl fmt::Display for Yielding {
 
 #[async_trait]
 impl ObjectStore for Yielding {
-    async fn put_opts(&self, at: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+    async fn put_opts(&self, at: &Path, payload: PutPayload, mut options: PutOptions) -> Result<PutResult> {
         yield_now().await;
-        self.0.put_opts(at, payload, options).await
+        if self.blind {
+            options.mode = PutMode::Overwrite;
+        }
+        self.memory.put_opts(at, payload, options).await
     }
 
     async fn put_multipart_opts(
@@ -45,28 +57,28 @@ impl ObjectStore for Yielding {
         at: &Path,
         o: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
-        self.0.put_multipart_opts(at, o).await
+        self.memory.put_multipart_opts(at, o).await
     }
 
     async fn get_opts(&self, at: &Path, options: GetOptions) -> Result<GetResult> {
         yield_now().await;
-        self.0.get_opts(at, options).await
+        self.memory.get_opts(at, options).await
     }
 
     fn delete_stream(&self, at: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        self.0.delete_stream(at)
+        self.memory.delete_stream(at)
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.0.list(prefix)
+        self.memory.list(prefix)
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.0.list_with_delimiter(prefix).await
+        self.memory.list_with_delimiter(prefix).await
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        self.0.copy_opts(from, to, options).await
+        self.memory.copy_opts(from, to, options).await
     }
 }
 
@@ -78,7 +90,7 @@ fn file(number: u32) -> (Files, ImportOptions) {
     let bytes: String = (0..=255_u8).map(|byte| line(&[byte], byte.into())).collect();
     let special = [("<n>".to_owned(), 1000 + number)].into();
     let options = ImportOptions { split: Some("cl100k".to_owned()), special, ..ImportOptions::default() };
-    (Files::single("x.tiktoken", bytes.into()), options)
+    (Files::single("x.tiktoken", bytes), options)
 }
 
 async fn publish(registry: &Registry, number: u32, aliases: &[&str]) -> u32 {
@@ -91,6 +103,10 @@ async fn publish(registry: &Registry, number: u32, aliases: &[&str]) -> u32 {
 
 fn name() -> VocabName {
     "v".parse().unwrap()
+}
+
+fn prod() -> AliasName {
+    "prod".parse().unwrap()
 }
 
 fn vref(text: &str) -> VocabRef {
@@ -111,115 +127,162 @@ async fn registry(store: Arc<Store>, max_resident_bytes: u64) -> Registry {
     Registry::open(store, settings, None).await.unwrap()
 }
 
-fn check(runs: usize, threads: impl AsyncFn() + Send + Sync + Copy + 'static) {
-    let runs = std::env::var("VOCABD_MODEL_RUNS").map_or(runs, |runs| runs.parse().unwrap());
+fn check(threads: impl AsyncFn() + Send + Sync + Copy + 'static) {
+    let runs = std::env::var("VOCABD_MODEL_RUNS").map_or(400, |runs| runs.parse().unwrap());
     // By chance among all threads, and by few changes of the thread at chosen places: each finds what the other hardly does.
-    shuttle::check_random(move || block_on(threads()), runs / 2);
-    shuttle::check_pct(move || block_on(threads()), runs / 2, 3);
+    Runner::new(RandomScheduler::new(runs / 2), config()).run(move || block_on(threads()));
+    Runner::new(PctScheduler::new(3, runs / 2), config()).run(move || block_on(threads()));
+}
+
+fn config() -> Config {
+    let mut config = Config::new();
+    config.stack_size = 4 << 20; // a vocabulary is built on it
+    config
+}
+
+/// The other way round, so that it is known that the model can fail: something is wrong, and it comes out as `problem`.
+fn finds(problem: &str, threads: impl AsyncFn() + Send + Sync + Copy + 'static) {
+    let found = catch_unwind(AssertUnwindSafe(|| check(threads))).expect_err("it was not found");
+    let found = found.downcast_ref::<String>().expect("a message");
+    assert!(found.contains(problem), "{found}");
 }
 
 fn store() -> Arc<Store> {
     Arc::new(Store::over(Arc::new(Yielding::default())))
 }
 
+fn blind_store() -> Arc<Store> {
+    Arc::new(Store::over(Arc::new(Yielding { blind: true, ..Yielding::default() })))
+}
+
+/// While a version is published, given up again and deleted, a reader of its alias goes on.
+async fn readers_and_changes(read: impl AsyncFn(&Registry) + Send + Copy + 'static) {
+    let registry = registry(store(), u64::MAX).await;
+    assert_eq!(publish(&registry, 1, &["prod"]).await, 1);
+    let publishing = spawn({
+        let registry = registry.clone();
+        async move {
+            assert_eq!(publish(&registry, 2, &["prod"]).await, 2);
+            // What was acknowledged is what everybody sees.
+            assert_eq!(is_whole(&registry.resolve(Some(&vref("v@prod"))).await.unwrap()), 2);
+            registry.set_alias(&name(), &prod(), 1, Precondition::None).await.unwrap();
+            assert_eq!(is_whole(&registry.resolve(Some(&vref("v@prod"))).await.unwrap()), 1);
+            registry.delete_version(&name(), 2).await.unwrap();
+            assert!(registry.resolve(Some(&vref("v@2"))).await.is_err());
+        }
+    });
+    let reading = spawn_local({
+        let registry = registry.clone();
+        async move {
+            // Longer than the changes take in most orders.
+            for _ in 0..20 {
+                read(&registry).await;
+            }
+        }
+    });
+    let adding = spawn({
+        let registry = registry.clone();
+        async move { registry.reload().await }
+    });
+    publishing.await.unwrap();
+    reading.await.unwrap();
+    assert_eq!(adding.await.unwrap().failed, []);
+    assert_eq!(is_whole(&registry.resolve(None).await.unwrap()), 1);
+}
+
 #[test]
 fn readers_see_no_failure_no_mixture_and_no_way_back() {
-    check(400, async || {
-        let registry = registry(store(), u64::MAX).await;
-        assert_eq!(publish(&registry, 1, &["prod"]).await, 1);
-        let publishing = spawn({
-            let registry = registry.clone();
-            async move {
-                assert_eq!(publish(&registry, 2, &["prod"]).await, 2);
-                // What was acknowledged is what everybody sees.
-                assert_eq!(is_whole(&registry.resolve(Some(&vref("v@prod"))).await.unwrap()), 2);
-                registry.set_alias(&name(), &"prod".parse().unwrap(), 1, Precondition::None).await.unwrap();
-                assert_eq!(is_whole(&registry.resolve(Some(&vref("v@prod"))).await.unwrap()), 1);
-                registry.delete_version(&name(), 2).await.unwrap();
-                assert!(registry.resolve(Some(&vref("v@2"))).await.is_err());
-            }
-        });
-        let reading = spawn({
-            let registry = registry.clone();
-            async move {
-                let mut latest = 0;
-                for _ in 0..3 {
-                    is_whole(&registry.resolve(Some(&vref("v@prod"))).await.unwrap());
-                    is_whole(&registry.resolve(None).await.unwrap());
-                    let highest = registry.list()[0].versions.iter().map(|facts| facts.version).max();
-                    latest = latest.max(highest.unwrap());
-                }
-                assert!(latest <= 2);
-            }
-        });
-        let adding = spawn({
-            let registry = registry.clone();
-            async move { registry.reload().await }
-        });
-        publishing.await.unwrap();
-        reading.await.unwrap();
-        assert_eq!(adding.await.unwrap().failed, []);
-        assert_eq!(is_whole(&registry.resolve(None).await.unwrap()), 1);
+    check(async || {
+        readers_and_changes(async |registry| {
+            is_whole(&registry.resolve(Some(&vref("v@prod"))).await.unwrap());
+            is_whole(&registry.resolve(None).await.unwrap());
+            let highest = registry.list()[0].versions.iter().map(|facts| facts.version).max();
+            assert!(highest.unwrap() <= 2);
+        })
+        .await;
     });
+}
+
+#[test]
+fn a_reader_that_looks_twice_is_found() {
+    finds("two looks, two versions", async || {
+        readers_and_changes(async |registry| {
+            let facts = registry.facts(Some(&vref("v@prod"))).unwrap();
+            let loaded = registry.resolve(Some(&vref("v@prod"))).await.unwrap();
+            assert_eq!(facts.version, is_whole(&loaded), "two looks, two versions");
+        })
+        .await;
+    });
+}
+
+async fn moves_that_exclude_each_other(store: Arc<Store>) {
+    let one = registry(Arc::clone(&store), u64::MAX).await;
+    publish(&one, 1, &["prod"]).await;
+    publish(&one, 2, &[]).await;
+    publish(&one, 3, &[]).await;
+    let two = registry(Arc::clone(&store), u64::MAX).await;
+    let before = one.facts(Some(&vref("v@1"))).unwrap().digest;
+    let wins = Arc::new(AtomicU32::new(0));
+    let moves = [(&one, 2), (&one, 3), (&two, 3)].map(|(registry, version)| {
+        let (registry, wins) = (registry.clone(), Arc::clone(&wins));
+        spawn(async move {
+            let guard = Precondition::IfMatch(vec![before]);
+            if registry.set_alias(&name(), &prod(), version, guard).await.is_ok() {
+                wins.fetch_add(1, SeqCst);
+            }
+        })
+    });
+    for each in moves {
+        each.await.unwrap();
+    }
+    assert_eq!(wins.load(SeqCst), 1, "of three moves from version 1 so many won");
+    for registry in [&one, &two] {
+        assert_eq!(registry.reload().await.failed, []);
+    }
+    let at = async |registry: &Registry| is_whole(&registry.resolve(Some(&vref("v@prod"))).await.unwrap());
+    assert_eq!(at(&one).await, at(&two).await);
 }
 
 #[test]
 fn of_moves_that_exclude_each_other_one_wins_on_one_registry_and_on_two() {
-    check(400, async || {
-        let store = store();
-        let one = registry(Arc::clone(&store), u64::MAX).await;
-        publish(&one, 1, &["prod"]).await;
-        publish(&one, 2, &[]).await;
-        publish(&one, 3, &[]).await;
-        let two = registry(Arc::clone(&store), u64::MAX).await;
-        let before = one.facts(Some(&vref("v@1"))).unwrap().digest;
-        let wins = Arc::new(AtomicU32::new(0));
-        let moves = [(&one, 2), (&one, 3), (&two, 3)].map(|(registry, version)| {
-            let (registry, wins) = (registry.clone(), Arc::clone(&wins));
-            spawn(async move {
-                let guard = Precondition::IfMatch(vec![before]);
-                if registry.set_alias(&name(), &"prod".parse().unwrap(), version, guard).await.is_ok() {
-                    wins.fetch_add(1, SeqCst);
-                }
-            })
-        });
-        for each in moves {
-            each.await.unwrap();
-        }
-        assert_eq!(wins.load(SeqCst), 1, "of three moves from version 1 so many won");
-        for registry in [&one, &two] {
-            assert_eq!(registry.reload().await.failed, []);
-        }
-        let at =
-            async |registry: &Registry| is_whole(&registry.resolve(Some(&vref("v@prod"))).await.unwrap());
-        assert_eq!(at(&one).await, at(&two).await);
+    check(async || moves_that_exclude_each_other(store()).await);
+}
+
+#[test]
+fn two_winners_over_a_store_that_writes_blindly_are_found() {
+    finds("so many won", async || moves_that_exclude_each_other(blind_store()).await);
+}
+
+async fn publications_at_once(store: Arc<Store>) {
+    let (one, two) = (registry(Arc::clone(&store), u64::MAX).await, registry(store, u64::MAX).await);
+    let made = [(&one, 11), (&one, 12), (&two, 13)].map(|(registry, number)| {
+        let registry = registry.clone();
+        spawn(async move { publish(&registry, number, &[]).await })
     });
+    let mut numbers = BTreeSet::new();
+    for each in made {
+        numbers.insert(each.await.unwrap());
+    }
+    assert_eq!(numbers, BTreeSet::from([1, 2, 3]), "the numbers given");
+    for registry in [&one, &two] {
+        registry.reload().await;
+        assert_eq!(registry.list()[0].versions.len(), 3);
+    }
 }
 
 #[test]
 fn publications_at_once_get_numbers_of_their_own_and_none_is_lost() {
-    check(200, async || {
-        let store = store();
-        let (one, two) = (registry(Arc::clone(&store), u64::MAX).await, registry(store, u64::MAX).await);
-        let made = [(&one, 11), (&one, 12), (&two, 13)].map(|(registry, number)| {
-            let registry = registry.clone();
-            spawn(async move { publish(&registry, number, &[]).await })
-        });
-        let mut numbers = BTreeSet::new();
-        for each in made {
-            numbers.insert(each.await.unwrap());
-        }
-        assert_eq!(numbers, BTreeSet::from([1, 2, 3]));
-        for registry in [&one, &two] {
-            registry.reload().await;
-            assert_eq!(registry.list()[0].versions.len(), 3);
-        }
-    });
+    check(async || publications_at_once(store()).await);
+}
+
+#[test]
+fn a_number_given_twice_by_a_store_that_writes_blindly_is_found() {
+    finds("the numbers given", async || publications_at_once(blind_store()).await);
 }
 
 #[test]
 fn versions_leave_memory_and_come_back_and_memory_stays_under_its_limit() {
-    check(400, async || {
+    check(async || {
         let store = store();
         let filling = registry(Arc::clone(&store), u64::MAX).await;
         for number in 1..=4 {
@@ -241,8 +304,8 @@ fn versions_leave_memory_and_come_back_and_memory_stays_under_its_limit() {
         let moving = spawn({
             let registry = registry.clone();
             async move {
-                registry.set_alias(&name(), &"prod".parse().unwrap(), 1, Precondition::None).await.unwrap();
-                registry.remove_alias(&name(), &"prod".parse().unwrap(), Precondition::None).await.unwrap();
+                registry.set_alias(&name(), &prod(), 1, Precondition::None).await.unwrap();
+                registry.remove_alias(&name(), &prod(), Precondition::None).await.unwrap();
             }
         });
         for each in reading {

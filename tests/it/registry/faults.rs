@@ -14,7 +14,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use vocabd::registry::{Precondition, PublishError, Registry};
+use vocabd::registry::{ChangeError, Precondition, PublishError, Registry};
 use vocabd::store::{Store, StoreError};
 
 /// How a call fails.
@@ -24,6 +24,8 @@ enum Fault {
     Refused,
     /// It takes place and reports an error all the same, as a failed sync after a rename does.
     Reported,
+    /// Somebody else puts the same there at the last moment.
+    Overtaken,
 }
 
 /// Memory that fails at one call, or from one call on.
@@ -97,6 +99,12 @@ impl fmt::Display for Faulty {
 #[async_trait]
 impl ObjectStore for Faulty {
     async fn put_opts(&self, at: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+        if self.fault == Fault::Overtaken {
+            if self.fails(true) {
+                self.inner.put_opts(at, payload.clone(), PutOptions::default()).await?;
+            }
+            return self.inner.put_opts(at, payload, options).await;
+        }
         self.call(true, self.inner.put_opts(at, payload, options)).await
     }
 
@@ -117,7 +125,7 @@ impl ObjectStore for Faulty {
         let error = self.fails(true).then(|| self.error());
         match (error, self.fault) {
             (None, _) => self.inner.delete_stream(at),
-            (Some(error), Fault::Refused) => once(async { Err(error) }).boxed(),
+            (Some(error), Fault::Refused | Fault::Overtaken) => once(async { Err(error) }).boxed(),
             (Some(error), Fault::Reported) => {
                 let deleted = self.inner.delete_stream(at);
                 once(async {
@@ -231,6 +239,21 @@ async fn an_alias_moves_or_stays_wherever_the_storage_fails() {
         registry.remove_alias(&name("zh"), &alias("prod"), Precondition::None).await.is_ok()
     })
     .await;
+}
+
+/// Found by the model of the registry: the second one took the record of the first for its own, and undid it.
+#[tokio::test]
+async fn the_second_of_two_who_move_an_alias_to_the_same_version_does_not_undo_the_first() {
+    let faulty = Arc::new(Faulty { writes_only: true, ..Faulty::new(Fault::Overtaken, false) });
+    let registry = over(&faulty).await;
+    let one = publish_as(&registry, "zh", "one", &["prod"]).await.unwrap();
+    publish_as(&registry, "zh", "two", &[]).await.unwrap();
+    faulty.arm(0);
+    let from_one = Precondition::IfMatch(vec![one.facts.digest]);
+    let outcome = registry.set_alias(&name("zh"), &alias("prod"), 2, from_one).await;
+    assert!(faulty.disarm());
+    assert!(matches!(outcome, Err(ChangeError::Precondition { .. })), "{outcome:?}");
+    assert_eq!(at(&over(&faulty).await, "zh@prod").await, Ok(2));
 }
 
 #[tokio::test]
