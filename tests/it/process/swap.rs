@@ -80,7 +80,7 @@ fn no_answer_fails_or_is_mixed_while_an_alias_moves_all_the_time() {
     move_to(&mut server.client(), "live", 1);
 
     let versions = [const { AtomicU64::new(0) }; 5];
-    // So many requests, at so many a second or as they come, while `alias` moves once for every hundred of them.
+    // At least so many requests, at so many a second or as they come, while `alias` moves once for every hundred of them.
     let ask = |requests: u64, rate: Option<f64>, alias: Option<&str>| {
         let (times, next, moved) = (Times::default(), AtomicU64::new(0), AtomicU64::new(0));
         let over = AtomicBool::new(false);
@@ -102,11 +102,8 @@ fn no_answer_fails_or_is_mixed_while_an_alias_moves_all_the_time() {
             clients(&server, CLIENTS, |_, mut client| {
                 let _ends_all = Sets(&over);
                 let mut taken = Vec::new();
-                loop {
+                while !over.load(SeqCst) {
                     let nth = next.fetch_add(1, SeqCst);
-                    if nth >= requests || over.load(SeqCst) {
-                        break;
-                    }
                     if let Some(rate) = rate {
                         let due = Duration::from_secs_f64(nth as f64 / rate);
                         std::thread::sleep(due.saturating_sub(begun.elapsed()));
@@ -134,7 +131,7 @@ fn no_answer_fails_or_is_mixed_while_an_alias_moves_all_the_time() {
                 times.extend(taken);
             });
         });
-        (times, moved.load(SeqCst), requests as f64 / begun.elapsed().as_secs_f64())
+        (times, moved.load(SeqCst), next.load(SeqCst) as f64 / begun.elapsed().as_secs_f64())
     };
     let goal = (swaps / ROUNDS).max(1);
     let requests = goal * REQUESTS_PER_SWAP;
