@@ -27,7 +27,7 @@ pub use corpus::CorpusError;
 pub use disk::free_bytes;
 pub use documents::{Documents, DocumentsError, DocumentsFormat, StopReading};
 pub use progress::{JobStage, LastMerge, Merging, ProgressView};
-pub use queue::{JobQueue, JobsSettings, Submitted};
+pub use queue::{JobQueue, JobsSettings, Owner, Submitted};
 pub use record::{JobFailure, JobId, JobResult, JobState, JobView, VocabTriple};
 pub use report::{CurvePoint, Gain, LongToken, Pruned, ScriptGain, TrainReport, WordsLeftOut};
 pub use request::{
@@ -40,6 +40,7 @@ pub use uploads::{UploadError, UploadFacts, UploadId, UploadLimits, UploadWriter
 pub use alone::{FilesRun, count_files, train_files};
 pub use worker::Learned;
 
+use crate::registry::OverQuota;
 use crate::store::StoreError;
 
 /// Why a job was not accepted, or not found.
@@ -59,6 +60,15 @@ pub enum JobError {
         /// The limit.
         limit: usize,
     },
+    /// As many jobs of the key wait or run as may.
+    #[error("the key has open_jobs = {limit}, and as many of its jobs wait or run")]
+    TooManyOpen {
+        /// The limit.
+        limit: u32,
+    },
+    /// The key keeps as much as it may, with what its open jobs will make.
+    #[error(transparent)]
+    Quota(#[from] OverQuota),
     /// The idempotency key was used for another request.
     #[error("the idempotency key was used before with another request")]
     KeyReused,

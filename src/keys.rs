@@ -90,6 +90,12 @@ impl Key {
         self.scopes.contains(&scope) || self.scopes.contains(&Scope::Admin)
     }
 
+    /// How much its holder may do.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.meter.limits
+    }
+
     /// Counts a request of its holder.
     ///
     /// # Errors

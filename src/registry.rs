@@ -13,6 +13,7 @@ mod import;
 #[cfg(all(test, shuttle))]
 mod model;
 mod name;
+mod quota;
 mod reload;
 mod residency;
 mod snapshot;
@@ -22,6 +23,7 @@ pub use crate::store::Digest;
 pub use error::{ChangeError, PublishError, ResolveError};
 pub use facts::{Loaded, Provenance, SplitFacts, VersionFacts};
 pub use name::{AliasName, NameError, Pick, VocabName, VocabRef};
+pub use quota::{OverQuota, Publisher};
 
 use crate::engine::Tokenizer;
 use crate::store::Key;
@@ -238,6 +240,11 @@ impl Registry {
     ) -> Result<Published, PublishError> {
         let (shared, name, aliases) = (Arc::clone(&self.shared), name.clone(), aliases.to_vec());
         to_end(async move { shared.publish(&name, tokenizer, from, &aliases).await }).await
+    }
+
+    /// Looks whether so many versions more of `publisher` may be kept, whose sizes are not known yet.
+    pub fn has_room(&self, publisher: &Publisher, versions: u64) -> Result<(), OverQuota> {
+        publisher.check(&self.shared.snapshot.load().vocabs, versions, versions)
     }
 
     /// Moves an alias to a version, or makes it.

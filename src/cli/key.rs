@@ -26,6 +26,15 @@ pub(super) struct KeyArgs {
     /// Bytes of request bodies, as they are sent, in a day of UTC.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000_000_000_000))]
     bytes_per_day: Option<u64>,
+    /// Versions of vocabularies that it may keep.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000_000))]
+    kept_versions: Option<u32>,
+    /// Bytes that those may have in the store.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000_000_000_000))]
+    kept_bytes: Option<u64>,
+    /// Training jobs that may wait or run at once.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000_000))]
+    open_jobs: Option<u32>,
     /// Add the entry to this file, which is made where it is missing, and print the key alone.
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
@@ -40,8 +49,17 @@ pub(super) fn key(args: &KeyArgs) -> Outcome {
         return Err(Failure(format!("the name must be {}", keys::NAME)));
     }
     let KeyArgs { requests_per_second, burst, requests_per_day, bytes_per_day, .. } = *args;
+    let KeyArgs { kept_versions, kept_bytes, open_jobs, .. } = *args;
     let (key, hash) = keys::generate()?;
-    let limits = Limits { requests_per_second, burst, requests_per_day, bytes_per_day };
+    let limits = Limits {
+        requests_per_second,
+        burst,
+        requests_per_day,
+        bytes_per_day,
+        kept_versions,
+        kept_bytes,
+        open_jobs,
+    };
     let entry = keys::entry(&args.name, &hash, &args.scopes, limits);
     let Some(file) = &args.file else {
         return print(format!("{key}\n\n{entry}").as_bytes());

@@ -169,7 +169,7 @@ pub(super) async fn train(config: &Config, args: TrainArgs) -> Outcome {
         None => {
             let stop_reason = learned.stop_reason();
             let registry = open::registry(config).await?;
-            let published = learned.publish(&registry, "command line").await?;
+            let published = learned.publish(&registry, "command line", None).await?;
             let facts = &published.facts;
             let state = if published.created { "new" } else { "there already" };
             let line = format!(

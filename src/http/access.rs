@@ -2,7 +2,9 @@
 
 use super::problem::Problem;
 use super::state::{App, AppState};
-use crate::keys::{Key, Scope};
+use crate::jobs::Owner;
+use crate::keys::{Key, Limits, Scope};
+use crate::registry::Publisher;
 use axum::body::HttpBody as _;
 use axum::extract::{FromRequestParts, Request};
 use axum::http::request::Parts;
@@ -172,6 +174,20 @@ impl Caller {
     pub(super) fn needs(&self, scope: Scope) -> Result<(), Problem> {
         let allowed = self.key.as_ref().is_some_and(|key| key.allows(scope));
         if allowed || !self.app.keys.are_asked() { Ok(()) } else { Err(Problem::missing_scope(scope)) }
+    }
+
+    /// As whom it publishes, and what it may keep.
+    pub(super) fn publisher(&self) -> Option<Publisher> {
+        self.key.as_ref().map(|key| {
+            let Limits { kept_versions, kept_bytes, .. } = key.limits();
+            Publisher { name: key.name().to_owned(), kept_versions, kept_bytes }
+        })
+    }
+
+    /// As whom it trains.
+    pub(super) fn owner(&self) -> Option<Owner> {
+        let open_jobs = self.key.as_ref().and_then(|key| key.limits().open_jobs);
+        self.publisher().map(|publisher| Owner { publisher, open_jobs })
     }
 }
 

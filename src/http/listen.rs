@@ -17,7 +17,7 @@
 //! | does not take its answer                        | `body_timeout`   | closed                                 |
 //! | does not answer an HTTP/2 ping                  | `header_timeout` | closed                                 |
 //!
-//! The watch looks at least four times per shortest limit, so a limit may be overrun by a quarter of that.
+//! A limit that begins where the watch does not see it may be overrun by a quarter of the shortest one.
 
 mod body;
 mod pace;

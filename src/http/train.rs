@@ -61,7 +61,7 @@ pub(super) async fn create(
             return Err(Problem::invalid("/header/idempotency-key", detail));
         }
     };
-    let submitted = app.jobs.submit(request, key).await?;
+    let submitted = app.jobs.submit(request, key, caller.owner()).await?;
     let location = format!("/train/{}", submitted.job.id.as_str());
     let mut response = Json(StatusCode::ACCEPTED, submitted.job).into_response();
     if let Ok(location) = HeaderValue::try_from(location) {

@@ -9,7 +9,7 @@ use super::uploads::{HeldUpload, UploadId, Uploads};
 use super::worker::{self, Outcome, Setting};
 use super::{JobError, files};
 use crate::fetch::UrlPolicy;
-use crate::registry::{Pick, Registry, VocabRef};
+use crate::registry::{Pick, Publisher, Registry, VocabRef};
 use crate::store::{Digest, Key, Store, StoreError};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
@@ -65,6 +65,15 @@ const EXPIRE_EVERY: Duration = Duration::from_secs(600);
 
 /// How long the end of the server waits for its jobs to stop.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
+
+/// Who submits a job.
+#[derive(Debug, Clone, Default)]
+pub struct Owner {
+    /// As whom the job publishes.
+    pub publisher: Publisher,
+    /// Jobs that may wait or run at once; none is no limit.
+    pub open_jobs: Option<u32>,
+}
 
 /// What a submission gave.
 #[derive(Debug)]
@@ -204,6 +213,7 @@ impl JobQueue {
         &self,
         request: TrainRequest,
         idempotency_key: Option<&str>,
+        owner: Option<Owner>,
     ) -> Result<Submitted, JobError> {
         let stored = serde_json::to_vec(&request).expect("a request has string keys only");
         let idempotency = idempotency_key
@@ -223,6 +233,9 @@ impl JobQueue {
             if lock(&shared.state).waiting.len() >= limit {
                 return Err(JobError::QueueFull { limit });
             }
+            if let Some(owner) = &owner {
+                shared.check_owner(owner)?;
+            }
             let (request, uploads) = shared.check(request).await?;
             // With the base fixed to a version.
             let stored = serde_json::to_vec(&request).expect("a request has string keys only");
@@ -239,6 +252,7 @@ impl JobQueue {
                 uploads: uploads.iter().map(|u| u.id().as_str().to_owned()).collect(),
                 upload: None,
                 idempotency,
+                owner: owner.map(|owner| owner.publisher.name),
                 starts: 0,
             };
             shared.store_new(&record, stored).await?;
@@ -391,6 +405,18 @@ struct Ended {
 }
 
 impl Shared {
+    /// What open jobs will make has its place among what is kept, whose size nobody knows before.
+    fn check_owner(&self, owner: &Owner) -> Result<(), JobError> {
+        let is_open = |job: &&Job| {
+            !job.record.state.ended() && job.record.owner.as_deref() == Some(&owner.publisher.name)
+        };
+        let open = lock(&self.state).jobs.values().filter(is_open).count() as u64;
+        if let Some(limit) = owner.open_jobs.filter(|limit| open >= u64::from(*limit)) {
+            return Err(JobError::TooManyOpen { limit });
+        }
+        Ok(self.setting.registry.has_room(&owner.publisher, open + 1)?)
+    }
+
     /// Everything that can be said of a request before it runs. The base is fixed to its version.
     async fn check(
         self: &Arc<Self>,
@@ -501,7 +527,8 @@ impl Shared {
         }
         tracing::info!(job = id.as_str(), vocab = %record.name, "job started");
         let claim = claim.keep(&self.store, &progress);
-        let outcome = worker::run(self.setting.clone(), request, id.as_str(), progress).await;
+        let outcome =
+            worker::run(self.setting.clone(), request, id.as_str(), record.owner.clone(), progress).await;
         if claim.is_lost() {
             tracing::warn!(job = id.as_str(), "another replica has taken the job over");
             return self.leave(id);

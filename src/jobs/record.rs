@@ -161,6 +161,9 @@ pub(super) struct JobRecord {
     /// Digest of the client's idempotency key, and of the request it came with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) idempotency: Option<(String, String)>,
+    /// Whose it is: the name of a key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) owner: Option<String>,
     /// Runs that were begun and whose end is not known.
     #[serde(default)]
     pub(super) starts: u32,

@@ -16,7 +16,7 @@ use crate::engine::{
     TokenizerParts, TrainConfig, TrainError, Trained, Words as _, resume, tokens_by_script, train,
 };
 use crate::fetch::{self, FetchError, UrlPolicy};
-use crate::registry::{Provenance, PublishError, Published, Registry, ResolveError};
+use crate::registry::{Provenance, PublishError, Published, Publisher, Registry, ResolveError};
 use crate::store::Digest;
 use std::collections::HashMap;
 use std::fs::File;
@@ -130,11 +130,13 @@ pub(super) async fn run(
     setting: Setting,
     request: Arc<TrainRequest>,
     job: &str,
+    owner: Option<String>,
     progress: Arc<Progress>,
 ) -> Outcome {
     // On a task of its own: a panic of the registry or the storage reaches whoever awaits them, and the worker that
     // awaits this has other jobs to run.
-    let run = tokio::spawn(learn_and_publish(setting, request, job.to_owned(), progress, Instant::now()));
+    let run =
+        tokio::spawn(learn_and_publish(setting, request, job.to_owned(), owner, progress, Instant::now()));
     match run.await.unwrap_or(Err(RunError::Panicked)) {
         Ok((result, stop_reason)) => Outcome::Succeeded(Box::new(result), stop_reason),
         Err(error) if error.is_stop() => Outcome::Stopped,
@@ -146,6 +148,7 @@ async fn learn_and_publish(
     setting: Setting,
     request: Arc<TrainRequest>,
     job: String,
+    owner: Option<String>,
     progress: Arc<Progress>,
     started: Instant,
 ) -> Result<(JobResult, &'static str), RunError> {
@@ -166,7 +169,9 @@ async fn learn_and_publish(
     progress.enter(JobStage::Publishing);
     let mut result = learned.result();
     let stop_reason = learned.stop_reason;
-    let published = learned.publish(&registry, &format!("job {job}")).await?;
+    // Its place was counted when the job was taken on.
+    let publisher = owner.map(|name| Publisher { name, ..Publisher::default() });
+    let published = learned.publish(&registry, &format!("job {job}"), publisher).await?;
     result.vocab = VocabTriple::from(&*published.facts);
     result.created = published.created;
     result.seconds = (started.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
@@ -267,7 +272,12 @@ impl Learned {
     ///
     /// # Errors
     /// See [`PublishError`].
-    pub async fn publish(self, registry: &Registry, source: &str) -> Result<Published, PublishError> {
+    pub async fn publish(
+        self,
+        registry: &Registry,
+        source: &str,
+        publisher: Option<Publisher>,
+    ) -> Result<Published, PublishError> {
         let JobResult { merges, distinct_pretokens, pretokens, text_bytes, replaced, .. } = self.result();
         let training = serde_json::json!({
             "stop_reason": self.stop_reason, "merges": merges, "distinct_pretokens": distinct_pretokens,
@@ -280,6 +290,7 @@ impl Learned {
             format: "trained".to_owned(),
             source: source.to_owned(),
             training: Some(training),
+            publisher,
             ..Provenance::default()
         };
         registry.publish(&self.request.name, self.tokenizer, from, &self.request.aliases).await

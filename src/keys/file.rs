@@ -15,7 +15,7 @@ use super::{Key, Scope};
 const MAX_KEYS: usize = 1000;
 const MAX_FILE_BYTES: u64 = 1 << 20;
 /// The greatest limits of a key.
-const MAX_REQUESTS: u64 = 1_000_000_000;
+const MAX_NUMBER: u64 = 1_000_000_000;
 /// Of bytes.
 const MAX_BYTES: u64 = 100_000_000_000_000;
 
@@ -41,6 +41,9 @@ pub fn entry(name: &str, sha256: &str, scopes: &[Scope], limits: Limits) -> Stri
         ("burst", limits.burst.map(u64::from)),
         ("requests_per_day", limits.requests_per_day.map(u64::from)),
         ("bytes_per_day", limits.bytes_per_day),
+        ("kept_versions", limits.kept_versions.map(u64::from)),
+        ("kept_bytes", limits.kept_bytes),
+        ("open_jobs", limits.open_jobs.map(u64::from)),
     ];
     for (field, value) in numbers {
         if let Some(value) = value {
@@ -114,22 +117,25 @@ fn key(mut entry: Table, before: &[Arc<Key>]) -> Result<Key, String> {
         }
         Some(_) => Err(format!("{field} must be a whole number from 1 to {most}")),
     };
-    let mut requests = |field: &str| {
-        number(field, MAX_REQUESTS).map(|number| number.and_then(|number| u32::try_from(number).ok()))
+    let mut small = |field: &str| {
+        number(field, MAX_NUMBER).map(|number| number.and_then(|number| u32::try_from(number).ok()))
     };
     let limits = Limits {
-        requests_per_second: requests("requests_per_second")?,
-        burst: requests("burst")?,
-        requests_per_day: requests("requests_per_day")?,
+        requests_per_second: small("requests_per_second")?,
+        burst: small("burst")?,
+        requests_per_day: small("requests_per_day")?,
+        kept_versions: small("kept_versions")?,
+        open_jobs: small("open_jobs")?,
         bytes_per_day: number("bytes_per_day", MAX_BYTES)?,
+        kept_bytes: number("kept_bytes", MAX_BYTES)?,
     };
     if limits.burst.is_some() && limits.requests_per_second.is_none() {
         return Err("burst belongs to requests_per_second, which is not there".to_owned());
     }
     if !entry.is_empty() {
         return Err(
-            "has a field that is not name, sha256, scopes, requests_per_second, burst, requests_per_day or \
-                    bytes_per_day"
+            "has a field that is not name, sha256, scopes, requests_per_second, burst, requests_per_day, \
+                    bytes_per_day, kept_versions, kept_bytes or open_jobs"
                 .to_owned(),
         );
     }
@@ -165,6 +171,9 @@ mod tests {
             burst: Some(9),
             requests_per_day: Some(1_000_000),
             bytes_per_day: Some(MAX_BYTES),
+            kept_versions: Some(7),
+            kept_bytes: Some(70_000_000),
+            open_jobs: Some(2),
         };
         let (one, two) = ("0123456789abcdef".repeat(4), "FF".repeat(32));
         let text = format!(
@@ -204,6 +213,12 @@ mod tests {
                 "bytes_per_day must be a whole number from 1 to 100000000000000",
             ),
             (&format!("{good}bytes_per_day = {}", MAX_BYTES + 1), "bytes_per_day"),
+            (
+                &format!("{good}kept_versions = 0"),
+                "kept_versions must be a whole number from 1 to 1000000000",
+            ),
+            (&format!("{good}kept_bytes = \"{secret}\""), "kept_bytes"),
+            (&format!("{good}open_jobs = 1.5"), "open_jobs"),
             (&format!("{good}{good}"), "entry 2 of [[keys]]: name"),
             (&format!("{good}{}", good.replace("\"a\"", "\"b\"")), "sha256 is that of"),
         ];

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 const SECONDS_OF_DAY: u64 = 24 * 60 * 60;
 
-/// How often a key may be used; none is no limit.
+/// How often a key may be used and what may be kept for it; none is no limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Limits {
     /// Requests in a second, in the long run.
@@ -16,6 +16,12 @@ pub struct Limits {
     pub requests_per_day: Option<u32>,
     /// Bytes of their bodies, as they are sent.
     pub bytes_per_day: Option<u64>,
+    /// Versions that it has published and nobody has deleted.
+    pub kept_versions: Option<u32>,
+    /// Bytes of those, as the store has them.
+    pub kept_bytes: Option<u64>,
+    /// Training jobs that wait or run.
+    pub open_jobs: Option<u32>,
 }
 
 /// A limit that is reached.
@@ -168,6 +174,7 @@ mod tests {
             burst: Some(100),
             requests_per_day: Some(150),
             bytes_per_day: Some(1000),
+            ..Limits::default()
         };
         let meter = Meter::new(limits);
         let spent = |at: u64| {

@@ -121,6 +121,9 @@ impl Shared {
             let highest = vocabs.get(name).map_or(0, |vocab| vocab.highest);
             let version = highest.checked_add(1).ok_or(PublishError::NoNumber)?;
             let native = (draft.digest, draft.native.len() as u64);
+            if let Some(publisher) = &from.publisher {
+                publisher.check(&vocabs, 1, native.1)?;
+            }
             let facts = Arc::new(VersionFacts::new(name, version, &tokenizer, native, from));
             let loaded = Loaded::new(Arc::clone(&facts), tokenizer);
             let mut next = vocabs.clone();

@@ -1,6 +1,7 @@
 //! Why a request for a version, or a change, is refused.
 
 use super::name::{AliasName, VocabName};
+use super::quota::OverQuota;
 use crate::store::Digest;
 use crate::store::StoreError;
 
@@ -72,6 +73,9 @@ pub enum PublishError {
         /// `max_resident_bytes`.
         limit: u64,
     },
+    /// Its publisher keeps as much as it may.
+    #[error(transparent)]
+    Quota(#[from] OverQuota),
     /// Version numbers are used up, or other processes take them faster than this one can.
     #[error("no version number is free")]
     NoNumber,

@@ -1,6 +1,7 @@
 //! What is known about a version without loading it, and the record that keeps it in the store.
 
 use super::name::VocabName;
+use super::quota::Publisher;
 use crate::engine::EncodeOptions;
 use crate::engine::Pattern;
 use crate::engine::Scratch;
@@ -45,6 +46,9 @@ pub struct VersionFacts {
     /// Figures of the training run that made it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub training: Option<serde_json::Value>,
+    /// Whose quotas it is counted in: the name of a key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub publisher: Option<String>,
 }
 
 /// A split pattern as facts name it: the family where it is one unchanged, the regexes otherwise.
@@ -68,6 +72,8 @@ pub struct Provenance {
     pub source_digest: Option<Digest>,
     /// See [`VersionFacts::training`].
     pub training: Option<serde_json::Value>,
+    /// Who publishes it, where somebody was asked.
+    pub publisher: Option<Publisher>,
 }
 
 /// A version in memory: what a request holds to its end, whatever is published, moved or deleted meanwhile.
@@ -172,6 +178,7 @@ impl VersionFacts {
             longest_token_bytes: tokenizer.vocab().longest() as u64,
             native_bytes: native.1,
             training: from.training.clone(),
+            publisher: from.publisher.as_ref().map(|publisher| publisher.name.clone()),
         }
     }
 }

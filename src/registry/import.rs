@@ -162,7 +162,7 @@ impl Shared {
             format: format.to_owned(),
             source: shown,
             source_digest: Some(source_digest),
-            training: None,
+            ..Provenance::default()
         };
         let published = self.publish_draft(&name, &draft, &from, &aliases).await;
         let published = published.map_err(|error| error.to_string())?;

@@ -1,6 +1,6 @@
 //! Keys: who may call what, how often, and what the others are told.
 
-use crate::support::{Answer, TestServer, and, json_body, request, with_body};
+use crate::support::{Answer, TestServer, and, json_body, request, tiktoken, with_body};
 use axum::body::Body;
 use axum::http::Method;
 use bytes::Bytes;
@@ -298,6 +298,82 @@ async fn bytes_of_a_day_are_counted_as_they_come_and_end_a_body_that_did_not_say
     let asked = with_body(Method::POST, "/count", "a".repeat(600));
     let asked = and(and(asked, "content-type", "text/plain"), "x-api-key", keys.of("encode"));
     server.send(asked).await.ok(200);
+}
+
+#[tokio::test]
+async fn what_a_key_keeps_is_limited_and_what_is_deleted_is_free_again() {
+    let mut keys = Keys::new();
+    let scopes = [Scope::Publish, Scope::Train];
+    keys.add("few", &scopes, Limits { kept_versions: Some(2), ..Limits::default() });
+    keys.add("small", &scopes, Limits { kept_bytes: Some(10_000), ..Limits::default() });
+    let (file, server) = keys.server().await;
+    let import = async |key: &str, name: &str, words: &[&str]| {
+        let path = format!("/vocabs?name={name}&format=tiktoken&split=cl100k");
+        let asked = with_body(Method::POST, &path, tiktoken(words));
+        server.send(and(asked, "x-api-key", keys.of(key))).await
+    };
+    let train = async |key: &str| {
+        let body = json!({"name": "trained", "corpus": {"texts": ["low lower lowest"]}, "vocab_size": 260});
+        server.send(and(json_body(Method::POST, "/train", &body), "x-api-key", keys.of(key))).await
+    };
+    let refused = |answer: &Answer, setting: &str, limit: u64| {
+        let problem = answer.problem(403, "key_quota", None);
+        assert_eq!((&problem["setting"], &problem["limit"]), (&json!(setting), &json!(limit)), "{problem}");
+    };
+    import("few", "a", &["one"]).await.ok(201);
+    import("few", "b", &["two"]).await.ok(201);
+    refused(&import("few", "b", &["three"]).await, "kept_versions", 2);
+    refused(&train("few").await, "kept_versions", 2);
+    // What is there already takes no room; others have room of their own, and what they publish under the same name is theirs.
+    import("few", "b", &["two"]).await.ok(200);
+    import("publish", "b", &["four"]).await.ok(201);
+    refused(&import("few", "c", &["three"]).await, "kept_versions", 2);
+    ask(&server, "DELETE", "/vocabs/a/versions/1", Some(keys.of("few"))).await.ok(204);
+    import("few", "c", &["three"]).await.ok(201);
+
+    let bytes = import("small", "d", &["word"]).await.ok(201);
+    let path = format!("/vocabs/d@{}", bytes["vocab"]["version"]);
+    let size = ask(&server, "GET", &path, Some(keys.of("encode"))).await.ok(200)["native_bytes"].clone();
+    let fit = 10_000 / size.as_u64().unwrap();
+    for nth in 1..fit {
+        import("small", "d", &[&format!("word{nth}")]).await.ok(201);
+    }
+    refused(&import("small", "d", &["more"]).await, "kept_bytes", 10_000);
+
+    // A key of the same name goes on with what it keeps, also in another life of the server.
+    let server = server.again_with(|config| config.keys_file = file.path().to_owned()).await;
+    let path = "/vocabs?name=c&format=tiktoken&split=cl100k";
+    let asked = with_body(Method::POST, path, tiktoken(&["five"]));
+    refused(&server.send(and(asked, "x-api-key", keys.of("few"))).await, "kept_versions", 2);
+}
+
+#[tokio::test]
+async fn a_key_has_no_more_open_jobs_than_it_may_and_what_they_make_counts_as_kept() {
+    let mut keys = Keys::new();
+    keys.add("one", &[Scope::Train], Limits { open_jobs: Some(1), ..Limits::default() });
+    keys.add("kept", &[Scope::Train], Limits { kept_versions: Some(1), ..Limits::default() });
+    let file = tempfile::NamedTempFile::new().unwrap();
+    keys.write(file.path());
+    let server = TestServer::with(|config| {
+        config.keys_file = file.path().to_owned();
+        config.max_running_jobs = 0;
+    })
+    .await;
+    let train = async |key: &str| {
+        let body = json!({"name": "v", "corpus": {"texts": ["low lower lowest"]}, "vocab_size": 260});
+        server.send(and(json_body(Method::POST, "/train", &body), "x-api-key", keys.of(key))).await
+    };
+    let open = train("one").await.ok(202);
+    let refused = train("one").await;
+    let problem = refused.problem(429, "key_limit", None);
+    assert_eq!((&problem["setting"], &problem["limit"]), (&json!("open_jobs"), &json!(1)));
+    assert_ne!(refused.header("retry-after"), "");
+    train("kept").await.ok(202);
+    assert_eq!(train("kept").await.problem(403, "key_quota", None)["setting"], "kept_versions");
+    train("train").await.ok(202);
+    let cancel = format!("/train/{}/cancel", open["id"].as_str().unwrap());
+    ask(&server, "POST", &cancel, Some(keys.of("one"))).await.ok(202);
+    train("one").await.ok(202);
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ mod backup;
 mod crash;
 mod demo;
 mod disk;
+mod greedy;
 pub(crate) mod http;
 mod keys;
 mod linear;

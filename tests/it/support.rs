@@ -66,7 +66,12 @@ impl TestServer {
 
     /// Another server over the same directory, as after a restart.
     pub(crate) async fn again(&self) -> Self {
-        Self::open(Arc::clone(&self.dir), None, |_| ()).await
+        self.again_with(|_| ()).await
+    }
+
+    /// The same with other settings.
+    pub(crate) async fn again_with(&self, change: impl FnOnce(&mut Config)) -> Self {
+        Self::open(Arc::clone(&self.dir), None, change).await
     }
 
     /// A server over a copy of the directory as it is at this moment, as after a crash.

@@ -5,8 +5,9 @@
 //! a few atomic stores and no timer, and no limit depends on when hyper polls what. The orderings are relaxed: a
 //! time seen late is seen at the next look.
 
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll};
@@ -19,7 +20,7 @@ use tokio::time::Instant;
 use super::ListenSettings;
 
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// The watch looks at least this often, and this many times per shortest limit.
+/// Where a limit may begin unseen, the watch looks at least this often, and this many times per shortest limit.
 const LONGEST_LOOK: Duration = Duration::from_secs(5);
 const SHORTEST_LOOK: Duration = Duration::from_millis(5);
 const LOOKS_PER_LIMIT: u32 = 4;
@@ -87,20 +88,39 @@ impl Pace {
         self.quiet.store(self.now(), Relaxed);
     }
 
-    /// Waits until a limit is exceeded.
+    /// Waits until a limit is exceeded. A connection that nobody moves costs one timer a limit: whatever begins another one
+    /// polls its task, and so this.
     pub(super) async fn exceeded(&self) -> Exceeded {
         let shortest = self.header_timeout.min(self.body_timeout).min(self.idle_timeout);
         let look = (shortest / LOOKS_PER_LIMIT).clamp(SHORTEST_LOOK, LONGEST_LOOK);
-        loop {
-            let next_look = Instant::now() + look;
-            match self.next_limit() {
-                Some((at, exceeded)) if at <= Instant::now() => {
-                    self.discard.store(exceeded == Exceeded::Answer, Relaxed);
-                    return exceeded;
-                }
-                Some((at, _)) => tokio::time::sleep_until(at.min(next_look)).await,
-                None => tokio::time::sleep_until(next_look).await,
+        let mut alarm = pin!(tokio::time::sleep_until(self.next_look(look)));
+        poll_fn(|cx| {
+            let next = self.next_look(look);
+            if next < alarm.deadline() {
+                alarm.as_mut().reset(next);
             }
+            while alarm.as_mut().poll(cx).is_ready() {
+                match self.next_limit() {
+                    Some((at, exceeded)) if at <= Instant::now() => {
+                        self.discard.store(exceeded == Exceeded::Answer, Relaxed);
+                        return Poll::Ready(exceeded);
+                    }
+                    _ => alarm.as_mut().reset(self.next_look(look)),
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// When to look again if nothing polls the connection before: at its limit; or soon, where a handler is at work, whose
+    /// stream of HTTP/2 is a task of its own, and where the socket is full, which is tried again at each look.
+    fn next_look(&self, look: Duration) -> Instant {
+        let soon = || Instant::now() + look;
+        match self.next_limit() {
+            Some((at, _)) if self.blocked.load(Relaxed) == 0 => at,
+            Some((at, _)) => at.min(soon()),
+            None => soon(),
         }
     }
 

@@ -9,7 +9,7 @@ use crate::fetch::FetchError;
 use crate::fetch::hub::{HubError, HubRefError};
 use crate::formats::FormatError;
 use crate::jobs::{CorpusError, DocumentsError, JobError, UploadError};
-use crate::registry::{ChangeError, NameError, PublishError, ResolveError};
+use crate::registry::{ChangeError, NameError, OverQuota, PublishError, ResolveError};
 use crate::store::StoreError;
 
 impl Problem {
@@ -230,6 +230,14 @@ impl From<StoreError> for Problem {
     }
 }
 
+/// Another time does not help, so the status is not one that clients try again by themselves.
+impl From<OverQuota> for Problem {
+    fn from(over: OverQuota) -> Self {
+        let problem = Self::new(StatusCode::FORBIDDEN, "key_quota", over.to_string());
+        problem.with("setting", over.limit).with("limit", over.value).with("used", over.used)
+    }
+}
+
 impl From<PublishError> for Problem {
     fn from(error: PublishError) -> Self {
         let detail = error.to_string();
@@ -238,6 +246,7 @@ impl From<PublishError> for Problem {
             PublishError::NoRoom { limit, .. } => {
                 Self::new(StatusCode::INSUFFICIENT_STORAGE, "no_memory", detail).with("limit", limit)
             }
+            PublishError::Quota(over) => over.into(),
             PublishError::NoNumber => Self::new(StatusCode::CONFLICT, "no_version_number", detail).retry(),
             PublishError::Unfaithful { problem } => {
                 tracing::error!(problem, "a vocabulary did not pass its check");
@@ -273,6 +282,11 @@ impl From<JobError> for Problem {
             JobError::QueueFull { limit } => {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "queue_full", detail).with("limit", limit).retry()
             }
+            JobError::TooManyOpen { limit } => {
+                let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "key_limit", detail).retry();
+                problem.with("setting", "open_jobs").with("limit", limit)
+            }
+            JobError::Quota(over) => over.into(),
             JobError::KeyReused => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", detail)
             }

@@ -1,5 +1,6 @@
 //! `POST /vocabs`: a new version from the body (one file, or several as a form), or from where the request says.
 
+use super::super::access::Caller;
 use super::super::extract::{Payload, discard, query, read_body};
 use super::super::problem::{Problem, ProblemBody};
 use super::super::reply::{Json, name_version};
@@ -200,6 +201,7 @@ impl Order {
         (status = "5XX", description = "Not stored, or not fetched", body = ProblemBody, content_type = "application/problem+json")))]
 pub(in super::super) async fn create(
     State(app): State<AppState>,
+    caller: Caller,
     request: Request,
 ) -> Result<Response, Problem> {
     let (order, files, source) = receive(&app, request).await?;
@@ -211,7 +213,8 @@ pub(in super::super) async fn create(
         Ok((tokenizer, naming::format_name(&files, format)))
     });
     let (tokenizer, format) = imported.await?.map_err(|error| Problem::format(&error, at))?;
-    let from = Provenance { format: format.to_owned(), source, ..Provenance::default() };
+    let publisher = caller.publisher();
+    let from = Provenance { format: format.to_owned(), source, publisher, ..Provenance::default() };
     let published = app.registry.publish(&name, tokenizer, from, &aliases).await?;
     let status = if published.created { StatusCode::CREATED } else { StatusCode::OK };
     let reply = ImportReply { vocab: VocabTriple::from(&*published.facts), created: published.created };

@@ -67,14 +67,16 @@ fn a_made_key_opens_what_its_scopes_say_until_it_is_taken_out() {
 
 #[test]
 fn without_a_file_the_entry_is_printed_below_the_key() {
-    let limits =
-        ["--requests-per-second", "5", "--burst", "9", "--requests-per-day", "70", "--bytes-per-day", "8"];
-    let out = made(key(&[&["a"], &limits[..]].concat(), None));
+    let limits = "--requests-per-second 5 --burst 9 --requests-per-day 70 --bytes-per-day 8 --kept-versions 3 \
+                  --kept-bytes 4 --open-jobs 2";
+    let args: Vec<&str> = ["a"].into_iter().chain(limits.split_whitespace()).collect();
+    let out = made(key(&args, None));
     let (key_line, entry) = out.split_once("\n\n").unwrap();
     assert!(key_line.starts_with("vocabd_"), "{out}");
     assert!(
         entry.contains(
-            "scopes = []\nrequests_per_second = 5\nburst = 9\nrequests_per_day = 70\nbytes_per_day = 8\n"
+            "scopes = []\nrequests_per_second = 5\nburst = 9\nrequests_per_day = 70\nbytes_per_day = 8\n\
+             kept_versions = 3\nkept_bytes = 4\nopen_jobs = 2\n"
         ),
         "{out}"
     );

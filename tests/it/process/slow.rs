@@ -60,8 +60,17 @@ impl Slow {
     }
 }
 
-/// Keeps so many slow connections open until it is told to stop.
+/// How often each of them does something: as seldom as tools that hold servers up do, which want to be cheap.
+const EVERY: Duration = Duration::from_secs(5);
+
+/// Those whose turn comes at once.
+const TOGETHER: usize = 10;
+
+/// Keeps so many slow connections open until it is told to stop. They come one after the other, as strangers do, and behind
+/// everybody else where a processor is short: here it is the server that is looked at.
 fn keep_open(address: SocketAddr, count: usize, open: &AtomicU64, opened: &AtomicU64, stop: &AtomicBool) {
+    // Of this thread alone.
+    let _ = rustix::process::nice(19);
     // An answer that is larger than what the kernel takes off the server's hands.
     let body = json!({"text": "a b c d ".repeat(20_000), "return": ["ids", "tokens", "offsets"]}).to_string();
     let head = "POST /encode HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
@@ -69,19 +78,20 @@ fn keep_open(address: SocketAddr, count: usize, open: &AtomicU64, opened: &Atomi
     let mut slow: Vec<Slow> = (0..count).map(|n| Slow { kind: kind(n), stream: None }).collect();
     while !stop.load(SeqCst) {
         let round = Instant::now();
-        let mut up = 0;
-        for one in &mut slow {
+        for (nth, some) in slow.chunks_mut(TOGETHER).enumerate() {
+            let due = EVERY.mul_f64((nth * TOGETHER) as f64 / count as f64);
+            std::thread::sleep(due.saturating_sub(round.elapsed()));
+            for one in some {
+                if !one.go_on() {
+                    one.connect(address, &large);
+                    opened.fetch_add(1, SeqCst);
+                }
+            }
             if stop.load(SeqCst) {
                 return;
             }
-            if !one.go_on() {
-                one.connect(address, &large);
-                opened.fetch_add(1, SeqCst);
-            }
-            up += u64::from(one.stream.is_some());
         }
-        open.store(up, SeqCst);
-        std::thread::sleep(Duration::from_secs(2).saturating_sub(round.elapsed()));
+        open.store(slow.iter().filter(|one| one.stream.is_some()).count() as u64, SeqCst);
     }
 }
 
@@ -105,6 +115,14 @@ fn good(server: &Server, time: Duration) -> Times {
     times
 }
 
+/// Seconds of processor time of a process so far.
+fn worked(process: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    let ticks: u64 = fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+    ticks as f64 / rustix::param::clock_ticks_per_second() as f64
+}
+
 fn resident(server: &Server) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.id())).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -119,23 +137,39 @@ fn slow_clients_by_the_thousand_cost_the_others_nothing() {
     let settings = [("max_connections", "20000")];
     let server = Server::run(serve(vocabd(), data.path(), &settings));
     let time = Duration::from_secs(if long { 20 } else { 2 });
+    let work = || [worked(server.id()), worked(std::process::id())];
+    let shares = |before: [f64; 2], seconds: f64| {
+        let [server, clients] = work();
+        let share = |now: f64, before: f64| (now - before) / seconds * 100.0;
+        format!(
+            "{:.0} % of a processor, clients {:.0} %",
+            share(server, before[0]),
+            share(clients, before[1])
+        )
+    };
+    let idle = (work(), Instant::now());
     let alone = good(&server, time);
+    let alone_work = shares(idle.0, idle.1.elapsed().as_secs_f64());
     let before = resident(&server);
     let (open, opened, stop) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
     let (beside, during) = std::thread::scope(|scope| {
         scope.spawn(|| keep_open(server.address, count, &open, &opened, &stop));
         let _stops = Sets(&stop);
         super::wait_for("the slow ones", || (open.load(SeqCst) >= count as u64 * 9 / 10).then_some(()));
+        let busy = (work(), Instant::now());
         let beside = good(&server, time);
-        let during = (open.load(SeqCst), resident(&server));
+        let busy = shares(busy.0, busy.1.elapsed().as_secs_f64());
+        let during = (open.load(SeqCst), resident(&server), busy);
         (beside, during)
     });
     println!(
-        "{} slow connections open, {} opened: alone {}; beside them {}; resident {before} kB before, {} kB beside them",
+        "{} slow connections open, {} opened: alone {} (server {alone_work}); beside them {} (server {}); resident {before} kB \
+         before, {} kB beside them",
         during.0,
         opened.load(SeqCst),
         alone.summary(),
         beside.summary(),
+        during.2,
         during.1
     );
     assert!(during.0 >= count as u64 * 9 / 10, "only {} slow connections were open", during.0);

@@ -5,7 +5,7 @@ use super::{Server, size};
 use crate::support::tiktoken;
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The words that each version has as one token: each cuts the texts in another way.
 const VERSIONS: [&[&str]; 4] = [
@@ -27,8 +27,24 @@ const BATCH_EVERY: u64 = 8;
 /// Requests to one move of the alias.
 const REQUESTS_PER_SWAP: u64 = 100;
 
-/// With and without moves in turn, so that what else the machine does meets both alike.
-const PHASES: u64 = 20;
+/// What is done to aliases in turn, so that what else the machine does meets all alike.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Phase {
+    /// Nothing.
+    Still,
+    /// An alias moves that no request names: what the writing alone costs.
+    Elsewhere,
+    /// The alias moves that all requests name.
+    Moving,
+}
+
+const PHASES: [Phase; 3] = [Phase::Still, Phase::Elsewhere, Phase::Moving];
+
+const ROUNDS: u64 = 20;
+
+/// The share of what clients get out of the server without a pause that they ask for: beyond it the clock shows who
+/// waits for a processor, and nothing else.
+const LOAD: f64 = 0.8;
 
 const CLIENTS: usize = 4;
 
@@ -56,40 +72,42 @@ fn no_answer_fails_or_is_mixed_while_an_alias_moves_all_the_time() {
         server.ask("POST", "/vocabs?name=moving&format=tiktoken&split=cl100k", file.as_bytes()).expect(201);
     }
     let golden = golden(&server);
-    let move_to = |client: &mut super::http::Client, version: u64| {
+    let move_to = |client: &mut super::http::Client, alias: &str, version: u64| {
         let body = json!({"version": version}).to_string();
-        let answer = client.ask("PUT", "/vocabs/moving/aliases/live", body.as_bytes());
+        let answer = client.ask("PUT", &format!("/vocabs/moving/aliases/{alias}"), body.as_bytes());
         assert!(matches!(answer.status, 200 | 201), "{}", answer.text());
     };
-    move_to(&mut server.client(), 1);
+    move_to(&mut server.client(), "live", 1);
 
-    let (asked, moved, versions) = (AtomicU64::new(0), AtomicU64::new(0), [const { AtomicU64::new(0) }; 5]);
-    let (still, moving) = (Times::default(), Times::default());
-    let begun = Instant::now();
-    for phase in 0..2 * PHASES {
-        let swapping = phase % 2 == 1;
-        let goal = (swaps / PHASES).max(1);
-        let (at, done) = (moved.load(SeqCst), AtomicBool::new(false));
-        let asked_at = asked.load(SeqCst);
+    let versions = [const { AtomicU64::new(0) }; 5];
+    // At least so many requests, at so many a second or as they come, while `alias` moves once for every hundred of them.
+    let ask = |requests: u64, rate: Option<f64>, alias: Option<&str>| {
+        let (times, next, moved) = (Times::default(), AtomicU64::new(0), AtomicU64::new(0));
+        let over = AtomicBool::new(false);
+        let begun = Instant::now();
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                let _ends_all = Sets(&done);
+                let _ends_all = Sets(&over);
                 let mut client = server.client();
-                for swap in 1..=goal {
-                    if swapping {
-                        move_to(&mut client, (at + swap) % VERSIONS.len() as u64 + 1);
+                for swap in 1..=requests / REQUESTS_PER_SWAP {
+                    if let Some(alias) = alias {
+                        move_to(&mut client, alias, swap % VERSIONS.len() as u64 + 1);
                         moved.fetch_add(1, SeqCst);
                     }
-                    while !done.load(SeqCst) && asked.load(SeqCst) - asked_at < swap * REQUESTS_PER_SWAP {
-                        std::thread::sleep(std::time::Duration::from_micros(200));
+                    while next.load(SeqCst) < swap * REQUESTS_PER_SWAP && !over.load(SeqCst) {
+                        std::thread::sleep(Duration::from_micros(200));
                     }
                 }
             });
             clients(&server, CLIENTS, |_, mut client| {
-                let _ends_all = Sets(&done);
+                let _ends_all = Sets(&over);
                 let mut taken = Vec::new();
-                while !done.load(SeqCst) {
-                    let nth = asked.fetch_add(1, SeqCst);
+                while !over.load(SeqCst) {
+                    let nth = next.fetch_add(1, SeqCst);
+                    if let Some(rate) = rate {
+                        let due = Duration::from_secs_f64(nth as f64 / rate);
+                        std::thread::sleep(due.saturating_sub(begun.elapsed()));
+                    }
                     let text = nth as usize % TEXTS.len();
                     let batch = nth % BATCH_EVERY == 0;
                     let (route, body) = match batch {
@@ -110,21 +128,45 @@ fn no_answer_fails_or_is_mixed_while_an_alias_moves_all_the_time() {
                     }
                     versions[version as usize].fetch_add(1, SeqCst);
                 }
-                if swapping { moving.extend(taken) } else { still.extend(taken) }
+                times.extend(taken);
             });
         });
+        (times, moved.load(SeqCst), next.load(SeqCst) as f64 / begun.elapsed().as_secs_f64())
+    };
+    let goal = (swaps / ROUNDS).max(1);
+    let requests = goal * REQUESTS_PER_SWAP;
+    // Twice: the first requests meet a server that has just started.
+    let [_, (.., capacity)] = [ask(requests, None, None), ask(requests, None, None)];
+    let rate = LOAD * capacity;
+    let times = PHASES.map(|_| Times::default());
+    let (mut moved, mut moving) = (0, Duration::ZERO);
+    for _ in 0..ROUNDS {
+        for (phase, all) in PHASES.iter().zip(&times) {
+            let alias = match phase {
+                Phase::Still => None,
+                Phase::Elsewhere => Some("aside"),
+                Phase::Moving => Some("live"),
+            };
+            let begun = Instant::now();
+            let (taken, moves, _) = ask(requests, Some(rate), alias);
+            all.take(&taken);
+            if *phase == Phase::Moving {
+                moved += moves;
+                moving += begun.elapsed();
+            }
+        }
     }
     let per_version: Vec<u64> = versions[1..].iter().map(|count| count.load(SeqCst)).collect();
     println!(
-        "{} requests, {} moves of the alias in {:?}: 0 failed, 0 mixed; by version {per_version:?}; \
-         without moves {}; with moves {}",
-        asked.load(SeqCst),
-        moved.load(SeqCst),
-        begun.elapsed(),
-        still.summary(),
-        moving.summary(),
+        "{} requests, {moved} moves of the alias, {:.0} a second, at {rate:.0} requests/s of {capacity:.0}: 0 failed, 0 mixed; by \
+         version {per_version:?}; without moves {}; with moves of an alias that nobody names {}; with moves {}",
+        per_version.iter().sum::<u64>(),
+        moved as f64 / moving.as_secs_f64(),
+        times[0].summary(),
+        times[1].summary(),
+        times[2].summary(),
     );
-    assert!(moved.load(SeqCst) >= swaps / PHASES * PHASES);
+    assert!(moved >= goal * ROUNDS);
     assert!(per_version.iter().all(|count| *count > 0), "{per_version:?}");
     server.get("/readyz");
     server.stop();
