@@ -33,6 +33,7 @@ mod train;
 mod trie;
 mod unigram;
 mod vocab;
+mod windows;
 mod words;
 
 pub use alphabet::{byte_char, char_byte, spell, spelt_bytes};

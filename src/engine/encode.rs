@@ -20,8 +20,7 @@ const NO_MERGE: Rank = Rank::MAX;
 /// Memory that encoding works in; one per thread, reused from text to text.
 #[derive(Debug, Default)]
 pub struct Scratch {
-    symbols: Vec<Symbol>,
-    heap: BinaryHeap<Reverse<(Rank, u32)>>,
+    pub(super) stretch: Stretch,
     /// Ids of the current stretch where the caller wants none of them kept.
     pub(super) ids: Vec<TokenId>,
     /// The symbols that a pretoken begins as, and how long each is.
@@ -50,7 +49,7 @@ const KEPT_BYTES: usize = 1 << 20;
 
 impl Scratch {
     /// From here on encoding ends with [`EncodeError::Stopped`](super::EncodeError::Stopped) soon after `stop` became true: it is
-    /// looked at every few KiB of text, but not within one long pretoken.
+    /// looked at every few KiB of text.
     pub fn stop_on(&mut self, stop: Option<Arc<AtomicBool>>) {
         self.stop = stop;
     }
@@ -63,8 +62,7 @@ impl Scratch {
 
     /// Lets go of what an uncommonly long pretoken needed.
     pub fn trim(&mut self) {
-        let held = self.symbols.capacity() * size_of::<Symbol>()
-            + self.heap.capacity() * 8
+        let held = self.stretch.memory_bytes()
             + self.ids.capacity() * 4
             + (self.start.capacity() + self.merged.capacity()) * size_of::<Start>()
             + self.linear.memory_bytes()
@@ -110,25 +108,24 @@ pub fn merge_by(
     scratch: &mut Scratch,
     out: &mut Vec<TokenId>,
 ) {
-    let look_up = &|left, right| look_up(left, right).unwrap_or((NO_MERGE, 0));
-    let symbols = &mut scratch.symbols;
+    let look_up = &mut |left, right| look_up(left, right).unwrap_or((NO_MERGE, 0));
+    let Stretch { symbols, heap: queue } = &mut scratch.stretch;
     lay_out(look_up, start, symbols);
     if symbols.len() <= SCAN_LIMIT {
         scan(look_up, symbols)
     } else {
-        heap(look_up, symbols, &mut scratch.heap)
+        heap(look_up, symbols, queue)
     }
     out.extend(symbols.iter().map(|s| s.id).filter(|&id| id != GONE));
 }
 
 /// The same for symbols that have a length each: what is left has the length of all that went into it.
 pub(super) fn merge_with_lengths(table: &MergeTable, scratch: &mut Scratch) {
-    let Scratch { symbols, heap: queue, start, merged, .. } = scratch;
-    let look_up = &|left, right| table.get(left, right).unwrap_or((NO_MERGE, 0));
-    lay_out(look_up, start.iter().map(|start| start.id), symbols);
-    heap(look_up, symbols, queue);
+    let Scratch { stretch, start, merged, .. } = scratch;
+    let look_up = &mut |left, right| table.get(left, right).unwrap_or((NO_MERGE, 0));
+    drop(stretch.merge(look_up, start.iter().map(|start| start.id)));
     merged.clear();
-    for (symbol, start) in symbols.iter().zip(start) {
+    for (symbol, start) in stretch.symbols.iter().zip(start) {
         match merged.last_mut() {
             Some(last) if symbol.id == GONE => last.len += start.len,
             _ => merged.push(Start { id: symbol.id, len: start.len }),
@@ -136,9 +133,35 @@ pub(super) fn merge_with_lengths(table: &MergeTable, scratch: &mut Scratch) {
     }
 }
 
+/// Symbols that are merged by a heap.
+#[derive(Debug, Default)]
+pub(super) struct Stretch {
+    symbols: Vec<Symbol>,
+    heap: BinaryHeap<Reverse<(Rank, u32)>>,
+}
+
+impl Stretch {
+    /// Merges symbols by rank and result of each pair, the highest rank for one that does not merge; gives what is left, each with how
+    /// many symbols stood before it.
+    pub(super) fn merge(
+        &mut self,
+        look_up: &mut impl FnMut(TokenId, TokenId) -> (Rank, TokenId),
+        start: impl Iterator<Item = TokenId>,
+    ) -> impl Iterator<Item = (usize, TokenId)> {
+        lay_out(look_up, start, &mut self.symbols);
+        heap(look_up, &mut self.symbols, &mut self.heap);
+        self.symbols.iter().map(|symbol| symbol.id).enumerate().filter(|&(_, id)| id != GONE)
+    }
+
+    /// Bytes of heap held.
+    fn memory_bytes(&self) -> usize {
+        self.symbols.capacity() * size_of::<Symbol>() + self.heap.capacity() * 8
+    }
+}
+
 /// Symbols side by side, each with its merge.
 fn lay_out(
-    look_up: &impl Fn(TokenId, TokenId) -> (Rank, TokenId),
+    look_up: &mut impl FnMut(TokenId, TokenId) -> (Rank, TokenId),
     start: impl Iterator<Item = TokenId>,
     symbols: &mut Vec<Symbol>,
 ) {
@@ -158,7 +181,7 @@ fn lay_out(
     }
 }
 
-fn scan(look_up: &impl Fn(TokenId, TokenId) -> (Rank, TokenId), symbols: &mut Vec<Symbol>) {
+fn scan(look_up: &mut impl FnMut(TokenId, TokenId) -> (Rank, TokenId), symbols: &mut Vec<Symbol>) {
     loop {
         let Some((at, best)) = symbols.iter().enumerate().min_by_key(|(_, s)| s.rank) else { return };
         if best.rank == NO_MERGE {
@@ -178,7 +201,7 @@ fn scan(look_up: &impl Fn(TokenId, TokenId) -> (Rank, TokenId), symbols: &mut Ve
 }
 
 fn heap(
-    look_up: &impl Fn(TokenId, TokenId) -> (Rank, TokenId),
+    look_up: &mut impl FnMut(TokenId, TokenId) -> (Rank, TokenId),
     symbols: &mut [Symbol],
     heap: &mut BinaryHeap<Reverse<(Rank, u32)>>,
 ) {
@@ -208,7 +231,7 @@ fn heap(
 
 /// Looks up the merge of the symbol at `at` with its right neighbour anew.
 fn refresh(
-    look_up: &impl Fn(TokenId, TokenId) -> (Rank, TokenId),
+    look_up: &mut impl FnMut(TokenId, TokenId) -> (Rank, TokenId),
     symbols: &mut [Symbol],
     heap: &mut BinaryHeap<Reverse<(Rank, u32)>>,
     at: u32,
@@ -261,7 +284,7 @@ pub(super) mod tests {
             merge(&table, start.iter().copied(), &mut scratch, &mut out);
             prop_assert_eq!(&out, &expect);
 
-            let look_up = |left, right| table.get(left, right).unwrap_or((NO_MERGE, 0));
+            let mut look_up = |left, right| table.get(left, right).unwrap_or((NO_MERGE, 0));
             let mut symbols = vec![];
             for (at, &id) in start.iter().enumerate() {
                 let (rank, merged) = start.get(at + 1).map_or((NO_MERGE, 0), |&next| look_up(id, next));
@@ -269,9 +292,9 @@ pub(super) mod tests {
                 symbols.push(Symbol { id, rank, merged, prev: (at as u32).checked_sub(1).unwrap_or(END), next });
             }
             let mut by_scan = symbols.clone();
-            scan(&look_up, &mut by_scan);
+            scan(&mut look_up, &mut by_scan);
             prop_assert_eq!(by_scan.iter().map(|s| s.id).collect::<Vec<_>>(), expect.clone());
-            heap(&look_up, &mut symbols, &mut scratch.heap);
+            heap(&mut look_up, &mut symbols, &mut scratch.stretch.heap);
             prop_assert_eq!(symbols.iter().map(|s| s.id).filter(|&id| id != GONE).collect::<Vec<_>>(), expect);
         }
     }

@@ -26,11 +26,13 @@
 //! of an exception stand is left to the heap ([`Linear::applies`]), as are vocabularies with more than a few of them.
 //! (Llama 3 has 82 in 127,305 tokens, `.:.:` among them.)
 
+mod long;
 mod pairs;
 mod run;
 mod trie;
 mod word;
 
+use super::windows::common_prefix;
 use super::{Merge, TokenId, Vocab};
 use aho_corasick::AhoCorasick;
 use pairs::{Pairs, PairsBuilder};
@@ -332,14 +334,6 @@ fn is_repeated(stack: &[Symbol], period: usize) -> bool {
 #[inline]
 fn is_set(bits: &[u64], at: usize) -> bool {
     bits[at / 64] >> (at % 64) & 1 != 0
-}
-
-/// How many bytes from the first `left` and `right` have in common.
-fn common_prefix(left: &[u8], right: &[u8]) -> usize {
-    const STEP: usize = 32;
-    let steps = left.chunks_exact(STEP).zip(right.chunks_exact(STEP));
-    let same = STEP * steps.take_while(|(left, right)| left == right).count();
-    same + left[same..].iter().zip(&right[same..]).take_while(|(left, right)| left == right).count()
 }
 
 #[cfg(test)]

@@ -98,7 +98,7 @@ impl Chars {
 }
 
 /// A symbol for a character that is no token and merges with nothing.
-const NO_SYMBOL: TokenId = TokenId::MAX - 2;
+pub(super) const NO_SYMBOL: TokenId = TokenId::MAX - 2;
 
 /// A model with what it looks things up in.
 pub(super) struct Running<'m> {

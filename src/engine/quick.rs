@@ -73,7 +73,7 @@ const MOST_MISSED: usize = 32;
 const MOST_PARTS: usize = 32;
 
 /// What the tables take however few tokens there are: those by two bytes and by character.
-const LEAST_BYTES: usize = 640 << 10;
+const LEAST_BYTES: usize = 704 << 10;
 
 /// Bytes after which it is asked whether to go on.
 const LOOK_BYTES: usize = 2048;
@@ -196,9 +196,11 @@ impl Quick {
         let mut flow = ControlFlow::Continue(());
         let split = pattern.for_each_batch(text, &mut ends, |start, ends| {
             let mut batch = Batch { quick: self, running, text, cache: cache.as_deref_mut(), scratch, out };
-            batch.encode(start, ends, Are::Pretokens, &mut found);
+            flow = batch.encode(start, ends, Are::Pretokens, &mut found, &mut look);
             batch.settle(&mut found);
-            flow = look(out);
+            if flow.is_continue() {
+                flow = look(out);
+            }
             flow
         });
         scratch.ends = ends;
@@ -219,19 +221,14 @@ impl Quick {
         let cache = guard.as_mut().map(|cache| &mut **cache.get_or_insert_default());
         let mut batch = Batch { quick: self, running, text, cache, scratch, out };
         let mut found = Found::default();
-        let mut looked = 0;
-        batch.encode_long(0, text.len(), &mut found, |batch, found, at| {
-            if at - looked < LOOK_BYTES {
-                return ControlFlow::Continue(());
-            }
-            looked = at;
-            batch.settle(found);
-            look(batch.out)
-        })?;
+        batch.encode_long(0, text.len(), &mut found, &mut look)?;
         batch.settle(&mut found);
         look(out)
     }
 }
+
+/// What is called with the ids now and then, and says whether to go on.
+type Look<'l> = &'l mut dyn FnMut(&mut Vec<TokenId>) -> ControlFlow<()>;
 
 /// What there are ends of.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -256,16 +253,22 @@ struct Batch<'a> {
 
 impl Batch<'_> {
     /// Ids of pretokens or of parts of one, the first of which begins at `start`.
-    fn encode(&mut self, start: usize, ends: &[u32], are: Are, found: &mut Found) {
+    fn encode(
+        &mut self,
+        start: usize,
+        ends: &[u32],
+        are: Are,
+        found: &mut Found,
+        look: Look<'_>,
+    ) -> ControlFlow<()> {
         let (mut from, mut ends) = (start as u32, ends);
         loop {
             if let Some(cache) = self.cache.as_deref() {
                 (from, ends) = found.recent(cache.recent(), self.text.as_bytes(), from, ends);
             }
-            let Some((&end, rest)) = ends.split_first() else { return };
+            let Some((&end, rest)) = ends.split_first() else { return ControlFlow::Continue(()) };
             if are == Are::Pretokens && (end - from) as usize > LONGEST {
-                let _all =
-                    self.encode_long(from as usize, end as usize, found, |_, _, _| ControlFlow::Continue(()));
+                self.encode_long(from as usize, end as usize, found, look)?;
             } else {
                 let whole = if are == Are::Parts { 0 } else { IS_WHOLE };
                 self.look_up(from as usize, end as usize, whole, found);
@@ -274,17 +277,17 @@ impl Batch<'_> {
         }
     }
 
-    /// The same for a pretoken that may be long, part by part; `look` is called now and then with the byte that was come to, and says
-    /// whether to go on.
+    /// The same for a pretoken that may be long, part by part.
     #[inline(never)]
     fn encode_long(
         &mut self,
         start: usize,
         end: usize,
         found: &mut Found,
-        mut look: impl FnMut(&mut Self, &mut Found, usize) -> ControlFlow<()>,
+        look: Look<'_>,
     ) -> ControlFlow<()> {
         let (text, quick) = (self.text, self.quick);
+        let mut looked = start;
         let (mut from, mut ends, mut len) = (start, [0; MOST_PARTS], 0);
         quick.cuts.each_part(&text.as_bytes()[start..end], |_, last| {
             ends[len] = (start + last) as u32;
@@ -292,13 +295,17 @@ impl Batch<'_> {
             if len < MOST_PARTS {
                 return ControlFlow::Continue(());
             }
-            self.encode(from, &ends, Are::Parts, found);
+            self.encode(from, &ends, Are::Parts, found, look)?;
             (from, len) = (start + last, 0);
-            look(self, found, from)
+            if from - looked < LOOK_BYTES {
+                return ControlFlow::Continue(());
+            }
+            looked = from;
+            self.settle(found);
+            look(self.out)
         })?;
         let are = if from == start && len == 1 { Are::AWhole } else { Are::Parts };
-        self.encode(from, &ends[..len], are, found);
-        ControlFlow::Continue(())
+        self.encode(from, &ends[..len], are, found, look)
     }
 
     /// Ids of a part, if it is remembered. Otherwise memory is asked for where it may be.
@@ -433,6 +440,9 @@ impl Batch<'_> {
                     if linear.encode_run(bytes, &mut cache.pairs, self.out) {
                         return;
                     }
+                    let stopped = self.scratch.stopped();
+                    let Scratch { stretch, linear: scratch, .. } = &mut *self.scratch;
+                    return linear.encode_long(bytes, &mut cache.pairs, stretch, scratch, stopped, self.out);
                 }
                 linear.encode(bytes, &mut self.scratch.linear, self.out);
             }
@@ -440,9 +450,13 @@ impl Batch<'_> {
                 let word = self.text.get(part.range());
                 if let (Some(chars), Some(cache), Some(word)) =
                     (&self.quick.chars, self.cache.as_deref_mut(), word)
-                    && chars.encode_word(self.running, word, &mut cache.ranked_pairs, self.out)
                 {
-                    return;
+                    let pairs = &mut cache.ranked_pairs;
+                    if chars.encode_word(self.running, word, pairs, self.out)
+                        || chars.encode_long(self.running, word, pairs, self.scratch, self.out)
+                    {
+                        return;
+                    }
                 }
                 self.running.merged(bytes, self.scratch, self.out);
             }

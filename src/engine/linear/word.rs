@@ -32,7 +32,11 @@ impl PairCache {
         let home = (pair.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - SLOTS_LOG2)) as usize;
         let slot = &mut self.0[home];
         if *slot >> SYMBOL_BITS != pair {
-            *slot = pair << SYMBOL_BITS | u64::from(linear.pairs.get(left, right));
+            let made = match linear.pairs.may_merge(left, right) {
+                true => linear.pairs.get(left, right),
+                false => NONE,
+            };
+            *slot = pair << SYMBOL_BITS | u64::from(made);
         }
         (*slot & SYMBOL_MASK) as Symbol
     }
@@ -71,7 +75,9 @@ impl Linear {
             }),
         }
         for at in 1..len {
-            becomes[at - 1] = cache.get(self, symbols[at - 1], symbols[at]);
+            let (left, right) = (symbols[at - 1], symbols[at]);
+            let known = self.pairs.of_ascii(left, right);
+            becomes[at - 1] = known.unwrap_or_else(|| cache.get(self, left, right));
         }
         while len > 1 {
             // A symbol that was made earlier has the lower number: the lowest one goes first, and of those the leftmost.

@@ -3,16 +3,16 @@
 //! The twin of [`Linear::encode_word`](super::Linear::encode_word) for models over characters, where merges have ranks of their own
 //! and characters take a look-up each.
 
-use super::{MergeTable, Running, TokenId};
+use super::{MergeTable, Running, Scratch, TokenId};
 use crate::engine::Rank;
+use crate::engine::model::NO_SYMBOL;
+use crate::engine::windows::{self, Merging, NEVER, common_prefix};
+use std::ops::Range;
 
 /// Most characters of such a word.
 const LONGEST: usize = 32;
 
 const SLOTS_LOG2: u32 = 12;
-
-/// Rank of a pair that does not merge; one that does and has it is merged elsewhere.
-const NEVER: Rank = Rank::MAX;
 
 /// What pairs merge into. Empty until a pair is asked for.
 #[derive(Default)]
@@ -115,5 +115,60 @@ impl CharTokens {
         }
         out.extend_from_slice(&symbols[..len]);
         true
+    }
+}
+
+/// A stretch of characters.
+struct ByRank<'p> {
+    chars: &'p CharTokens,
+    running: &'p Running<'p>,
+    pairs: &'p mut RankedPairs,
+    text: &'p str,
+}
+
+impl Merging for ByRank<'_> {
+    #[inline(always)]
+    fn begin(&self, at: usize) -> Option<(TokenId, usize)> {
+        let c = self.text[at..].chars().next()?;
+        let id = self.chars.get(self.running, c).or_else(|| self.running.joining.get(&c).copied());
+        Some((id.unwrap_or(NO_SYMBOL), at + c.len_utf8()))
+    }
+
+    #[inline(always)]
+    fn pair(&mut self, left: TokenId, right: TokenId) -> (Rank, TokenId) {
+        self.pairs.get(self.running.table, left, right)
+    }
+
+    fn repeated(&self, at: usize, period: usize) -> usize {
+        common_prefix(&self.text.as_bytes()[at..], &self.text.as_bytes()[at - period..])
+    }
+}
+
+impl CharTokens {
+    /// The same as [`CharTokens::encode_word`] for as many characters as there are, tokens or not, in windows. Where those do not lead
+    /// to what merging leaves nothing is done, and the answer is no.
+    pub(super) fn encode_long(
+        &self,
+        running: &Running<'_>,
+        text: &str,
+        pairs: &mut RankedPairs,
+        scratch: &mut Scratch,
+        out: &mut Vec<TokenId>,
+    ) -> bool {
+        let (before, bound) = (out.len(), running.vocab.id_bound());
+        let bytes = running.chars.and_then(|chars| chars.bytes.as_deref());
+        let push = |id: TokenId, range: Range<usize>| match (id as usize) < bound {
+            true => out.push(id),
+            // A character that is in no token.
+            false => out.extend(text.as_bytes()[range].iter().filter_map(|&byte| bytes?[usize::from(byte)])),
+        };
+        pairs.ready();
+        let is_stopped = scratch.stopped();
+        let mut by_rank = ByRank { chars: self, running, pairs, text };
+        let is_whole = windows::merge(&mut by_rank, &mut scratch.stretch, is_stopped, push);
+        if !is_whole {
+            out.truncate(before);
+        }
+        is_whole
     }
 }
