@@ -10,6 +10,9 @@ const SLACK: usize = 1 << 10;
 
 const EMPTY: u32 = u32::MAX;
 
+/// Bits of the filter for each pair, at least.
+const KNOWN_BITS: usize = 8;
+
 /// The pairs, by their parts and by what they become.
 pub(super) struct Pairs {
     /// By symbol, from the highest bit: its left part, its right part, what matters of the right part when it stands at
@@ -21,6 +24,10 @@ pub(super) struct Pairs {
     slots: Vec<u32>,
     homes: u64,
     id_bits: u32,
+    /// Bits, set at the hashes of all pairs: most of those that are asked for are none, and this stays in the second cache.
+    known: Vec<u64>,
+    /// By how much a hash is shifted to be the number of a bit.
+    known_shift: u32,
 }
 
 /// What matters of a symbol at a border.
@@ -67,7 +74,10 @@ impl PairsBuilder {
         parts.resize(BYTES as usize, 0);
         ends.resize(BYTES as usize, [End::new(End::NEVER, true); 2]);
         let slots = vec![EMPTY; homes + SLACK];
-        Self { pairs: Pairs { parts, ends: Vec::new(), slots, homes: homes as u64, id_bits }, ends }
+        let bits = (pairs * KNOWN_BITS).next_power_of_two().max(64);
+        let (known, known_shift) = (vec![0; bits / 64], 64 - bits.ilog2());
+        let pairs = Pairs { parts, ends: Vec::new(), slots, homes: homes as u64, id_bits, known, known_shift };
+        Self { pairs, ends }
     }
 
     /// Adds the next symbol. `None` where the pairs happen to pile up in one place of the table.
@@ -92,6 +102,8 @@ impl PairsBuilder {
         let last = pairs.slots.len() - 1;
         let free = pairs.slots[home..last].iter_mut().find(|slot| **slot == EMPTY)?;
         *free = tag | symbol;
+        let bit = hash(pair(left, right)) >> pairs.known_shift;
+        pairs.known[(bit / 64) as usize] |= 1 << (bit % 64);
         Some(())
     }
 
@@ -163,8 +175,15 @@ impl Pairs {
     /// Where a walk for a pair begins, and what of its hash is kept, in place.
     #[inline]
     fn home(&self, left: Symbol, right: Symbol) -> (usize, u32) {
-        let scaled = (pair(left, right).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) * self.homes;
+        let scaled = (hash(pair(left, right)) >> 32) * self.homes;
         ((scaled >> 32) as usize, scaled as u32 >> self.id_bits << self.id_bits)
+    }
+
+    /// Whether a pair with this hash may be one that merges: one in eight that does not seems to.
+    #[inline]
+    pub(super) fn may_merge(&self, hash: u64) -> bool {
+        let bit = hash >> self.known_shift;
+        self.known[(bit / 64) as usize] >> (bit % 64) & 1 == 1
     }
 
     /// What a pair merges into, `NONE` if it does not.
@@ -188,7 +207,7 @@ impl Pairs {
 
     /// Bytes of heap held.
     pub(super) fn memory_bytes(&self) -> usize {
-        self.parts.capacity() * 8 + (self.ends.capacity() + self.slots.capacity()) * 4
+        (self.parts.capacity() + self.known.capacity()) * 8 + (self.ends.capacity() + self.slots.capacity()) * 4
     }
 }
 
@@ -196,9 +215,16 @@ const END_MASK: u64 = (1 << End::BITS) - 1;
 
 const _: () = assert!(2 * SYMBOL_BITS + 2 * End::BITS == 64);
 
+/// A pair in one number.
 #[inline]
-fn pair(left: Symbol, right: Symbol) -> u64 {
+pub(super) fn pair(left: Symbol, right: Symbol) -> u64 {
     u64::from(left) << SYMBOL_BITS | u64::from(right)
+}
+
+/// A hash of a pair whose high bits are good.
+#[inline]
+pub(super) fn hash(pair: u64) -> u64 {
+    pair.wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 #[inline]
