@@ -1,8 +1,8 @@
 //! The quick way to encode: for vocabularies of bytes, whose texts are cut by a pattern, and for those of characters.
 //!
-//! Pretokens that are a word ([`super::words`]) are looked up as they are cut; longer ones are cut first where no token reaches over
-//! ([`super::cuts`]). Of words that are not among the recent ones memory is asked at once; they are filled in some dozens at a time,
-//! and what no table knows is merged.
+//! Pretokens that are a word ([`super::words`]) are looked up in groups, so that memory is asked for all of them before the first is read;
+//! longer ones are cut first where no token reaches over ([`super::cuts`]). Words that are not among the recent ones are filled in some
+//! dozens at a time, and what no table knows is merged.
 
 use self::chars::CharTokens;
 pub(super) use self::chars::RankedPairs;
@@ -64,13 +64,13 @@ pub(super) const LONGEST_TEXT: usize = IS_WHOLE as usize - 1;
 /// Set in the id of a token that a pretoken may be, but that merging does not lead to. No id is as high.
 const ONLY_WHOLE: TokenId = 1 << 31;
 
-/// Most ids that wait for those between them, and most parts that are missed: enough for memory to answer, few enough for the first
-/// cache.
-const MOST_FOUND: usize = 512;
-const MOST_MISSED: usize = 32 + MOST_WORDS;
-
 /// Most words of a group.
 const MOST_WORDS: usize = 64;
+
+/// Most ids that wait for those between them, and most parts that are missed: enough for memory to answer, few enough for the first
+/// cache. A group has room behind that.
+const MOST_FOUND: usize = 512;
+const MOST_MISSED: usize = 32 + MOST_WORDS;
 
 /// Parts of a long pretoken that are looked up together.
 const MOST_PARTS: usize = 32;

@@ -268,7 +268,7 @@ struct Long {
 pub(super) const LONGEST_LONG: usize = 64;
 const MOST_LONG_IDS: usize = 15;
 
-/// The words that came last.
+/// The words that came last. More than the second cache of a core holds: who asks for one word at a time waits for them.
 pub(super) struct Recent {
     lines: Box<[Line; 1 << RECENT_LOG2]>,
 }

@@ -10,6 +10,9 @@ const SLACK: usize = 1 << 10;
 
 const EMPTY: u32 = u32::MAX;
 
+/// Symbols of the characters of ASCII.
+const ASCII: Symbol = 1 << 7;
+
 /// Bits of the filter for each pair, at least.
 const KNOWN_BITS: usize = 8;
 
@@ -28,6 +31,8 @@ pub(super) struct Pairs {
     known: Vec<u64>,
     /// By how much a hash is shifted to be the number of a bit.
     known_shift: u32,
+    /// What two characters of ASCII merge into: most words begin as those.
+    ascii: Vec<Symbol>,
 }
 
 /// What matters of a symbol at a border.
@@ -76,7 +81,9 @@ impl PairsBuilder {
         let slots = vec![EMPTY; homes + SLACK];
         let bits = (pairs * KNOWN_BITS).next_power_of_two().max(64);
         let (known, known_shift) = (vec![0; bits / 64], 64 - bits.ilog2());
-        let pairs = Pairs { parts, ends: Vec::new(), slots, homes: homes as u64, id_bits, known, known_shift };
+        let homes = homes as u64;
+        let ascii = Vec::new();
+        let pairs = Pairs { parts, ends: Vec::new(), slots, homes, id_bits, known, known_shift, ascii };
         Self { pairs, ends }
     }
 
@@ -122,6 +129,7 @@ impl PairsBuilder {
             .map(|(shorter, [right, left])| (flags(*right) | flags(*left) << 2) << SYMBOL_BITS | shorter)
             .collect();
         pairs.parts.shrink_to_fit();
+        pairs.ascii = (0..ASCII * ASCII).map(|both| pairs.get(both / ASCII, both % ASCII)).collect();
         pairs
     }
 }
@@ -179,6 +187,13 @@ impl Pairs {
         ((scaled >> 32) as usize, scaled as u32 >> self.id_bits << self.id_bits)
     }
 
+    /// What two characters of ASCII merge into, `NONE` if they do not.
+    #[inline]
+    pub(super) fn of_ascii(&self, left: Symbol, right: Symbol) -> Symbol {
+        debug_assert!((left | right) < ASCII, "characters of ASCII");
+        self.ascii[(left % ASCII * ASCII + right % ASCII) as usize]
+    }
+
     /// Whether a pair with this hash may be one that merges: one in eight that does not seems to.
     #[inline]
     pub(super) fn may_merge(&self, hash: u64) -> bool {
@@ -207,7 +222,8 @@ impl Pairs {
 
     /// Bytes of heap held.
     pub(super) fn memory_bytes(&self) -> usize {
-        (self.parts.capacity() + self.known.capacity()) * 8 + (self.ends.capacity() + self.slots.capacity()) * 4
+        (self.parts.capacity() + self.known.capacity()) * 8
+            + (self.ends.capacity() + self.slots.capacity() + self.ascii.capacity()) * 4
     }
 }
 

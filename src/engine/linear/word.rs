@@ -76,8 +76,14 @@ impl Linear {
         // symbol that was made earlier has the lower number.
         let mut becomes = [u32::MAX; LONGEST_WORD];
         let becoming = |symbol: Symbol, at: usize| symbol << PLACE_BITS | at as u32;
-        for at in 1..len {
-            becomes[at - 1] = becoming(cache.get(self, symbols[at - 1], symbols[at]), at - 1);
+        if piece.is_ascii() {
+            for at in 1..len {
+                becomes[at - 1] = becoming(self.pairs.of_ascii(symbols[at - 1], symbols[at]), at - 1);
+            }
+        } else {
+            for at in 1..len {
+                becomes[at - 1] = becoming(cache.get(self, symbols[at - 1], symbols[at]), at - 1);
+            }
         }
         // Where there is a symbol. Nothing is moved when one goes.
         let mut there = u32::MAX.checked_shr(LONGEST_WORD as u32 - len as u32).unwrap_or(0);
