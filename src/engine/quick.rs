@@ -1,15 +1,15 @@
 //! The quick way to encode: for vocabularies of bytes, whose texts are cut by a pattern, and for those of characters.
 //!
-//! Pretokens that are a word ([`super::words`]) are looked up as they are cut; longer ones are cut first where no token reaches over
-//! ([`super::cuts`]). Of words that are not among the recent ones memory is asked at once; they are filled in some dozens at a time,
-//! and what no table knows is merged.
+//! Pretokens that are a word ([`super::words`]) are looked up in groups, so that memory is asked for all of them before the first is read;
+//! longer ones are cut first where no token reaches over ([`super::cuts`]). Words that are not among the recent ones are filled in some
+//! dozens at a time, and what no table knows is merged.
 
 use self::chars::CharTokens;
 pub(super) use self::chars::RankedPairs;
 use super::cuts::Cuts;
 use super::linear::{LONGEST_WORD, Linear};
 use super::model::{Chars, Running};
-use super::words::{Caches, LANES, LONGEST, LONGEST_LONG, Recent, Word, WordCache, WordTable};
+use super::words::{Caches, LANES, LONGEST, LONGEST_LONG, Place, Recent, Word, WordCache, WordTable};
 use super::{Merge, MergeTable, Pattern, Scratch, SplitError, TokenId};
 use foldhash::fast::FixedState;
 use hashbrown::HashSet;
@@ -64,10 +64,13 @@ pub(super) const LONGEST_TEXT: usize = IS_WHOLE as usize - 1;
 /// Set in the id of a token that a pretoken may be, but that merging does not lead to. No id is as high.
 const ONLY_WHOLE: TokenId = 1 << 31;
 
+/// Most words of a group.
+const MOST_WORDS: usize = 64;
+
 /// Most ids that wait for those between them, and most parts that are missed: enough for memory to answer, few enough for the first
-/// cache.
+/// cache. A group has room behind that.
 const MOST_FOUND: usize = 512;
-const MOST_MISSED: usize = 32;
+const MOST_MISSED: usize = 32 + MOST_WORDS;
 
 /// Parts of a long pretoken that are looked up together.
 const MOST_PARTS: usize = 32;
@@ -84,44 +87,94 @@ struct Found {
     len: usize,
     missed: [(Part, u32); MOST_MISSED],
     misses: usize,
+    group: Group,
 }
 
 impl Default for Found {
     fn default() -> Self {
-        Self { ids: [0; MOST_FOUND], len: 0, missed: [Default::default(); MOST_MISSED], misses: 0 }
+        Self {
+            ids: [0; MOST_FOUND],
+            len: 0,
+            missed: [Default::default(); MOST_MISSED],
+            misses: 0,
+            group: Group::default(),
+        }
     }
 }
 
 impl Found {
-    /// Whether there is no room for another part.
+    /// Whether there is no room for the parts of another group.
     fn is_full(&self) -> bool {
-        self.len > MOST_FOUND - LANES || self.misses == MOST_MISSED
+        self.len > MOST_FOUND - MOST_WORDS * LANES || self.misses > MOST_MISSED - MOST_WORDS
     }
 
-    /// Takes the ids of pretokens from byte `from` on for as long as they are words among the recent ones and there is room; gives where
-    /// the first one begins that is not, and the ends that are left. The innermost loop: kept to what the registers hold.
-    #[inline(always)]
-    fn recent<'e>(
-        &mut self,
-        recent: &Recent,
-        text: &[u8],
-        mut from: u32,
-        mut ends: &'e [u32],
-    ) -> (u32, &'e [u32]) {
+    /// Takes the ids of the words of the group from number `from` on for as long as they are among the recent ones; gives the first one
+    /// that is not, or `to`.
+    #[inline(never)]
+    fn known(&mut self, recent: &Recent, from: usize, to: usize) -> usize {
         let mut len = self.len;
-        while let [end, rest @ ..] = ends {
-            let size = end.wrapping_sub(from) as usize;
-            if size > LONGEST {
-                break;
-            }
-            let at = from as usize;
-            let Some(bytes) = text.get(at..at + 16).and_then(|bytes| bytes.first_chunk()) else { break };
-            let Some(entry) = recent.get(Word::new(bytes, size)) else { break };
+        let mut at = from;
+        let (words, places) = (&self.group.words[..to], &self.group.places[..to]);
+        while at < to {
+            let Some(entry) = recent.get(words[at], places[at]) else { break };
             let Some(after) = entry.write(&mut self.ids, len) else { break };
-            (len, from, ends) = (after, *end, rest);
+            len = after;
+            at += 1;
         }
         self.len = len;
-        (from, ends)
+        at
+    }
+}
+
+/// Words that are looked up together: memory is asked for all of them before the first one is read.
+struct Group {
+    words: [Word; MOST_WORDS],
+    places: [Place; MOST_WORDS],
+}
+
+impl Default for Group {
+    fn default() -> Self {
+        Self { words: [Word::NONE; MOST_WORDS], places: [Place::default(); MOST_WORDS] }
+    }
+}
+
+impl Group {
+    /// Takes pretokens, the first of which begins at `from`, up to one that is longer than a word, and gives how many they are. Of its
+    /// own, as what it has fits into the registers then.
+    #[inline(never)]
+    fn take(&mut self, recent: &Recent, text: &[u8], mut from: u32, ends: &[u32]) -> usize {
+        let ends = &ends[..ends.len().min(MOST_WORDS)];
+        for (i, &end) in ends.iter().enumerate() {
+            let (at, size) = (from as usize, end.wrapping_sub(from) as usize);
+            if size > LONGEST {
+                return i;
+            }
+            let word = match text.get(at..at + 16).and_then(|bytes| bytes.first_chunk()) {
+                Some(bytes) => Word::new(bytes, size),
+                None => last_word(text, at, size),
+            };
+            let place = Recent::place(word);
+            recent.expect(place);
+            self.words[i] = word;
+            self.places[i] = place;
+            from = end;
+        }
+        ends.len()
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn last_word(text: &[u8], at: usize, size: usize) -> Word {
+    Word::of(&text[at..at + size])
+}
+
+/// The word of `size` bytes, 1 to [`LONGEST`], at byte `at`.
+#[inline(always)]
+fn word_at(text: &[u8], at: usize, size: usize) -> Word {
+    match text[at..].first_chunk() {
+        Some(bytes) => Word::new(bytes, size),
+        None => Word::of(&text[at..at + size]),
     }
 }
 
@@ -261,20 +314,46 @@ impl Batch<'_> {
         found: &mut Found,
         look: Look<'_>,
     ) -> ControlFlow<()> {
+        let whole = if are == Are::Parts { 0 } else { IS_WHOLE };
         let (mut from, mut ends) = (start as u32, ends);
         loop {
-            if let Some(cache) = self.cache.as_deref() {
-                (from, ends) = found.recent(cache.recent(), self.text.as_bytes(), from, ends);
+            if found.is_full() {
+                self.settle(found);
+            }
+            let taken = self.encode_group(from, ends, whole, found);
+            if let Some(&last) = ends[..taken].last() {
+                from = last;
+            }
+            ends = &ends[taken..];
+            if taken == MOST_WORDS {
+                continue;
             }
             let Some((&end, rest)) = ends.split_first() else { return ControlFlow::Continue(()) };
             if are == Are::Pretokens && (end - from) as usize > LONGEST {
                 self.encode_long(from as usize, end as usize, found, look)?;
             } else {
-                let whole = if are == Are::Parts { 0 } else { IS_WHOLE };
-                self.look_up(from as usize, end as usize, whole, found);
+                self.missed(self.part(from as usize, end as usize, whole), found);
             }
             (from, ends) = (end, rest);
         }
+    }
+
+    /// Ids of the next words, and how many they are: none before a part that is none.
+    fn encode_group(&mut self, from: u32, ends: &[u32], whole: u32, found: &mut Found) -> usize {
+        let Some(cache) = self.cache.as_deref() else { return 0 };
+        let recent = cache.recent();
+        let taken = found.group.take(recent, self.text.as_bytes(), from, ends);
+        let mut done = 0;
+        while done < taken {
+            done = found.known(recent, done, taken);
+            if done < taken {
+                let (start, end) = (if done == 0 { from } else { ends[done - 1] }, ends[done]);
+                let part = Part { word: found.group.words[done], start, len: (end - start) | whole };
+                self.missed(part, found);
+                done += 1;
+            }
+        }
+        taken
     }
 
     /// The same for a pretoken that may be long, part by part.
@@ -308,21 +387,13 @@ impl Batch<'_> {
         self.encode(from, &ends[..len], are, found, look)
     }
 
-    /// Ids of a part, if it is remembered. Otherwise memory is asked for where it may be.
-    #[inline]
-    fn look_up(&mut self, start: usize, end: usize, whole: u32, found: &mut Found) {
-        if found.is_full() {
-            self.settle(found);
-        }
-        let part = self.part(start, end, whole);
-        let known = self.cache.as_deref().and_then(|cache| cache.recent().get(part.word));
-        if let Some(end) = known.and_then(|entry| entry.write(&mut found.ids, found.len)) {
-            found.len = end;
-        } else {
-            self.expect(&part);
-            found.missed[found.misses % MOST_MISSED] = (part, found.len as u32);
-            found.misses += 1;
-        }
+    /// Keeps a part in mind that is not among the recent words, and asks memory for where it may be.
+    #[inline(never)]
+    #[cold]
+    fn missed(&self, part: Part, found: &mut Found) {
+        self.quick.table.expect(part.word.hash());
+        found.missed[found.misses % MOST_MISSED] = (part, found.len as u32);
+        found.misses += 1;
     }
 
     /// Hands on what was found, and between it what was missed.
@@ -338,16 +409,6 @@ impl Batch<'_> {
         (found.len, found.misses) = (0, 0);
     }
 
-    /// Asks memory for where a word may be that is not among the recent ones.
-    #[inline(never)]
-    fn expect(&self, part: &Part) {
-        let hash = part.word.hash();
-        self.quick.table.expect(hash);
-        if let Some(cache) = self.cache.as_deref() {
-            cache.expect_merged(hash);
-        }
-    }
-
     #[inline(never)]
     fn miss(&mut self, part: &Part) {
         let is_whole = part.len & IS_WHOLE != 0;
@@ -361,13 +422,18 @@ impl Batch<'_> {
             Some(id) if id & ONLY_WHOLE != 0 => return self.merge(part),
             Some(id) => self.out.push(id),
             None => {
-                if let Some(ids) = self.cache.as_deref().and_then(|cache| cache.merged(word, hash)) {
-                    self.out.extend_from_slice(ids);
-                } else {
-                    self.merge(part);
-                    if let Some(cache) = self.cache.as_deref_mut() {
-                        cache.insert_merged(word, hash, &self.out[before..]);
+                if let Some(cache) = self.cache.as_deref() {
+                    // It may have come twice.
+                    if let Some(entry) = cache.recent().get(word, Recent::place(word)) {
+                        return self.out.extend_from_slice(entry.ids());
                     }
+                    if let Some(ids) = cache.many(word, hash) {
+                        return self.out.extend_from_slice(ids);
+                    }
+                }
+                self.merge(part);
+                if let Some(cache) = self.cache.as_deref_mut() {
+                    cache.insert_many(word, hash, &self.out[before..]);
                 }
             }
         }
@@ -419,11 +485,7 @@ impl Batch<'_> {
         if len > LONGEST {
             return Part { word: Word::NONE, start: from, len: marked };
         }
-        let word = match self.text.as_bytes()[start..].first_chunk::<16>() {
-            Some(bytes) => Word::new(bytes, len),
-            None => Word::of(&self.text.as_bytes()[start..end]),
-        };
-        Part { word, start: from, len: marked }
+        Part { word: word_at(self.text.as_bytes(), start, len), start: from, len: marked }
     }
 
     fn merge(&mut self, part: &Part) {

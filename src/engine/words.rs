@@ -18,42 +18,36 @@ pub(super) const MOST_IDS: usize = 3;
 
 /// A word: its bytes, the first one lowest, and its length in the highest byte. No word is zero.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Word {
-    low: u64,
-    high: u64,
-}
+pub(super) struct Word(u128);
 
-/// What is left of 16 bytes of which so many are a word.
-static MASKS: [Word; 16] = {
-    let mut masks = [Word { low: 0, high: 0 }; 16];
+/// What is left of 16 bytes of which so many are a word, and what is added to them.
+static MASKS: [[u128; 2]; 16] = {
+    let mut masks = [[0; 2]; 16];
     let mut len = 1;
     while len < 16 {
-        let bits = (1u128 << (8 * len)) - 1;
-        masks[len] = Word { low: bits as u64, high: (bits >> 64) as u64 };
+        masks[len] = [(1 << (8 * len)) - 1, (len as u128) << 120];
         len += 1;
     }
     masks
 };
 
 impl PartialEq for Word {
-    /// Without a branch: which of two words it is cannot be foreseen.
     #[inline(always)]
     fn eq(&self, other: &Self) -> bool {
-        (self.low ^ other.low) | (self.high ^ other.high) == 0
+        self.0 == other.0
     }
 }
 
 impl Word {
     /// No word, and not what a free place has either.
-    pub(super) const NONE: Self = Self { low: 1, high: 0 };
+    pub(super) const NONE: Self = Self(1);
 
     /// The word of `len` bytes, 1 to [`LONGEST`], at the beginning of `bytes`.
     #[inline(always)]
     pub(super) fn new(bytes: &[u8; 16], len: usize) -> Self {
         debug_assert!((1..=LONGEST).contains(&len), "{len} bytes are no word");
-        let both = u128::from_le_bytes(*bytes);
-        let mask = &MASKS[len & 15];
-        Self { low: both as u64 & mask.low, high: (both >> 64) as u64 & mask.high | (len as u64) << 56 }
+        let [mask, length] = MASKS[len & 15];
+        Self(u128::from_le_bytes(*bytes) & mask | length)
     }
 
     /// The word of a whole slice of 1 to [`LONGEST`] bytes.
@@ -67,20 +61,30 @@ impl Word {
     /// Its bytes, zeros, and its length in the last byte.
     #[inline(always)]
     pub(super) fn to_le_bytes(self) -> [u8; 16] {
-        (u128::from(self.low) | u128::from(self.high) << 64).to_le_bytes()
+        self.0.to_le_bytes()
     }
 
     /// Whether this is no word.
     #[inline(always)]
     pub(super) fn is_none(self) -> bool {
-        self.high == 0
+        self.high() == 0
+    }
+
+    #[inline(always)]
+    fn low(self) -> u64 {
+        self.0 as u64
+    }
+
+    #[inline(always)]
+    fn high(self) -> u64 {
+        (self.0 >> 64) as u64
     }
 
     /// A hash whose high bits are good.
     #[inline(always)]
     pub(super) fn hash(self) -> u64 {
         let product =
-            u128::from(self.low ^ 0x9e37_79b9_7f4a_7c15) * u128::from(self.high ^ 0xa076_1d64_78bd_642f);
+            u128::from(self.low() ^ 0x9e37_79b9_7f4a_7c15) * u128::from(self.high() ^ 0xa076_1d64_78bd_642f);
         product as u64 ^ (product >> 64) as u64
     }
 }
@@ -171,9 +175,7 @@ impl std::fmt::Debug for WordTable {
 /// What words and longer pieces were merged into, in a fixed amount of memory.
 pub(super) struct WordCache {
     recent: Recent,
-    /// Words that had to be merged.
-    merged: Box<[Line; 1 << MERGED_LOG2]>,
-    /// Those of them that have more ids.
+    /// Words that had to be merged into more ids than there is room for among the recent ones.
     many: Box<[Many; 1 << MANY_LOG2]>,
     /// Pieces longer than a word.
     long: Box<[Long; 1 << LONG_LOG2]>,
@@ -198,8 +200,7 @@ const LONGER_LOG2: u32 = 10;
 const LONGEST_LONGER: usize = 1024;
 const MOST_LONGER_IDS: usize = 256;
 
-const RECENT_LOG2: u32 = 13;
-const MERGED_LOG2: u32 = 15;
+const RECENT_LOG2: u32 = 16;
 const MANY_LOG2: u32 = 13;
 const LONG_LOG2: u32 = 11;
 
@@ -228,17 +229,15 @@ impl Entry {
         Some(Self { word, lanes })
     }
 
-    fn ids(&self) -> &[TokenId] {
+    pub(super) fn ids(&self) -> &[TokenId] {
         &self.lanes[..(self.lanes[MOST_IDS] as usize).min(MOST_IDS)]
     }
 
     /// Writes its ids at `at`, and over what is behind them, and gives where they end. `None` where there is no room for all lanes.
     #[inline(always)]
     pub(super) fn write<const N: usize>(&self, into: &mut [TokenId; N], at: usize) -> Option<usize> {
-        if at > N - LANES {
-            return None;
-        }
-        into[at..at + LANES].copy_from_slice(&self.lanes);
+        let place: &mut [_; LANES] = into.get_mut(at..at + LANES)?.first_chunk_mut()?;
+        *place = self.lanes;
         Some(at + self.lanes[MOST_IDS] as usize)
     }
 }
@@ -269,23 +268,41 @@ struct Long {
 pub(super) const LONGEST_LONG: usize = 64;
 const MOST_LONG_IDS: usize = 15;
 
-/// The words that came last: little enough for the second cache of a core.
+/// The words that came last. More than the second cache of a core holds: who asks for one word at a time waits for them.
 pub(super) struct Recent {
     lines: Box<[Line; 1 << RECENT_LOG2]>,
 }
 
+/// Where a word is, if it is among the recent ones.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Place(u32);
+
 impl Recent {
     /// By fewer instructions than [`Word::hash`]: it is asked for every word.
     #[inline(always)]
-    fn place(word: Word) -> usize {
+    pub(super) fn place(word: Word) -> Place {
         const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
-        ((word.low.wrapping_mul(FACTOR) ^ word.high).wrapping_mul(FACTOR) >> (64 - RECENT_LOG2)) as usize
+        Place(
+            ((word.low().wrapping_mul(FACTOR) ^ word.high()).wrapping_mul(FACTOR) >> (64 - RECENT_LOG2))
+                as u32,
+        )
+    }
+
+    #[inline(always)]
+    fn line(&self, place: Place) -> &Line {
+        &self.lines[place.0 as usize & ((1 << RECENT_LOG2) - 1)]
+    }
+
+    /// Asks memory for what [`Recent::get`] will read.
+    #[inline(always)]
+    pub(super) fn expect(&self, place: Place) {
+        prefetch(self.line(place));
     }
 
     /// What is known of a word.
     #[inline(always)]
-    pub(super) fn get(&self, word: Word) -> Option<&Entry> {
-        let Line(entries) = &self.lines[Self::place(word)];
+    pub(super) fn get(&self, word: Word, place: Place) -> Option<&Entry> {
+        let Line(entries) = self.line(place);
         // Which of the two it is cannot be foreseen, that it is one of them can.
         let entry = &entries[usize::from(entries[1].word == word)];
         (entry.word == word).then_some(entry)
@@ -297,7 +314,6 @@ impl Default for WordCache {
         let no_long = Long { bytes: [0; LONGEST_LONG], ids: [0; MOST_LONG_IDS], len: 0, ids_len: 0 };
         Self {
             recent: Recent { lines: boxed(Line::default()) },
-            merged: boxed(Line::default()),
             many: boxed(Many::default()),
             long: boxed(no_long),
             longer: Vec::new(),
@@ -327,7 +343,6 @@ impl Line {
 impl WordCache {
     /// Bytes of heap.
     pub(super) const MEMORY_BYTES: usize = (size_of::<Line>() << RECENT_LOG2)
-        + (size_of::<Line>() << MERGED_LOG2)
         + (size_of::<Many>() << MANY_LOG2)
         + (size_of::<Long>() << LONG_LOG2)
         + PairCache::MEMORY_BYTES
@@ -342,34 +357,24 @@ impl WordCache {
     /// Remembers a word's ids among those that came last.
     #[inline]
     pub(super) fn insert(&mut self, word: Word, ids: &[TokenId]) {
-        self.recent.lines[Recent::place(word)].insert(word, ids);
+        self.recent.lines[Recent::place(word).0 as usize].insert(word, ids);
     }
 
-    /// The ids of a word that was merged.
+    /// The ids of a word that has many.
     #[inline]
-    pub(super) fn merged(&self, word: Word, hash: u64) -> Option<&[TokenId]> {
-        let Line(entries) = &self.merged[(hash >> (64 - MERGED_LOG2)) as usize];
-        if let Some(entry) = entries.iter().find(|entry| entry.word == word) {
-            return Some(entry.ids());
-        }
+    pub(super) fn many(&self, word: Word, hash: u64) -> Option<&[TokenId]> {
         let known = &self.many[(hash >> (64 - MANY_LOG2)) as usize];
         if known.word == word { known.ids.get(..known.len as usize) } else { None }
     }
 
-    /// Remembers what a word was merged into, if that is not too much.
+    /// Remembers what a word was merged into, if that is too much for the recent ones and not for this.
     #[inline]
-    pub(super) fn insert_merged(&mut self, word: Word, hash: u64, ids: &[TokenId]) {
-        if ids.len() <= MOST_IDS {
-            return self.merged[(hash >> (64 - MERGED_LOG2)) as usize].insert(word, ids);
+    pub(super) fn insert_many(&mut self, word: Word, hash: u64, ids: &[TokenId]) {
+        if ids.len() > MOST_IDS
+            && let Some(kept) = kept(ids)
+        {
+            self.many[(hash >> (64 - MANY_LOG2)) as usize] = Many { word, ids: kept, len: ids.len() as u32 };
         }
-        let Some(kept) = kept(ids) else { return };
-        self.many[(hash >> (64 - MANY_LOG2)) as usize] = Many { word, ids: kept, len: ids.len() as u32 };
-    }
-
-    /// Asks memory for what [`WordCache::merged`] will read.
-    #[inline(always)]
-    pub(super) fn expect_merged(&self, hash: u64) {
-        prefetch(&self.merged[(hash >> (64 - MERGED_LOG2)) as usize]);
     }
 
     /// The ids of a piece of up to [`LONGEST_LONG`] bytes, and where it would be remembered.

@@ -246,7 +246,7 @@ const END_MASK: u64 = (1 << End::BITS) - 1;
 const _: () = assert!(2 * SYMBOL_BITS + 2 * End::BITS == 64);
 
 #[inline]
-fn pair(left: Symbol, right: Symbol) -> u64 {
+pub(super) fn pair(left: Symbol, right: Symbol) -> u64 {
     u64::from(left) << SYMBOL_BITS | u64::from(right)
 }
 
