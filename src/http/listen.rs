@@ -35,7 +35,6 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::ConnectInfo;
 use axum::http::Request;
-use futures_util::FutureExt;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -109,12 +108,7 @@ pub async fn serve(
     while let Some((stream, peer, place)) = server.next_connection(&listener, &places).await {
         server.start(stream, peer, place);
     }
-    // Clients that the kernel has let in already get their answer too, as far as there is room for them.
-    while let Ok(place) = Arc::clone(&places).try_acquire_owned() {
-        let Some(Ok((stream, peer))) = listener.accept().now_or_never() else { break };
-        server.start(stream, peer, place);
-    }
-    drop(listener);
+    server.take_the_last(listener, &places);
 
     let tasks = &server.tasks;
     tasks.tracker.close();
@@ -157,6 +151,25 @@ impl Server {
             }
         };
         self.shutdown.run_until_cancelled(accept).await.flatten()
+    }
+
+    /// Clients that the kernel has let in already get their answer too, as far as there is room for them. The kernel itself is asked: the
+    /// runtime need not have heard of the last ones.
+    fn take_the_last(self: &Arc<Self>, listener: TcpListener, places: &Arc<Semaphore>) {
+        let Ok(listener) = listener.into_std() else { return };
+        while let Ok(place) = Arc::clone(places).try_acquire_owned() {
+            match listener.accept() {
+                Ok((stream, peer)) => {
+                    if let Ok(stream) =
+                        stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream))
+                    {
+                        self.start(stream, peer, place);
+                    }
+                }
+                Err(error) if is_about_one_client(&error) => {}
+                Err(_) => return,
+            }
+        }
     }
 
     fn start(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) {
