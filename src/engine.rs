@@ -6,6 +6,7 @@
 
 mod alphabet;
 mod arena;
+mod bits;
 mod charsmap;
 mod cuts;
 mod decode;

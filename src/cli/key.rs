@@ -48,17 +48,15 @@ pub(super) fn key(args: &KeyArgs) -> Outcome {
     if !keys::is_name(&args.name) {
         return Err(Failure(format!("the name must be {}", keys::NAME)));
     }
-    let KeyArgs { requests_per_second, burst, requests_per_day, bytes_per_day, .. } = *args;
-    let KeyArgs { kept_versions, kept_bytes, open_jobs, .. } = *args;
     let (key, hash) = keys::generate()?;
     let limits = Limits {
-        requests_per_second,
-        burst,
-        requests_per_day,
-        bytes_per_day,
-        kept_versions,
-        kept_bytes,
-        open_jobs,
+        requests_per_second: args.requests_per_second,
+        burst: args.burst,
+        requests_per_day: args.requests_per_day,
+        bytes_per_day: args.bytes_per_day,
+        kept_versions: args.kept_versions,
+        kept_bytes: args.kept_bytes,
+        open_jobs: args.open_jobs,
     };
     let entry = keys::entry(&args.name, &hash, &args.scopes, limits);
     let Some(file) = &args.file else {

@@ -9,7 +9,10 @@ pub(super) use self::chars::RankedPairs;
 use super::cuts::Cuts;
 use super::linear::{LONGEST_WORD, Linear};
 use super::model::{Chars, Running};
-use super::words::{Caches, LANES, LONGEST, LONGEST_LONG, Place, Recent, Word, WordCache, WordTable};
+use super::windows::LOOK;
+use super::words::{
+    Caches, LANES, LONGEST, LONGEST_LONG, LONGEST_LONGER, Place, Recent, Word, WordCache, WordTable,
+};
 use super::{Merge, MergeTable, Pattern, Scratch, SplitError, TokenId};
 use foldhash::fast::FixedState;
 use hashbrown::HashSet;
@@ -81,6 +84,9 @@ const LEAST_BYTES: usize = 704 << 10;
 /// Bytes after which it is asked whether to go on.
 const LOOK_BYTES: usize = 2048;
 
+// Work that is stopped inside a piece leaves less than all of it: none of those pieces is remembered.
+const _: () = assert!(LONGEST_LONGER < LOOK);
+
 /// What of a text was found, and what was not and goes where.
 struct Found {
     ids: [TokenId; MOST_FOUND],
@@ -149,10 +155,7 @@ impl Group {
             if size > LONGEST {
                 return i;
             }
-            let word = match text.get(at..at + 16).and_then(|bytes| bytes.first_chunk()) {
-                Some(bytes) => Word::new(bytes, size),
-                None => last_word(text, at, size),
-            };
+            let word = word_at(text, at, size);
             let place = Recent::place(word);
             recent.expect(place);
             self.words[i] = word;
@@ -163,19 +166,20 @@ impl Group {
     }
 }
 
+/// The word of `size` bytes, 1 to [`LONGEST`], at byte `at`.
+#[inline(always)]
+fn word_at(text: &[u8], at: usize, size: usize) -> Word {
+    match text.get(at..at + 16).and_then(|bytes| bytes.first_chunk()) {
+        Some(bytes) => Word::new(bytes, size),
+        None => last_word(text, at, size),
+    }
+}
+
+/// The same where fewer than 16 bytes are left of the text.
 #[cold]
 #[inline(never)]
 fn last_word(text: &[u8], at: usize, size: usize) -> Word {
     Word::of(&text[at..at + size])
-}
-
-/// The word of `size` bytes, 1 to [`LONGEST`], at byte `at`.
-#[inline(always)]
-fn word_at(text: &[u8], at: usize, size: usize) -> Word {
-    match text[at..].first_chunk() {
-        Some(bytes) => Word::new(bytes, size),
-        None => Word::of(&text[at..at + size]),
-    }
 }
 
 impl Quick {

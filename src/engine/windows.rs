@@ -17,6 +17,7 @@
 //! and in the end the caller does the whole by another way. All that is bounded by the length of the text, and what it
 //! works in by the length of a window.
 
+use super::bits::bits;
 use super::encode::Stretch;
 use super::{Rank, TokenId};
 use std::ops::Range;
@@ -115,7 +116,7 @@ pub(super) fn merge<M: Merging>(
 }
 
 /// Places after which it is asked whether to go on.
-const LOOK: usize = 1 << 14;
+pub(super) const LOOK: usize = 1 << 14;
 
 impl<M: Merging> Windows<'_, M> {
     /// Hands on the first of the tokens that are known.
@@ -315,12 +316,7 @@ impl Lanes {
     }
 
     fn tokens(&self) -> impl Iterator<Item = Token> {
-        let mut taken = self.taken;
-        std::iter::from_fn(move || {
-            let lane = taken.trailing_zeros() as usize;
-            taken &= taken.wrapping_sub(1);
-            (lane < LANES).then(|| Token { start: self.starts[lane], id: self.symbols[lane] })
-        })
+        bits(self.taken).map(|lane| Token { start: self.starts[lane], id: self.symbols[lane] })
     }
 }
 

@@ -197,7 +197,7 @@ struct Longer {
 const LONGER_LOG2: u32 = 10;
 
 /// Most bytes of a piece that is kept, and most ids of it.
-const LONGEST_LONGER: usize = 1024;
+pub(super) const LONGEST_LONGER: usize = 1024;
 const MOST_LONGER_IDS: usize = 256;
 
 const RECENT_LOG2: u32 = 16;

@@ -20,13 +20,8 @@ impl Merging for ByNumber<'_> {
 
     #[inline(always)]
     fn pair(&mut self, left: Symbol, right: Symbol) -> (Rank, Symbol) {
-        let made = match self.linear.pairs.of_ascii(left, right) {
-            Some(made) => made,
-            // What stands in hostile texts is no merge most of the time, and has no place in the cache.
-            None if !self.linear.pairs.may_merge(left, right) => NONE,
-            None => self.cache.get(self.linear, left, right),
-        };
-        match made {
+        let known = self.linear.pairs.of_ascii(left, right);
+        match known.unwrap_or_else(|| self.cache.get(self.linear, left, right)) {
             NONE => (NEVER, NONE),
             made => (made, made),
         }

@@ -7,6 +7,7 @@
 use super::pairs::pair;
 use super::{Linear, NONE, SYMBOL_BITS, SYMBOL_MASK, Symbol};
 use crate::engine::TokenId;
+use crate::engine::bits::bits;
 
 /// Most bytes of such a piece.
 pub(in crate::engine) const LONGEST_WORD: usize = 32;
@@ -90,7 +91,7 @@ impl Linear {
         // Where there is a symbol. Nothing is moved when one goes.
         let mut there = u32::MAX.checked_shr(LONGEST_WORD as u32 - len as u32).unwrap_or(0);
         loop {
-            let lowest = ones(there).map(|at| becomes[at]).min().unwrap_or(u32::MAX);
+            let lowest = bits(there.into()).map(|at| becomes[at]).min().unwrap_or(u32::MAX);
             let (symbol, at) = (lowest >> PLACE_BITS, lowest as usize % LONGEST_WORD);
             if symbol >= NONE {
                 break;
@@ -108,7 +109,7 @@ impl Linear {
                 becomes[left] = becoming(cache.get(self, symbols[left], symbol), left);
             }
         }
-        out.extend(ones(there).map(|at| self.tokens[symbols[at] as usize].id()));
+        out.extend(bits(there.into()).map(|at| self.tokens[symbols[at] as usize].id()));
     }
 }
 
@@ -117,13 +118,3 @@ const _: () = assert!(LONGEST_WORD == u32::BITS as usize && SYMBOL_BITS + PLACE_
 
 /// Bits of a place in a word.
 const PLACE_BITS: u32 = LONGEST_WORD.ilog2();
-
-/// The bits that are set, from the lowest on.
-#[inline(always)]
-fn ones(mut map: u32) -> impl Iterator<Item = usize> {
-    std::iter::from_fn(move || {
-        let bit = (map != 0).then(|| map.trailing_zeros() as usize)?;
-        map &= map - 1;
-        Some(bit)
-    })
-}

@@ -4,6 +4,7 @@ use super::Digits;
 use super::chunk::{BLOCKS, Chunk, Kinds, behind};
 use super::class::{LETTER, NUMBER};
 use super::scan::{Case, contraction_end};
+use crate::engine::bits::bits;
 
 /// A family's regex, on a chunk at a time.
 pub(super) trait Bounds {
@@ -151,16 +152,6 @@ impl<P: Fn(&Kinds) -> u64> Lines<P> {
 fn only_slashes(chunk: &Chunk, text: &[u8], block: usize, map: u64) -> u64 {
     let is_slash = |bit: &usize| text[chunk.offset(block * 64 + bit)] == b'/';
     bits(map).filter(is_slash).fold(0, |slashes, bit| slashes | 1 << bit)
-}
-
-/// The bits that are set, from the lowest on.
-#[inline(always)]
-fn bits(mut map: u64) -> impl Iterator<Item = usize> {
-    std::iter::from_fn(move || {
-        let bit = (map != 0).then(|| map.trailing_zeros() as usize)?;
-        map &= map - 1;
-        Some(bit)
-    })
 }
 
 /// Calls `take` with each character of a map made for each block from its kinds and those of the block before, in order.
