@@ -1,7 +1,6 @@
 //! A key that sends ten times what it may: it gets its share, and another key does not notice.
 
-use super::http::Client;
-use super::load::{Sets, Times, clients};
+use super::load::{Sets, Times, steadily};
 use super::{Server, finish, serve, size, vocabd};
 use serde_json::json;
 use std::path::Path;
@@ -23,11 +22,6 @@ fn key(file: &Path, args: &[&str]) -> String {
     format!("x-api-key: {}\r\n", out.trim())
 }
 
-fn count(client: &mut Client, key: &str) -> super::http::Answer {
-    let body = json!({"text": "a request like all the others"}).to_string();
-    client.try_ask("POST", "/encode", key, body.as_bytes()).unwrap()
-}
-
 #[test]
 fn a_key_that_sends_ten_times_its_rate_gets_its_rate_and_another_key_all_that_it_asks_for() {
     let time = Duration::from_millis(size("GREEDY_SECONDS", 1) * 1000 / 2);
@@ -46,6 +40,7 @@ fn a_key_that_sends_ten_times_its_rate_gets_its_rate_and_another_key_all_that_it
         std::thread::scope(|scope| {
             if round % 2 == 1 {
                 scope.spawn(|| {
+                    let body = json!({"text": "a request like all the others"}).to_string();
                     let mut client = server.client();
                     let begun = Instant::now();
                     for nth in 0.. {
@@ -54,7 +49,7 @@ fn a_key_that_sends_ten_times_its_rate_gets_its_rate_and_another_key_all_that_it
                         if stop.load(SeqCst) {
                             break;
                         }
-                        let answer = count(&mut client, &greedy);
+                        let answer = client.try_ask("POST", "/encode", &greedy, body.as_bytes()).unwrap();
                         match answer.status {
                             200 => drop(taken.fetch_add(1, SeqCst)),
                             429 => {
@@ -69,14 +64,7 @@ fn a_key_that_sends_ten_times_its_rate_gets_its_rate_and_another_key_all_that_it
             let _stops = Sets(&stop);
             let begun = Instant::now();
             let times = if round % 2 == 1 { &beside } else { &alone };
-            clients(&server, 4, |_, mut client| {
-                while begun.elapsed() < time {
-                    let sent = Instant::now();
-                    count(&mut client, &modest).expect(200);
-                    times.add(sent.elapsed());
-                    std::thread::sleep(Duration::from_millis(2));
-                }
-            });
+            steadily(&server, &modest, time, times);
             if round % 2 == 1 {
                 greedy_time += begun.elapsed();
             }

@@ -1,11 +1,12 @@
 //! Clients by the dozen, and what their answers tell.
 
 use super::{Server, http::Client};
+use serde_json::json;
 use std::net::SocketAddr;
 use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long answers took, in microseconds.
 #[derive(Default)]
@@ -59,6 +60,20 @@ pub(crate) fn clients(server: &Server, count: usize, work: impl Fn(usize, Client
         for index in 0..count {
             let (client, work) = (server.client(), &work);
             scope.spawn(move || work(index, client));
+        }
+    });
+}
+
+/// How long the answers of four clients take that ask for little and pause between requests, for so long; all of them are 200.
+pub(crate) fn steadily(server: &Server, headers: &str, time: Duration, times: &Times) {
+    let begun = Instant::now();
+    clients(server, 4, |_, mut client| {
+        let body = json!({"text": "a request like all the others"}).to_string();
+        while begun.elapsed() < time {
+            let sent = Instant::now();
+            client.try_ask("POST", "/encode", headers, body.as_bytes()).unwrap().expect(200);
+            times.add(sent.elapsed());
+            std::thread::sleep(Duration::from_millis(2));
         }
     });
 }

@@ -1,6 +1,6 @@
 //! Clients that take their time, by the thousand: those that do not hardly notice.
 
-use super::load::{Sets, Times, clients};
+use super::load::{Sets, Times, steadily};
 use super::{Server, serve, size, vocabd};
 use serde_json::json;
 use std::io::{ErrorKind, Read, Write};
@@ -102,16 +102,7 @@ fn kind(number: usize) -> Kind {
 
 fn good(server: &Server, time: Duration) -> Times {
     let times = Times::default();
-    let begun = Instant::now();
-    clients(server, 4, |_, mut client| {
-        let body = json!({"text": "a request like all the others"}).to_string();
-        while begun.elapsed() < time {
-            let sent = Instant::now();
-            client.ask("POST", "/encode", body.as_bytes()).expect(200);
-            times.add(sent.elapsed());
-            std::thread::sleep(Duration::from_millis(2));
-        }
-    });
+    steadily(server, "", time, &times);
     times
 }
 
