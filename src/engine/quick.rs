@@ -6,17 +6,16 @@
 
 use self::chars::CharTokens;
 pub(super) use self::chars::RankedPairs;
+use self::group::{Found, IS_WHOLE, Missed, Part};
 use super::cuts::Cuts;
 use super::linear::{LONGEST_WORD, Linear};
 use super::model::{Chars, Running};
 use super::windows::LOOK;
-use super::words::{
-    Caches, LANES, LONGEST, LONGEST_LONG, LONGEST_LONGER, Place, Recent, Word, WordCache, WordTable,
-};
+use super::words::{Caches, LONGEST, LONGEST_LONG, LONGEST_LONGER, Recent, Word, WordCache, WordTable};
 use super::{Merge, MergeTable, Pattern, Scratch, SplitError, TokenId};
 use foldhash::fast::FixedState;
 use hashbrown::HashSet;
-use std::ops::{ControlFlow, Range};
+use std::ops::ControlFlow;
 
 /// What a tokenizer has for it.
 #[derive(Debug, Default)]
@@ -40,40 +39,11 @@ pub(super) enum Quickly<'t> {
     Chars(&'t Quick, &'t Chars),
 }
 
-/// A part of a text that has ids of its own: a pretoken, or a stretch of one that no token reaches out of.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Part {
-    /// None for one that is too long for a word.
-    word: Word,
-    start: u32,
-    /// Its length, with [`IS_WHOLE`] where it is a pretoken and not a part of one.
-    len: u32,
-}
-
-impl Part {
-    /// Where it stands in its text.
-    fn range(&self) -> Range<usize> {
-        let start = self.start as usize;
-        start..start + (self.len & !IS_WHOLE) as usize
-    }
-}
-
-/// Set in the length of a part that is a whole pretoken.
-const IS_WHOLE: u32 = 1 << 31;
-
 /// Most bytes of a text that is encoded so: lengths leave one bit of 32 free.
 pub(super) const LONGEST_TEXT: usize = IS_WHOLE as usize - 1;
 
 /// Set in the id of a token that a pretoken may be, but that merging does not lead to. No id is as high.
 const ONLY_WHOLE: TokenId = 1 << 31;
-
-/// Most words of a group.
-const MOST_WORDS: usize = 64;
-
-/// Most ids that wait for those between them, and most parts that are missed: enough for memory to answer, few enough for the first
-/// cache. A group has room behind that.
-const MOST_FOUND: usize = 512;
-const MOST_MISSED: usize = 32 + MOST_WORDS;
 
 /// Parts of a long pretoken that are looked up together.
 const MOST_PARTS: usize = 32;
@@ -86,101 +56,6 @@ const LOOK_BYTES: usize = 2048;
 
 // Work that is stopped inside a piece leaves less than all of it: none of those pieces is remembered.
 const _: () = assert!(LONGEST_LONGER < LOOK);
-
-/// What of a text was found, and what was not and goes where.
-struct Found {
-    ids: [TokenId; MOST_FOUND],
-    len: usize,
-    missed: [(Part, u32); MOST_MISSED],
-    misses: usize,
-    group: Group,
-}
-
-impl Default for Found {
-    fn default() -> Self {
-        Self {
-            ids: [0; MOST_FOUND],
-            len: 0,
-            missed: [Default::default(); MOST_MISSED],
-            misses: 0,
-            group: Group::default(),
-        }
-    }
-}
-
-impl Found {
-    /// Whether there is no room for the parts of another group.
-    fn is_full(&self) -> bool {
-        self.len > MOST_FOUND - MOST_WORDS * LANES || self.misses > MOST_MISSED - MOST_WORDS
-    }
-
-    /// Takes the ids of the words of the group from number `from` on for as long as they are among the recent ones; gives the first one
-    /// that is not, or `to`.
-    #[inline(never)]
-    fn known(&mut self, recent: &Recent, from: usize, to: usize) -> usize {
-        let mut len = self.len;
-        let mut at = from;
-        let (words, places) = (&self.group.words[..to], &self.group.places[..to]);
-        while at < to {
-            let Some(entry) = recent.get(words[at], places[at]) else { break };
-            let Some(after) = entry.write(&mut self.ids, len) else { break };
-            len = after;
-            at += 1;
-        }
-        self.len = len;
-        at
-    }
-}
-
-/// Words that are looked up together: memory is asked for all of them before the first one is read.
-struct Group {
-    words: [Word; MOST_WORDS],
-    places: [Place; MOST_WORDS],
-}
-
-impl Default for Group {
-    fn default() -> Self {
-        Self { words: [Word::NONE; MOST_WORDS], places: [Place::default(); MOST_WORDS] }
-    }
-}
-
-impl Group {
-    /// Takes pretokens, the first of which begins at `from`, up to one that is longer than a word, and gives how many they are. Of its
-    /// own, as what it has fits into the registers then.
-    #[inline(never)]
-    fn take(&mut self, recent: &Recent, text: &[u8], mut from: u32, ends: &[u32]) -> usize {
-        let ends = &ends[..ends.len().min(MOST_WORDS)];
-        for (i, &end) in ends.iter().enumerate() {
-            let (at, size) = (from as usize, end.wrapping_sub(from) as usize);
-            if size > LONGEST {
-                return i;
-            }
-            let word = word_at(text, at, size);
-            let place = Recent::place(word);
-            recent.expect(place);
-            self.words[i] = word;
-            self.places[i] = place;
-            from = end;
-        }
-        ends.len()
-    }
-}
-
-/// The word of `size` bytes, 1 to [`LONGEST`], at byte `at`.
-#[inline(always)]
-fn word_at(text: &[u8], at: usize, size: usize) -> Word {
-    match text.get(at..at + 16).and_then(|bytes| bytes.first_chunk()) {
-        Some(bytes) => Word::new(bytes, size),
-        None => last_word(text, at, size),
-    }
-}
-
-/// The same where fewer than 16 bytes are left of the text.
-#[cold]
-#[inline(never)]
-fn last_word(text: &[u8], at: usize, size: usize) -> Word {
-    Word::of(&text[at..at + size])
-}
 
 impl Quick {
     /// What the tokens of this model need.
@@ -309,7 +184,7 @@ struct Batch<'a> {
 }
 
 impl Batch<'_> {
-    /// Ids of pretokens or of parts of one, the first of which begins at `start`.
+    /// Ids of pretokens or of parts of one, the first of which begins at `start`. The last of them wait for [`Batch::settle`].
     fn encode(
         &mut self,
         start: usize,
@@ -321,46 +196,28 @@ impl Batch<'_> {
         let whole = if are == Are::Parts { 0 } else { IS_WHOLE };
         let (mut from, mut ends) = (start as u32, ends);
         loop {
-            if found.is_full() {
-                self.settle(found);
-            }
-            let taken = self.encode_group(from, ends, whole, found);
-            if let Some(&last) = ends[..taken].last() {
-                from = last;
-            }
-            ends = &ends[taken..];
-            if taken == MOST_WORDS {
-                continue;
+            if let Some(cache) = self.cache.as_deref() {
+                let taken = found.group.take(cache.recent(), self.text.as_bytes(), from, ends, whole);
+                if let Some(&last) = ends[..taken].last() {
+                    from = last;
+                }
+                ends = &ends[taken..];
+                if found.group.is_full() {
+                    self.look_up(found);
+                    continue;
+                }
             }
             let Some((&end, rest)) = ends.split_first() else { return ControlFlow::Continue(()) };
             if are == Are::Pretokens && (end - from) as usize > LONGEST {
                 self.encode_long(from as usize, end as usize, found, look)?;
             } else {
-                self.missed(self.part(from as usize, end as usize, whole), found);
+                self.encode_part(Part::new(from, end - from, whole), found);
             }
             (from, ends) = (end, rest);
         }
     }
 
-    /// Ids of the next words, and how many they are: none before a part that is none.
-    fn encode_group(&mut self, from: u32, ends: &[u32], whole: u32, found: &mut Found) -> usize {
-        let Some(cache) = self.cache.as_deref() else { return 0 };
-        let recent = cache.recent();
-        let taken = found.group.take(recent, self.text.as_bytes(), from, ends);
-        let mut done = 0;
-        while done < taken {
-            done = found.known(recent, done, taken);
-            if done < taken {
-                let (start, end) = (if done == 0 { from } else { ends[done - 1] }, ends[done]);
-                let part = Part { word: found.group.words[done], start, len: (end - start) | whole };
-                self.missed(part, found);
-                done += 1;
-            }
-        }
-        taken
-    }
-
-    /// The same for a pretoken that may be long, part by part.
+    /// Ids of a pretoken that may be long, part by part.
     #[inline(never)]
     fn encode_long(
         &mut self,
@@ -391,108 +248,106 @@ impl Batch<'_> {
         self.encode(from, &ends[..len], are, found, look)
     }
 
-    /// Keeps a part in mind that is not among the recent words, and asks memory for where it may be.
-    #[inline(never)]
-    #[cold]
-    fn missed(&self, part: Part, found: &mut Found) {
-        self.quick.table.expect(part.word.hash());
-        found.missed[found.misses % MOST_MISSED] = (part, found.len as u32);
-        found.misses += 1;
+    /// The same of a part by itself: one longer than a word, or any where nothing is remembered.
+    fn encode_part(&mut self, part: Part, found: &mut Found) {
+        let word = word_of(&self.text.as_bytes()[part.range()]);
+        match self.cache.as_deref() {
+            Some(cache) => found.group.push(cache.recent(), word, part),
+            None => found.missed(word, part),
+        }
+        if found.group.is_full() || self.cache.is_none() {
+            self.look_up(found);
+        }
+    }
+
+    /// Looks up what is in the group.
+    fn look_up(&mut self, found: &mut Found) {
+        if found.is_full() {
+            self.hand_on(found);
+        }
+        if let Some(cache) = self.cache.as_deref() {
+            let table = &self.quick.table;
+            found.look_up(cache, self.text.as_bytes(), |word| table.expect(word.hash()));
+        }
+    }
+
+    /// Hands on all that is on its way.
+    fn settle(&mut self, found: &mut Found) {
+        self.look_up(found);
+        self.hand_on(found);
     }
 
     /// Hands on what was found, and between it what was missed.
     #[inline(never)]
-    fn settle(&mut self, found: &mut Found) {
-        let mut from = 0;
-        for (part, len) in &found.missed[..found.misses] {
-            self.out.extend_from_slice(&found.ids[from..*len as usize]);
-            from = *len as usize;
-            self.miss(part);
-        }
-        self.out.extend_from_slice(&found.ids[from..found.len]);
-        (found.len, found.misses) = (0, 0);
+    fn hand_on(&mut self, found: &mut Found) {
+        found.settle(self, |batch, ids| batch.out.extend_from_slice(ids), |batch, missed| batch.miss(*missed));
     }
 
+    /// Ids of a part that is not known, or was not when it was looked up. One that is a token which merging does not lead to is that
+    /// token only as a whole pretoken, and is not remembered: it depends on where it stands.
     #[inline(never)]
-    fn miss(&mut self, part: &Part) {
-        let is_whole = part.len & IS_WHOLE != 0;
-        if part.word.is_none() {
-            return self.miss_long(part, is_whole);
+    fn miss(&mut self, Missed { word, part, .. }: Missed) {
+        let bytes = &self.text.as_bytes()[part.range()];
+        if bytes.len() > LONGEST {
+            return self.miss_long(word, part, bytes);
         }
-        let (word, hash, before) = (part.word, part.word.hash(), self.out.len());
-        match self.quick.table.get(word, hash) {
-            // Not to be remembered: it depends on where the word stands.
-            Some(id) if id & ONLY_WHOLE != 0 && is_whole => return self.out.push(id & !ONLY_WHOLE),
+        let before = self.out.len();
+        match self.quick.table.get(word, word.hash()) {
+            Some(id) if id & ONLY_WHOLE != 0 && part.is_whole() => return self.out.push(id & !ONLY_WHOLE),
             Some(id) if id & ONLY_WHOLE != 0 => return self.merge(part),
             Some(id) => self.out.push(id),
-            None => {
-                if let Some(cache) = self.cache.as_deref() {
-                    // It may have come twice.
-                    if let Some(entry) = cache.recent().get(word, Recent::place(word)) {
-                        return self.out.extend_from_slice(entry.ids());
-                    }
-                    if let Some(ids) = cache.many(word, hash) {
-                        return self.out.extend_from_slice(ids);
-                    }
-                }
-                self.merge(part);
-                if let Some(cache) = self.cache.as_deref_mut() {
-                    cache.insert_many(word, hash, &self.out[before..]);
-                }
-            }
+            None if self.again(word, bytes) => return,
+            None => self.merge(part),
         }
         if let Some(cache) = self.cache.as_deref_mut() {
-            cache.insert(word, &self.out[before..]);
+            cache.insert(word, bytes, &self.out[before..]);
         }
     }
 
-    /// A piece longer than a word. One that is a token which merging does not lead to is that token only as a whole
-    /// pretoken, and is not remembered.
-    fn miss_long(&mut self, part: &Part, is_whole: bool) {
-        let bytes = &self.text.as_bytes()[part.range()];
+    /// The ids of a word that has become known since it was missed, and whether it has: it may have come twice.
+    fn again(&mut self, word: Word, bytes: &[u8]) -> bool {
+        let known = self.cache.as_deref().and_then(|cache| cache.get(word, Recent::place(word), bytes));
+        known.map(|ids| self.out.extend_from_slice(ids)).is_some()
+    }
+
+    /// The same for a piece longer than a word.
+    fn miss_long(&mut self, word: Word, part: Part, bytes: &[u8]) {
         let before = self.out.len();
-        let mut place = None;
-        if let Some(cache) = self.cache.as_deref() {
-            if bytes.len() > LONGEST_LONG {
-                if let Some(ids) = cache.longer(bytes) {
-                    return self.out.extend_from_slice(ids);
-                }
-            } else {
-                match cache.long(bytes) {
-                    Ok(ids) => return self.out.extend_from_slice(ids),
-                    Err(free) => place = Some(free),
-                }
+        if word.is_none() {
+            if let Some(ids) = self.cache.as_deref().and_then(|cache| cache.longer(bytes)) {
+                return self.out.extend_from_slice(ids);
             }
+        } else if self.again(word, bytes) {
+            return;
         }
         match self.running.vocab.id(bytes) {
             Some(id) if !self.quick.unreached.contains(&id) => self.out.push(id),
-            Some(id) if is_whole && self.running.whole => return self.out.push(id),
+            Some(id) if part.is_whole() && self.running.whole => return self.out.push(id),
             Some(_) => return self.merge(part),
             None => self.merge(part),
         }
         if let Some(cache) = self.cache.as_deref_mut() {
             let ids = &self.out[before..];
-            match place {
-                Some(place) => cache.insert_long(place, bytes.len(), ids),
-                None => cache.insert_longer(bytes, ids),
+            match word.is_none() {
+                false => cache.insert(word, bytes, ids),
+                true => cache.insert_longer(bytes, ids),
             }
         }
     }
 }
 
-impl Batch<'_> {
-    /// The part from `start` to `end`, and where it may be among the recent words.
-    #[inline(always)]
-    fn part(&self, start: usize, end: usize, whole: u32) -> Part {
-        let len = end - start;
-        let (from, marked) = (start as u32, len as u32 | whole);
-        if len > LONGEST {
-            return Part { word: Word::NONE, start: from, len: marked };
-        }
-        Part { word: word_at(self.text.as_bytes(), start, len), start: from, len: marked }
+/// What stands for a part, if anything does.
+fn word_of(bytes: &[u8]) -> Word {
+    match bytes.len() {
+        ..=LONGEST => Word::of(bytes),
+        ..=LONGEST_LONG => Word::long(bytes),
+        _ => Word::NONE,
     }
+}
 
-    fn merge(&mut self, part: &Part) {
+impl Batch<'_> {
+    /// Ids of a part by merging its bytes.
+    fn merge(&mut self, part: Part) {
         let bytes = &self.text.as_bytes()[part.range()];
         match &self.quick.linear {
             Some(linear) if linear.applies(bytes) => {
@@ -531,5 +386,6 @@ impl Batch<'_> {
 }
 
 mod chars;
+mod group;
 #[cfg(test)]
 mod tests;
