@@ -208,7 +208,9 @@ impl Batch<'_> {
                 }
             }
             let Some((&end, rest)) = ends.split_first() else { return ControlFlow::Continue(()) };
-            if are == Are::Pretokens && (end - from) as usize > LONGEST {
+            // Hardly one of ASCII can be cut, and that of a usual length comes again.
+            let is_cut = |bytes: &[u8]| bytes.len() > LONGEST && (bytes.len() > LONGEST_LONG || !bytes.is_ascii());
+            if are == Are::Pretokens && is_cut(&self.text.as_bytes()[from as usize..end as usize]) {
                 self.encode_long(from as usize, end as usize, found, look)?;
             } else {
                 self.encode_part(Part::new(from, end - from, whole), found);

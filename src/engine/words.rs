@@ -202,7 +202,7 @@ impl std::fmt::Debug for WordTable {
 
 /// Asks memory for what will be read soon.
 #[inline(always)]
-fn prefetch<T>(value: &T) {
+pub(super) fn prefetch<T>(value: &T) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};

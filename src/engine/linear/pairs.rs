@@ -1,14 +1,17 @@
 //! Which two symbols merge into which, and whether two tokens can stand side by side.
 //!
-//! A slot of the hash table holds a symbol and as much of the pair's hash as there is room for; the pair itself is read
-//! from `parts`. Holds: a symbol's parts have lower numbers than it has.
+//! A slot of the hash table holds a pair and what it becomes in one word, so that a pair is looked up by one access to memory. Holds: a
+//! symbol's parts have lower numbers than it has.
 
 use super::{BYTES, NONE, SYMBOL_BITS, SYMBOL_MASK, Symbol};
 
 /// Slots behind the last home, so that a walk need not wrap around. A table that needs more is not built.
 const SLACK: usize = 1 << 10;
 
-const EMPTY: u32 = u32::MAX;
+/// No slot that is taken: it has all 64 bits, of which a pair and a symbol leave one.
+const EMPTY: u64 = u64::MAX;
+
+const _: () = assert!(3 * SYMBOL_BITS < u64::BITS);
 
 /// The pairs, by their parts and by what they become.
 pub(super) struct Pairs {
@@ -18,9 +21,8 @@ pub(super) struct Pairs {
     /// By symbol: the longest token that is a prefix of it, and above that bit the same of the symbol as of parts, for
     /// the right border and the left one, less exact.
     ends: Vec<u32>,
-    slots: Vec<u32>,
+    slots: Vec<u64>,
     homes: u64,
-    id_bits: u32,
     /// Two bits for each pair in one word, little enough for the second cache. Where one is not set the pair does not merge.
     filter: Vec<u64>,
     filter_shift: u32,
@@ -69,7 +71,6 @@ impl PairsBuilder {
     /// Room for so many pairs. The bytes are there.
     pub(super) fn new(pairs: usize) -> Self {
         let symbols = pairs + BYTES as usize;
-        let id_bits = usize::BITS - (symbols + 1).leading_zeros();
         let homes = pairs + pairs * 2 / 3 + 16;
         let (mut parts, mut ends) = (Vec::with_capacity(symbols), Vec::with_capacity(symbols));
         parts.resize(BYTES as usize, 0);
@@ -82,7 +83,6 @@ impl PairsBuilder {
             ends: Vec::new(),
             slots,
             homes: homes as u64,
-            id_bits,
             filter: vec![0; words],
             filter_shift: u64::BITS - words.ilog2(),
             ascii: vec![NONE; ASCII * ASCII].into(),
@@ -107,11 +107,11 @@ impl PairsBuilder {
         self.ends.push([End::new(End::NEVER, is_quiet(right_end)), End::new(End::NEVER, is_quiet(left_end))]);
         let ends = u64::from(right_end.0) << End::BITS | u64::from(left_end.0);
         pairs.parts.push(pair(left, right) << (2 * End::BITS) | ends);
-        let (home, tag) = pairs.home(left, right);
+        let home = pairs.home(left, right);
         // The last slot stays empty: it ends every walk.
         let last = pairs.slots.len() - 1;
         let free = pairs.slots[home..last].iter_mut().find(|slot| **slot == EMPTY)?;
-        *free = tag | symbol;
+        *free = slot(left, right, symbol);
         let (word, bits) = pairs.filtered(left, right);
         pairs.filter[word] |= bits;
         if let Some(becomes) = ascii_place(left, right).and_then(|place| pairs.ascii.get_mut(place)) {
@@ -185,11 +185,10 @@ impl Pairs {
         }
     }
 
-    /// Where a walk for a pair begins, and what of its hash is kept, in place.
+    /// Where a walk for a pair begins.
     #[inline]
-    fn home(&self, left: Symbol, right: Symbol) -> (usize, u32) {
-        let scaled = (pair(left, right).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) * self.homes;
-        ((scaled >> 32) as usize, scaled as u32 >> self.id_bits << self.id_bits)
+    fn home(&self, left: Symbol, right: Symbol) -> usize {
+        ((pair(left, right).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) * self.homes >> 32) as usize
     }
 
     /// The word of the filter that has the bits of a pair, and these.
@@ -216,27 +215,23 @@ impl Pairs {
     /// What a pair merges into, `NONE` if it does not.
     #[inline]
     pub(super) fn get(&self, left: Symbol, right: Symbol) -> Symbol {
-        let (mut at, tag) = self.home(left, right);
-        let mask = (1 << self.id_bits) - 1;
-        loop {
-            let slot = self.slots[at];
-            if slot == EMPTY {
-                return NONE;
+        let (home, pair) = (self.home(left, right), pair(left, right));
+        for slot in &self.slots[home..] {
+            if slot >> SYMBOL_BITS == pair {
+                return (slot & SYMBOL_MASK) as Symbol;
             }
-            if slot & !mask == tag
-                && self.parts[(slot & mask) as usize] >> (2 * End::BITS) == pair(left, right)
-            {
-                return slot & mask;
+            if *slot == EMPTY {
+                break;
             }
-            at += 1;
         }
+        NONE
     }
 
     /// Bytes of heap held.
     pub(super) fn memory_bytes(&self) -> usize {
         self.parts.capacity() * 8
-            + (self.ends.capacity() + self.slots.capacity()) * 4
-            + self.filter.capacity() * 8
+            + self.ends.capacity() * 4
+            + (self.slots.capacity() + self.filter.capacity()) * 8
             + self.ascii.len() * 4
     }
 }
@@ -248,6 +243,12 @@ const _: () = assert!(2 * SYMBOL_BITS + 2 * End::BITS == 64);
 #[inline]
 pub(super) fn pair(left: Symbol, right: Symbol) -> u64 {
     u64::from(left) << SYMBOL_BITS | u64::from(right)
+}
+
+/// A pair, and below it what it becomes.
+#[inline]
+pub(super) fn slot(left: Symbol, right: Symbol, becomes: Symbol) -> u64 {
+    pair(left, right) << SYMBOL_BITS | u64::from(becomes)
 }
 
 /// Where the pair is in the table of those of ASCII.

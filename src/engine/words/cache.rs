@@ -43,6 +43,15 @@ pub(in crate::engine) struct Place(u32);
 #[repr(C, align(64))]
 struct Line([Entry; 2]);
 
+impl Line {
+    #[inline(always)]
+    fn insert(&mut self, entry: Entry) {
+        let Self(entries) = self;
+        entries[1] = entries[0];
+        entries[0] = entry;
+    }
+}
+
 /// A word and its ids.
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
@@ -249,9 +258,7 @@ impl WordCache {
             let Some(kept) = kept(ids) else { return };
             Entry::elsewhere(word, self.many.push(Many { word, ids: kept, len: ids.len() as u32 }))
         };
-        let Line(entries) = &mut self.recent.lines[Recent::place(word).0 as usize];
-        entries[1] = entries[0];
-        entries[0] = entry;
+        self.recent.lines[Recent::place(word).0 as usize].insert(entry);
     }
 
     /// The ids of a piece longer than [`LONGEST_LONG`] bytes.
