@@ -49,7 +49,7 @@ const ONLY_WHOLE: TokenId = 1 << 31;
 const MOST_PARTS: usize = 32;
 
 /// What the tables take however few tokens there are: those by two bytes and by character.
-const LEAST_BYTES: usize = 704 << 10;
+const LEAST_BYTES: usize = 896 << 10;
 
 /// Bytes after which it is asked whether to go on.
 const LOOK_BYTES: usize = 2048;
@@ -120,7 +120,7 @@ impl Quick {
         mut look: impl FnMut(&mut Vec<TokenId>) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, SplitError> {
         // Most texts have no more tokens than that; those which have grow it.
-        out.reserve(text.len() / 4);
+        out.reserve(text.len() * 3 / 8);
         let mut guard = self.caches.take(&mut scratch.cache_hint);
         let mut cache = guard.as_mut().map(|cache| &mut **cache.get_or_insert_default());
         let mut ends = std::mem::take(&mut scratch.ends);
@@ -148,7 +148,7 @@ impl Quick {
         out: &mut Vec<TokenId>,
         mut look: impl FnMut(&mut Vec<TokenId>) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
-        out.reserve(text.len() / 4);
+        out.reserve(text.len() * 3 / 8);
         let mut guard = self.caches.take(&mut scratch.cache_hint);
         let cache = guard.as_mut().map(|cache| &mut **cache.get_or_insert_default());
         let mut batch = Batch { quick: self, running, text, cache, scratch, out };

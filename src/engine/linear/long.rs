@@ -20,7 +20,7 @@ impl Merging for ByNumber<'_> {
 
     #[inline(always)]
     fn pair(&mut self, left: Symbol, right: Symbol) -> (Rank, Symbol) {
-        let known = self.linear.pairs.of_ascii(left, right);
+        let known = self.linear.pairs.of_bytes(left, right);
         match known.unwrap_or_else(|| self.cache.get(self.linear, left, right)) {
             NONE => (NEVER, NONE),
             made => (made, made),

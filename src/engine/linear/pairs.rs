@@ -26,12 +26,9 @@ pub(super) struct Pairs {
     /// Two bits for each pair in one word, little enough for the second cache. Where one is not set the pair does not merge.
     filter: Vec<u64>,
     filter_shift: u32,
-    /// What two characters of ASCII become: the pairs that every text begins with.
-    ascii: Box<[Symbol]>,
+    /// What two bytes become: the pairs that every text begins with.
+    of_bytes: Box<[Symbol]>,
 }
-
-/// Characters of ASCII.
-const ASCII: usize = 1 << 7;
 
 /// What matters of a symbol at a border.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -85,7 +82,7 @@ impl PairsBuilder {
             homes: homes as u64,
             filter: vec![0; words],
             filter_shift: u64::BITS - words.ilog2(),
-            ascii: vec![NONE; ASCII * ASCII].into(),
+            of_bytes: vec![NONE; (BYTES * BYTES) as usize].into(),
         };
         Self { pairs, ends }
     }
@@ -114,7 +111,7 @@ impl PairsBuilder {
         *free = slot(left, right, symbol);
         let (word, bits) = pairs.filtered(left, right);
         pairs.filter[word] |= bits;
-        if let Some(becomes) = ascii_place(left, right).and_then(|place| pairs.ascii.get_mut(place)) {
+        if let Some(becomes) = bytes_place(left, right).and_then(|place| pairs.of_bytes.get_mut(place)) {
             *becomes = symbol;
         }
         Some(())
@@ -199,10 +196,10 @@ impl Pairs {
         ((product >> self.filter_shift) as usize, bit(38) | bit(32))
     }
 
-    /// What a pair of characters of ASCII merges into; `None` if it is none.
+    /// What a pair of bytes merges into; `None` if it is none.
     #[inline(always)]
-    pub(super) fn of_ascii(&self, left: Symbol, right: Symbol) -> Option<Symbol> {
-        self.ascii.get(ascii_place(left, right)?).copied()
+    pub(super) fn of_bytes(&self, left: Symbol, right: Symbol) -> Option<Symbol> {
+        self.of_bytes.get(bytes_place(left, right)?).copied()
     }
 
     /// Whether a pair may merge; no if it surely does not.
@@ -232,7 +229,7 @@ impl Pairs {
         self.parts.capacity() * 8
             + self.ends.capacity() * 4
             + (self.slots.capacity() + self.filter.capacity()) * 8
-            + self.ascii.len() * 4
+            + self.of_bytes.len() * 4
     }
 }
 
@@ -251,10 +248,10 @@ pub(super) fn slot(left: Symbol, right: Symbol, becomes: Symbol) -> u64 {
     pair(left, right) << SYMBOL_BITS | u64::from(becomes)
 }
 
-/// Where the pair is in the table of those of ASCII.
+/// Where the pair is in the table of those of bytes.
 #[inline(always)]
-fn ascii_place(left: Symbol, right: Symbol) -> Option<usize> {
-    ((left | right) < ASCII as Symbol).then_some(left as usize * ASCII + right as usize)
+fn bytes_place(left: Symbol, right: Symbol) -> Option<usize> {
+    ((left | right) < BYTES).then_some((left << BYTES.ilog2() | right) as usize)
 }
 
 #[inline]

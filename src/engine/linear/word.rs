@@ -60,34 +60,26 @@ impl Linear {
     ) {
         debug_assert!(piece.len() <= LONGEST_WORD, "a longer piece is none of those");
         debug_assert!(chars.is_none_or(|chars| chars.as_bytes() == piece), "the same piece");
-        let mut symbols = [NONE; LONGEST_WORD];
-        let mut len = 0;
-        let mut push = |symbol| {
-            if let Some(place) = symbols.get_mut(len) {
-                *place = symbol;
-                len += 1;
-            }
-        };
+        let mut begin = Beginning { symbols: [NONE; LONGEST_WORD], len: 0, apart: 0 };
         match chars {
-            None => piece.iter().for_each(|&byte| push(Symbol::from(byte))),
+            None => piece.iter().for_each(|&byte| begin.push(Symbol::from(byte))),
             Some(text) => text.chars().for_each(|c| match self.char(c) {
-                Some(symbol) => push(symbol),
-                None => c.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| push(Symbol::from(byte))),
+                Some(symbol) => begin.push(symbol),
+                None => self.spell(c, &mut begin),
             }),
         }
+        let Beginning { mut symbols, len, apart } = begin;
         // What each symbol becomes with the next one, and behind that its place: the lowest number is the pair that goes first, as a
         // symbol that was made earlier has the lower number.
         let mut becomes = [u32::MAX; LONGEST_WORD];
         let becoming = |symbol: Symbol, at: usize| symbol << PLACE_BITS | at as u32;
-        if piece.is_ascii() {
-            for at in 1..len {
-                becomes[at - 1] =
-                    becoming(self.pairs.of_ascii(symbols[at - 1], symbols[at]).unwrap_or(NONE), at - 1);
+        for at in 1..len {
+            if apart >> at & 1 != 0 {
+                continue;
             }
-        } else {
-            for at in 1..len {
-                becomes[at - 1] = becoming(cache.get(self, symbols[at - 1], symbols[at]), at - 1);
-            }
+            let (left, right) = (symbols[at - 1], symbols[at]);
+            let made = self.pairs.of_bytes(left, right).unwrap_or_else(|| cache.get(self, left, right));
+            becomes[at - 1] = becoming(made, at - 1);
         }
         // Where there is a symbol. Nothing is moved when one goes.
         let mut there = u32::MAX.checked_shr(LONGEST_WORD as u32 - len as u32).unwrap_or(0);
@@ -113,6 +105,47 @@ impl Linear {
             }
         }
         out.extend(bits(there.into()).map(|at| self.tokens[symbols[at] as usize].id()));
+    }
+}
+
+/// What a word is before any pair of it is merged.
+struct Beginning {
+    symbols: [Symbol; LONGEST_WORD],
+    len: usize,
+    /// A bit for each symbol that never merges with the one before it.
+    apart: u32,
+}
+
+impl Beginning {
+    #[inline(always)]
+    fn push(&mut self, symbol: Symbol) {
+        if let Some(place) = self.symbols.get_mut(self.len) {
+            *place = symbol;
+            self.len += 1;
+        }
+    }
+}
+
+impl Linear {
+    /// Appends a character that is no token. Of three bytes two may merge, those that become a token first; then nothing of it does,
+    /// by itself or with what is beside it.
+    fn spell(&self, c: char, begin: &mut Beginning) {
+        let before = begin.len;
+        let mut utf8 = [0; 4];
+        match *c.encode_utf8(&mut utf8).as_bytes() {
+            [a, b, c] => {
+                let [a, b, c] = [a, b, c].map(Symbol::from);
+                let made = |left, right| self.pairs.of_bytes(left, right).unwrap_or(NONE);
+                match (made(a, b), made(b, c)) {
+                    (NONE, NONE) => [a, b, c].into_iter().for_each(|byte| begin.push(byte)),
+                    (left, right) if left < right => [left, c].into_iter().for_each(|symbol| begin.push(symbol)),
+                    (_, right) => [a, right].into_iter().for_each(|symbol| begin.push(symbol)),
+                }
+                // Itself and the symbol behind it.
+                begin.apart |= !(u32::MAX << (begin.len - before + 1)) << before;
+            }
+            ref bytes => bytes.iter().for_each(|&byte| begin.push(Symbol::from(byte))),
+        }
     }
 }
 

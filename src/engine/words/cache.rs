@@ -25,7 +25,7 @@ const MOST_IDS: usize = 3;
 pub(in crate::engine) const LANES: usize = MOST_IDS + 1;
 
 const RECENT_LOG2: u32 = 16;
-const MANY_LOG2: u32 = 14;
+const MANY_LOG2: u32 = 15;
 const LONG_LOG2: u32 = 13;
 const LONGER_LOG2: u32 = 10;
 
