@@ -209,7 +209,8 @@ impl Batch<'_> {
             }
             let Some((&end, rest)) = ends.split_first() else { return ControlFlow::Continue(()) };
             // Hardly one of ASCII can be cut, and that of a usual length comes again.
-            let is_cut = |bytes: &[u8]| bytes.len() > LONGEST && (bytes.len() > LONGEST_LONG || !bytes.is_ascii());
+            let is_cut =
+                |bytes: &[u8]| bytes.len() > LONGEST && (bytes.len() > LONGEST_LONG || !bytes.is_ascii());
             if are == Are::Pretokens && is_cut(&self.text.as_bytes()[from as usize..end as usize]) {
                 self.encode_long(from as usize, end as usize, found, look)?;
             } else {
@@ -282,7 +283,11 @@ impl Batch<'_> {
     /// Hands on what was found, and between it what was missed.
     #[inline(never)]
     fn hand_on(&mut self, found: &mut Found) {
-        found.settle(self, |batch, ids| batch.out.extend_from_slice(ids), |batch, missed| batch.miss(*missed));
+        found.settle(
+            self,
+            |batch, ids| batch.out.extend_from_slice(ids),
+            |batch, missed| batch.miss(*missed),
+        );
     }
 
     /// Ids of a part that is not known, or was not when it was looked up. One that is a token which merging does not lead to is that

@@ -138,7 +138,9 @@ impl Linear {
                 let made = |left, right| self.pairs.of_bytes(left, right).unwrap_or(NONE);
                 match (made(a, b), made(b, c)) {
                     (NONE, NONE) => [a, b, c].into_iter().for_each(|byte| begin.push(byte)),
-                    (left, right) if left < right => [left, c].into_iter().for_each(|symbol| begin.push(symbol)),
+                    (left, right) if left < right => {
+                        [left, c].into_iter().for_each(|symbol| begin.push(symbol))
+                    }
                     (_, right) => [a, right].into_iter().for_each(|symbol| begin.push(symbol)),
                 }
                 // Itself and the symbol behind it.

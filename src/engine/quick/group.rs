@@ -208,7 +208,12 @@ impl Found {
     }
 
     /// Calls `found` with ids and `missed` with what is between them, in order, and has nothing then.
-    pub(super) fn settle<T>(&mut self, to: &mut T, found: impl Fn(&mut T, &[TokenId]), missed: impl Fn(&mut T, &Missed)) {
+    pub(super) fn settle<T>(
+        &mut self,
+        to: &mut T,
+        found: impl Fn(&mut T, &[TokenId]),
+        missed: impl Fn(&mut T, &Missed),
+    ) {
         let mut from = 0;
         for miss in &self.missed[..self.misses] {
             let before = miss.before as usize;

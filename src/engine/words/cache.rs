@@ -83,7 +83,11 @@ impl Entry {
 
     /// Writes its ids at `at`, and over what is behind them, and gives where they end. `None` where there is no room for all lanes.
     #[inline(always)]
-    pub(in crate::engine) fn write<const N: usize>(&self, into: &mut [TokenId; N], at: usize) -> Option<usize> {
+    pub(in crate::engine) fn write<const N: usize>(
+        &self,
+        into: &mut [TokenId; N],
+        at: usize,
+    ) -> Option<usize> {
         let place: &mut [_; LANES] = into.get_mut(at..at + LANES)?.first_chunk_mut()?;
         *place = self.lanes;
         Some(at + self.lanes[MOST_IDS] as usize)
