@@ -2,7 +2,7 @@
 
 use super::Digits;
 use super::chunk::{BLOCKS, Chunk, Kinds, behind};
-use super::class::{LETTER, NUMBER};
+use super::class::LETTER;
 use super::scan::{Case, contraction_end};
 use crate::engine::bits::bits;
 
@@ -13,26 +13,28 @@ pub(super) trait Bounds {
     fn mark(&self, chunk: &mut Chunk, text: &[u8], ends_text: bool) -> bool;
 }
 
-/// Marks the groups of three in runs of numbers, where that is the rule: from the fourth character of a run on.
+/// Marks the groups of three in runs of numbers, where that is the rule. A group begins where a run does, and three characters behind
+/// a group if those between are numbers too: taken in steps that double, that is some operations for all groups of a block.
 pub(super) fn mark_groups(chunk: &mut Chunk, digits: Digits) {
     if digits != Digits::Group3 {
         return;
     }
-    let fourth = |kinds: &Kinds, before: &Kinds| {
-        let (number, earlier) = (kinds.number, before.number);
-        number & behind(number, earlier) & (number << 2 | earlier >> 62) & (number << 3 | earlier >> 61)
-    };
-    let mut done = 0;
-    each(chunk, fourth, |chunk, mut at| {
-        let mut len = 3;
-        while at >= done && chunk.is(at, NUMBER) {
-            if len % 3 == 0 {
-                chunk.start_at(at);
+    let (mut number_before, mut groups_before) = (0, 0);
+    for block in 0..chunk.blocks() {
+        let number = chunk.kinds(block).number;
+        let second = number & behind(number, number_before);
+        // With two more numbers before it.
+        let mut third = second & (number << 2 | number_before >> 62);
+        let mut groups = number & !second | groups_before >> 61 & third;
+        if third != 0 {
+            for step in [3, 6, 12, 24, 48] {
+                groups |= groups << step & third;
+                third &= third << step;
             }
-            (at, len) = (at + 1, len + 1);
+            chunk.change_starts(block, 0, groups);
         }
-        done = done.max(at);
-    });
+        (number_before, groups_before) = (number, groups);
+    }
 }
 
 /// The characters that start a piece of numbers behind a number, where numbers stand one by one.
