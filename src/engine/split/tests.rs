@@ -379,6 +379,17 @@ fn texts_of_many_chunks_are_split_as_texts_of_one() {
 }
 
 #[test]
+fn groups_of_numbers_go_on_over_blocks() {
+    let part = prop_oneof!["[0-9]{1,9}", "[0-9]{50,200}", "[a-z]{1,70}", "[٠-٩]{1,80}", "[ ,\n]{1,3}"];
+    run_cases(300, prop::collection::vec(part, 1..20), |parts| {
+        let text = parts.concat();
+        for pattern in scanned() {
+            assert_eq!(batched(&pattern, &text), pieces(&pattern, &text), "{pattern:?}");
+        }
+    });
+}
+
+#[test]
 fn both_parts_of_a_safe_cut_split_apart_are_the_whole() {
     let patterns = scanned();
     run_cases(3_000, (text(12), text(6)), |(text, continuation)| {
