@@ -31,7 +31,8 @@ pub(super) fn mark_groups(chunk: &mut Chunk, digits: Digits) {
                 groups |= groups << step & third;
                 third &= third << step;
             }
-            chunk.change_starts(block, 0, groups);
+            // Where a run begins is not for this to say: a blank may go with it.
+            chunk.change_starts(block, 0, groups & second);
         }
         (number_before, groups_before) = (number, groups);
     }
