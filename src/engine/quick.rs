@@ -346,8 +346,8 @@ impl Batch<'_> {
 /// What stands for a part, if anything does.
 fn word_of(bytes: &[u8]) -> Word {
     match bytes.len() {
-        ..=LONGEST => Word::of(bytes),
-        ..=LONGEST_LONG => Word::long(bytes),
+        len if len <= LONGEST => Word::of(bytes),
+        len if len <= LONGEST_LONG => Word::long(bytes),
         _ => Word::NONE,
     }
 }

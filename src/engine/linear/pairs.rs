@@ -185,7 +185,8 @@ impl Pairs {
     /// Where a walk for a pair begins.
     #[inline]
     fn home(&self, left: Symbol, right: Symbol) -> usize {
-        ((pair(left, right).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) * self.homes >> 32) as usize
+        let hash = pair(left, right).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        ((hash * self.homes) >> 32) as usize
     }
 
     /// The word of the filter that has the bits of a pair, and these.
