@@ -21,11 +21,12 @@ use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload, UpdateVersion};
 use std::collections::HashSet;
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
+use tokio::runtime::Handle;
 
 /// Objects by key, in a local directory, in memory or in whatever else `object_store` reaches.
 #[derive(Debug)]
@@ -83,7 +84,10 @@ impl Store {
             let root = root.canonicalize()?;
             let (lock, was_alone) = prepare(&root);
             let objects = LocalFileSystem::new_with_prefix(&root)?.with_fsync(true);
-            Ok(Self { objects: Arc::new(objects), local: Some(Local { root, _lock: lock, was_alone, lasting: Mutex::default() }) })
+            Ok(Self {
+                objects: Arc::new(objects),
+                local: Some(Local { root, _lock: lock, was_alone, lasting: Mutex::default() }),
+            })
         })
         .await
     }
@@ -155,14 +159,7 @@ impl Store {
             return self.write(key, bytes, PutMode::Update(before.clone())).await;
         };
         // A directory has no conditional rename: whoever comes here, of this process or another, takes the same lock.
-        let folder = local.root.join(FOLDERS[0]);
-        let _lock = blocking(move || {
-            let folder = File::open(folder)?;
-            // Some network file systems have no locks.
-            let _ = folder.lock();
-            Ok(folder)
-        })
-        .await?;
+        let _lock = local.alone().await?;
         match self.tag(key).await? {
             Some(now) if now.0.e_tag == before.e_tag => self.write(key, bytes, PutMode::Overwrite).await,
             _ => Err(StoreError::Changed),
@@ -266,6 +263,19 @@ impl Local {
         file
     }
 
+    /// A lock on a folder until it is dropped. Some network file systems have none.
+    async fn alone(&self) -> Result<File, StoreError> {
+        let folder = File::open(self.root.join(FOLDERS[0]))?;
+        if !matches!(folder.try_lock(), Err(TryLockError::WouldBlock)) {
+            return Ok(folder);
+        }
+        blocking(move || {
+            let _ = folder.lock();
+            Ok(folder)
+        })
+        .await
+    }
+
     fn lasts(&self, folder: &Path) -> bool {
         lock(&self.lasting).contains(folder)
     }
@@ -325,10 +335,12 @@ fn is_staging(name: &str) -> bool {
         .is_some_and(|(_, suffix)| !suffix.is_empty() && suffix.bytes().all(|b| b.is_ascii_digit()))
 }
 
+/// Runs work that blocks: beside the runtime, or here where there is none.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
-    match tokio::task::spawn_blocking(work).await {
+    let Ok(runtime) = Handle::try_current() else { return work() };
+    match runtime.spawn_blocking(work).await {
         Ok(result) => result,
         Err(stopped) => Err(StoreError::Other(Box::new(stopped))),
     }

@@ -218,13 +218,15 @@ async fn a_long_body_in_pieces_is_whole_whatever_was_announced() {
     let text = "Five words, and one number: 12345.\n".repeat(100_000);
     let whole = server.send(post("/count?vocab=small", "text/plain", text.clone())).await.ok(200);
     let pieces = || {
-        let sizes = [1, 100, 70_000, 400_000].into_iter().cycle();
-        let mut left = text.as_bytes();
-        let pieces = sizes.map_while(move |size| {
+        let (mut pieces, mut left) = (Vec::new(), text.as_bytes());
+        for size in [1, 100, 70_000, 400_000].into_iter().cycle() {
             let (piece, rest) = left.split_at(left.len().min(size));
+            pieces.push(Ok::<_, std::io::Error>(piece.to_vec()));
             left = rest;
-            (!piece.is_empty()).then(|| Ok::<_, std::io::Error>(piece.to_vec()))
-        });
+            if left.is_empty() {
+                break;
+            }
+        }
         Body::from_stream(futures_util::stream::iter(pieces))
     };
     // What is announced is what comes, or less, or more than that: the last two are for a proxy's mistakes.
