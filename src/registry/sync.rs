@@ -72,11 +72,11 @@ fn carry_out(mut changes: UnboundedReceiver<Change>) {
     }
 }
 
-/// A third of a core's time for this thread where a request wants the same core.
+/// A tenth of a core's time for this thread where a request wants the same core.
 #[cfg(not(shuttle))]
 fn behind_requests() {
     #[cfg(target_os = "linux")]
-    let _ = rustix::process::setpriority_process(None, 5);
+    let _ = rustix::process::setpriority_process(None, 10);
 }
 
 /// Runs a change to its end even if the caller is dropped half-way, as a request is when its client goes away; `in_directory` is whether
