@@ -92,16 +92,98 @@ for number, path in enumerate(routes):
         put("http_any", f"{number}-{name}", bytes([number, kind, 0]) + content)
     put("http_any", f"{number}-gzip", bytes([number, forms[0][1], 4]) + gzip.compress(forms[0][2]))
 
-for file in sorted((here / "../tests/data/vocabs").iterdir()):
-    if file.stat().st_size < 64 << 10:
-        put("import_any", file.name, b"\0" + file.read_bytes())
-put("import_any", "tiktoken", b"\x40" + tiktoken)
-model = {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": [["a", "b"]]}
-put("import_any", "hf", b"\0" + json.dumps({"version": "1.0", "added_tokens": [], "normalizer": {"type": "NFC"},
-    "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}, "decoder": {"type": "ByteLevel"}, "model": model}).encode())
-put("import_any", "gguf", b"\0GGUF\x03\0\0\0" + bytes(16))
+# The first byte: 7 has the format be told by the content, 64 names a split pattern, 128 makes two files of the two halves.
+put("import_any", "tiktoken", b"\x47" + tiktoken)
+put("import_any", "tekken", b"\7" + json.dumps({"config": {"pattern": "\\p{L}+|\\s+|[^\\s\\p{L}]", "default_vocab_size": 260,
+    "default_num_special_tokens": 3}, "vocab": [{"rank": byte, "token_bytes": base64.b64encode(bytes([byte])).decode()} for byte in range(256)] +
+    [{"rank": 256, "token_bytes": base64.b64encode(b"ll").decode()}]}, separators=(",", ":")).encode())
+BYTES = [*range(33, 127), *range(161, 173), *range(174, 256)]
+byte_level = {byte: chr(byte) for byte in BYTES} | {
+    byte: chr(256 + at) for at, byte in enumerate(byte for byte in range(256) if byte not in BYTES)}
+plain = {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": [["a", "b"]]}
+whole = {"type": "BPE", "vocab": {byte_level[byte]: byte for byte in range(256)} | {"ll": 256, "Hell": 257}, "merges": ["l l"]}
+pieces = {"type": "BPE", "unk_token": "<unk>", "fuse_unk": True, "byte_fallback": True,
+    "vocab": {"<unk>": 0, "\u2581": 1, "H": 2, "e": 3, "He": 4, "\u2581He": 5, "<0x0A>": 6}, "merges": ["H e", "\u2581 He"]}
+unigram = {"type": "Unigram", "unk_id": 0, "byte_fallback": False, "vocab": [["<unk>", 0.0], ["\u2581", -2.5], ["He", -3.0], ["l", -4.0]]}
+added = [{"id": 300, "content": "<s>", "special": True, "lstrip": True, "rstrip": False, "normalized": False, "single_word": True}]
+level = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True, "trim_offsets": True}
+metaspace = {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "first", "split": True}
+split = {"type": "Split", "pattern": {"Regex": "\\p{L}+|\\s+(?!\\S)|[^\\s]"}, "behavior": "Isolated", "invert": False}
+FILES = {
+    "byte-level": (plain, {"type": "NFC"}, level, {"type": "ByteLevel"}, None),
+    "whole": (whole, None, {"type": "Sequence", "pretokenizers": [split, level | {"use_regex": False}]}, {"type": "ByteLevel"},
+        {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+            "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+            "special_tokens": {"<s>": {"id": "<s>", "ids": [300], "tokens": ["<s>"]}}}),
+    "pieces": (pieces, {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "\u2581"},
+        {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}]}, None, {"type": "Sequence", "decoders": [
+            {"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "}, {"type": "ByteFallback"}, {"type": "Fuse"},
+            {"type": "Strip", "content": " ", "start": 1, "stop": 0}]}, None),
+    "unigram": (unigram, {"type": "Sequence", "normalizers": [{"type": "NFKC"}, {"type": "Lowercase"}, {"type": "StripAccents"},
+        {"type": "Strip", "strip_left": True, "strip_right": True}]}, metaspace, metaspace, None),
+    "steps": (plain, {"type": "NFKD"}, {"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": True},
+        {"type": "Punctuation", "behavior": "MergedWithNext"}, {"type": "WhitespaceSplit"}]}, None, None),
+}
+for name, (model, normalizer, pretokenizer, decoder, after) in FILES.items():
+    put("import_any", "hf-" + name, b"\7" + json.dumps({"version": "1.0", "truncation": None, "padding": None,
+        "added_tokens": added if name == "whole" else [], "normalizer": normalizer, "pre_tokenizer": pretokenizer,
+        "post_processor": after, "decoder": decoder, "model": model}, ensure_ascii=False).encode())
+halves = ["#version: 0.2\nl l\n", json.dumps({byte_level[byte]: byte for byte in range(256)} | {"ll": 256}, ensure_ascii=False)]
+halves[0] += " " * (len(halves[1].encode()) - len(halves[0]))
+put("import_any", "gpt2", b"\xc7" + "".join(halves).encode())
+
+
+def field(number, content):
+    """A field of protobuf: bytes, a number or a float."""
+    if isinstance(content, float):
+        return bytes([number << 3 | 5]) + struct.pack("<f", content)
+    if isinstance(content, int):
+        return bytes([number << 3, content])
+    return bytes([number << 3 | 2]) + (bytes([len(content)]) if len(content) < 128 else bytes([len(content) & 127 | 128, len(content) >> 7])) + content
+
+
+for kind in (1, 2):
+    model = b"".join(field(1, field(1, piece.encode()) + field(2, score) + field(3, which)) for piece, score, which in
+        [("<unk>", 0.0, 2), ("<s>", 0.0, 3), ("</s>", 0.0, 3), ("\u2581", -1.0, 1), ("He", -2.0, 1), ("l", -3.0, 1), ("H", -4.0, 1), ("e", -5.0, 1)])
+    put("import_any", f"sentencepiece{kind}", b"\7" + model + field(2, field(3, kind)) + field(3, field(1, b"identity") + field(3, 1)))
+
+
+def gguf(value):
+    """A value of GGUF, with its type before it."""
+    if isinstance(value, bool):
+        return struct.pack("<I?", 7, value)
+    if isinstance(value, int):
+        return struct.pack("<II", 4, value)
+    if isinstance(value, float):
+        return struct.pack("<If", 6, value)
+    if isinstance(value, str):
+        return struct.pack("<IQ", 8, len(value.encode())) + value.encode()
+    each = [gguf(one) for one in value]
+    return struct.pack("<I", 9) + each[0][:4] + struct.pack("<Q", len(each)) + b"".join(one[4:] for one in each)
+
+
+for name, values in {
+    "bpe": {"model": "gpt2", "pre": "llama-bpe", "tokens": [*byte_level.values(), "ll"], "merges": ["l l"], "eos_token_id": 256},
+    "spm": {"model": "llama", "tokens": ["<unk>", "<s>", "\u2581", "H", "e", "He", "<0x0A>"], "scores": [0.0, 0.0, -1.0, -2.0, -3.0, -4.0, 0.0],
+        "token_type": [2, 3, 1, 1, 1, 1, 6], "add_bos_token": True, "bos_token_id": 1},
+}.items():
+    pairs = {"general.architecture": "llama"} | {f"tokenizer.ggml.{key}": value for key, value in values.items()}
+    body = b"".join(struct.pack("<Q", len(key)) + key.encode() + gguf(value) for key, value in pairs.items())
+    put("import_any", f"gguf-{name}", b"\7GGUF" + struct.pack("<IQQ", 3, 0, len(pairs)) + body)
 for text in (TEXT, "a" * 300, "\r\n \t", "１２３"):
     for target in ("split_vs_regex", "encode_quick", "chunk_any", "decode_any"):
         put(target, str(len(text)), b"\1\1\1" + text.encode())
-put("chat_any", "loop", BODIES["/chat/render"]["chat_template"].encode())
+TEMPLATES = {
+    "loop": BODIES["/chat/render"]["chat_template"],
+    "qwen2.5": (here / "../tests/data/chat/qwen2.5.jinja").read_text(),
+    "llama": "{% set ns = namespace(n=0) %}{{ bos_token }}{%- for m in messages if m['role'] != 'tool' -%}{% set ns.n = ns.n + 1 %}"
+        "{{ '<|' ~ m.role ~ '|>' + (m['content'] or '')|trim }}{{ eos_token if not loop.last else '' }}{%- endfor -%}",
+    "tools": "{% macro show(tool) %}{{ tool | tojson(indent=4) }}{% endmacro %}{% if tools is defined and tools is not none %}"
+        "{% for tool in tools %}{{ show(tool) }}{% endfor %}{% elif messages[0].content is string %}{{ messages[0]['content'].split(' ')[-1][::-1] }}"
+        "{% else %}{{ raise_exception('no') }}{% endif %}{% generation %}a{% endgeneration %}",
+    "strings": "{{ 'a,b'.split(',') | join('-') | upper | replace('A', 'b') }}{{ range(3) | list | length }}{{ {'a': 1}.items() | list }}"
+        "{{ '%s' % 'x' if 1 < 2 and not false else none }}{{ strftime_now('%Y') }}{{ messages | map(attribute='role') | list | last }}",
+}
+for name, template in TEMPLATES.items():
+    put("chat_any", name, template.encode())
 print({folder.name: len(list(folder.iterdir())) for folder in sorted(corpus.iterdir())})

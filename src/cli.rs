@@ -117,11 +117,11 @@ type Outcome = Result<(), Failure>;
 /// How long work that nobody waits for any more may go on after the command has ended.
 const LEFT_BEHIND: Duration = Duration::from_secs(1);
 
-/// Runs the program.
+/// Runs the program; `listening` is called when a server has loaded what it begins with.
 #[must_use]
-pub fn main() -> ExitCode {
+pub fn main(listening: fn()) -> ExitCode {
     let cli = Cli::parse();
-    match run(cli) {
+    match run(cli, listening) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure(message)) => {
             complain(&message);
@@ -130,7 +130,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> Outcome {
+fn run(cli: Cli, listening: fn()) -> Outcome {
     let mut flags = Vec::new();
     if let Some(dir) = &cli.common.data_dir {
         flags.push(("data_dir", dir.clone()));
@@ -155,7 +155,7 @@ fn run(cli: Cli) -> Outcome {
     let outcome = runtime.block_on(async move {
         shutdown::survive_file_size_limit()?;
         match command {
-            Command::Serve(_) => serve::serve(config).await,
+            Command::Serve(_) => serve::serve(config, listening).await,
             Command::Import(args) => import::import(&config, args).await,
             Command::Export(args) => local::export(&config, args).await,
             Command::Train(args) => train::train(&config, args).await,

@@ -20,11 +20,13 @@ use futures_util::TryStreamExt;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload, UpdateVersion};
-use std::fs::File;
+use std::collections::HashSet;
+use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
+use tokio::runtime::Handle;
 
 /// Objects by key, in a local directory, in memory or in whatever else `object_store` reaches.
 #[derive(Debug)]
@@ -51,6 +53,9 @@ struct Local {
     /// A shared lock on the directory while this store lives; whoever gets it exclusively is alone.
     _lock: Option<File>,
     was_alone: bool,
+    /// Folders that were synced with all above them: no loss of power takes them away. Syncing a folder in which nothing has changed still
+    /// has the disk write out all that it has in its own memory.
+    lasting: Mutex<HashSet<PathBuf>>,
 }
 
 /// One object of a listing.
@@ -79,7 +84,10 @@ impl Store {
             let root = root.canonicalize()?;
             let (lock, was_alone) = prepare(&root);
             let objects = LocalFileSystem::new_with_prefix(&root)?.with_fsync(true);
-            Ok(Self { objects: Arc::new(objects), local: Some(Local { root, _lock: lock, was_alone }) })
+            Ok(Self {
+                objects: Arc::new(objects),
+                local: Some(Local { root, _lock: lock, was_alone, lasting: Mutex::default() }),
+            })
         })
         .await
     }
@@ -101,13 +109,22 @@ impl Store {
 
     /// Puts `bytes` at `key`, in place of what may be there.
     pub async fn put(&self, key: &Key, bytes: impl Into<Bytes>) -> Result<(), StoreError> {
-        self.write(key, bytes.into(), PutMode::Overwrite).await
+        self.write(key, bytes.into(), PutMode::Overwrite).await.map(drop)
     }
 
     /// Puts `bytes` at `key` where nothing is yet; [`StoreError::AlreadyExists`] otherwise, and of two that create the
     /// same key at once exactly one gets that.
     pub async fn create(&self, key: &Key, bytes: impl Into<Bytes>) -> Result<(), StoreError> {
-        self.write(key, bytes.into(), PutMode::Create).await
+        self.write(key, bytes.into(), PutMode::Create).await.map(drop)
+    }
+
+    /// Which state of the object at `key` is there now, for [`Store::put_if`]; `None` where there is no object.
+    pub async fn tag(&self, key: &Key) -> Result<Option<Tag>, StoreError> {
+        match self.objects.head(&key.0).await.map_err(StoreError::from) {
+            Ok(meta) => Ok(Some(Tag(UpdateVersion { e_tag: meta.e_tag, version: meta.version }))),
+            Err(StoreError::NotFound) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// The bytes at `key` and their tag, for [`Store::put_if`]; `None` where there is no object.
@@ -123,36 +140,29 @@ impl Store {
         }
     }
 
-    /// Puts `bytes` at `key` if what is there is what `before` was read of (`None`: nothing); [`StoreError::Changed`]
-    /// otherwise, and of several that do so at once exactly one does not get that.
+    /// Puts `bytes` at `key` if what is there is what `before` was read of (`None`: nothing), and gives the tag of what is there then;
+    /// [`StoreError::Changed`] otherwise, and of several that do so at once exactly one does not get that.
     pub async fn put_if(
         &self,
         key: &Key,
         bytes: impl Into<Bytes>,
         before: Option<&Tag>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Tag, StoreError> {
+        let bytes = bytes.into();
         let Some(Tag(before)) = before else {
-            return match self.create(key, bytes).await {
+            return match self.write(key, bytes, PutMode::Create).await {
                 Err(StoreError::AlreadyExists) => Err(StoreError::Changed),
                 outcome => outcome,
             };
         };
         let Some(local) = &self.local else {
-            return self.write(key, bytes.into(), PutMode::Update(before.clone())).await;
+            return self.write(key, bytes, PutMode::Update(before.clone())).await;
         };
         // A directory has no conditional rename: whoever comes here, of this process or another, takes the same lock.
-        let folder = local.root.join(FOLDERS[0]);
-        let _lock = blocking(move || {
-            let folder = File::open(folder)?;
-            // Some network file systems have no locks.
-            let _ = folder.lock();
-            Ok(folder)
-        })
-        .await?;
-        match self.objects.head(&key.0).await.map_err(StoreError::from) {
-            Ok(meta) if meta.e_tag == before.e_tag => self.put(key, bytes).await,
-            Ok(_) | Err(StoreError::NotFound) => Err(StoreError::Changed),
-            Err(error) => Err(error),
+        let _lock = local.alone().await?;
+        match self.tag(key).await? {
+            Some(now) if now.0.e_tag == before.e_tag => self.write(key, bytes, PutMode::Overwrite).await,
+            _ => Err(StoreError::Changed),
         }
     }
 
@@ -210,28 +220,69 @@ impl Store {
         self.local.as_ref().is_some_and(|local| local.was_alone)
     }
 
-    async fn write(&self, key: &Key, bytes: Bytes, mode: PutMode) -> Result<(), StoreError> {
-        self.objects.put_opts(&key.0, PutPayload::from_bytes(bytes), mode.into()).await?;
-        self.sync_folders(key).await
+    async fn write(&self, key: &Key, bytes: Bytes, mode: PutMode) -> Result<Tag, StoreError> {
+        let put = self.objects.put_opts(&key.0, PutPayload::from_bytes(bytes), mode.into()).await?;
+        // The backend has synced the file and its folder.
+        if let Some(local) = &self.local
+            && !local.lasts(&local.folder_of(key))
+        {
+            self.sync_folders(key).await?;
+        }
+        Ok(Tag(UpdateVersion { e_tag: put.e_tag, version: put.version }))
     }
 
-    /// The backend syncs the file and, on a put, its folder and the folders that this very call made. A folder made
-    /// by a call that failed afterwards, or by one still running, is not its business, nor is a removal: so every
-    /// folder up to the root is synced before anything is acknowledged. A clean folder costs microseconds.
+    /// Syncs the folder of `key`, and once in the life of this store all above it. The backend syncs those that the very call made which
+    /// put something there. A folder made by a call that failed afterwards, or by one still running, is not its business: so what is not
+    /// known to last is synced before anything in it is acknowledged.
     async fn sync_folders(&self, key: &Key) -> Result<(), StoreError> {
         let Some(local) = &self.local else { return Ok(()) };
-        let (root, file) = (local.root.clone(), local.root.join(key.0.as_ref()));
-        blocking(move || {
-            for folder in file.ancestors().skip(1).take_while(|folder| folder.starts_with(&root)) {
+        let (root, folder) = (local.root.clone(), local.folder_of(key));
+        let most = if local.lasts(&folder) { 1 } else { usize::MAX };
+        let synced = folder.clone();
+        let all_there = blocking(move || {
+            let mut all_there = true;
+            for folder in folder.ancestors().take_while(|folder| folder.starts_with(&root)).take(most) {
                 match File::open(folder).and_then(|folder| folder.sync_all()) {
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => all_there = false,
                     result => result?,
                 }
             }
-            Ok(())
+            Ok(all_there)
+        });
+        if all_there.await? {
+            lock(&local.lasting).insert(synced);
+        }
+        Ok(())
+    }
+}
+
+impl Local {
+    fn folder_of(&self, key: &Key) -> PathBuf {
+        let mut file = self.root.join(key.0.as_ref());
+        file.pop();
+        file
+    }
+
+    /// A lock on a folder until it is dropped. Some network file systems have none.
+    async fn alone(&self) -> Result<File, StoreError> {
+        let folder = File::open(self.root.join(FOLDERS[0]))?;
+        if !matches!(folder.try_lock(), Err(TryLockError::WouldBlock)) {
+            return Ok(folder);
+        }
+        blocking(move || {
+            let _ = folder.lock();
+            Ok(folder)
         })
         .await
     }
+
+    fn lasts(&self, folder: &Path) -> bool {
+        lock(&self.lasting).contains(folder)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Makes the root where it is missing, and its way there, to last.
@@ -284,10 +335,12 @@ fn is_staging(name: &str) -> bool {
         .is_some_and(|(_, suffix)| !suffix.is_empty() && suffix.bytes().all(|b| b.is_ascii_digit()))
 }
 
+/// Runs work that blocks: beside the runtime, or here where there is none.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
-    match tokio::task::spawn_blocking(work).await {
+    let Ok(runtime) = Handle::try_current() else { return work() };
+    match runtime.spawn_blocking(work).await {
         Ok(result) => result,
         Err(stopped) => Err(StoreError::Other(Box::new(stopped))),
     }

@@ -8,8 +8,7 @@ use vocabd::engine::{DecodeStream, EncodeOptions, OnSpecial, Scratch, SpecialPol
 use vocabd::formats::{ImportOptions, import};
 
 static DEFAULT: LazyLock<Tokenizer> = LazyLock::new(|| {
-    let file = include_bytes!("../../config/vocabs/default.vocabd");
-    import(file, None, &ImportOptions::default()).expect("the embedded vocabulary")
+    import(&vocabd::cli::open::embedded(), None, &ImportOptions::default()).expect("the embedded vocabulary")
 });
 
 fuzz_target!(|data: &[u8]| {

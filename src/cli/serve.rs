@@ -9,8 +9,8 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::Receiver;
 
-/// Runs the server until a signal ends it.
-pub(super) async fn serve(config: Config) -> Outcome {
+/// Runs the server until a signal ends it; `listening` is called when clients are listened to.
+pub(super) async fn serve(config: Config, listening: fn()) -> Outcome {
     let started = std::time::Instant::now();
     telemetry::init_logging(&config.log_level, config.log_json());
     telemetry::log_panics();
@@ -40,6 +40,7 @@ pub(super) async fn serve(config: Config) -> Outcome {
 
     let address = listener.local_addr()?;
     let ms = started.elapsed().as_millis() as u64;
+    listening();
     tracing::info!(%address, tls = app.tls.is_some(), version = env!("CARGO_PKG_VERSION"), ready_ms = ms, "listening");
     let config = &app.config;
     let settings = listen::ListenSettings {

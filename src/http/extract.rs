@@ -12,7 +12,7 @@ use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use faults::{expectation, named_field, tellable};
 use http_body_util::{BodyExt, LengthLimitError};
 use list::{limits, within};
@@ -295,12 +295,12 @@ async fn collect(request: Request<Body>, limit: u64) -> Result<Bytes, Problem> {
         return Err(Problem::body_too_large(limit));
     }
     let most = usize::try_from(limit).unwrap_or(usize::MAX);
-    let mut whole = BytesMut::new();
+    let mut whole = Vec::new();
     loop {
         let piece = match body.frame().await {
             Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
             Some(Err(error)) => return Err(body_error(&error, limit)),
-            None => return Ok(whole.freeze()),
+            None => return Ok(whole.into()),
         };
         if piece.len() > most - whole.len() {
             discard(body).await;
@@ -313,16 +313,27 @@ async fn collect(request: Request<Body>, limit: u64) -> Result<Bytes, Problem> {
             // Most bodies come in one piece.
             return Ok(piece);
         }
-        if whole.is_empty() {
-            // What is announced is believed so far as it costs little if it is not true.
-            whole.reserve(announced.map_or(0, |n| n.min(BELIEVED_BYTES) as usize).max(piece.len()));
+        let needed = whole.len() + piece.len();
+        if needed > whole.capacity() {
+            let believed = announced.map_or(0, |n| n.min(most as u64) as usize).min(believed_bytes(needed));
+            match believed >= needed {
+                true => whole.reserve_exact(believed - whole.len()),
+                false => whole.reserve(piece.len()),
+            }
         }
         whole.extend_from_slice(&piece);
     }
 }
 
-/// Bytes that are set aside for a body because it announces them.
-const BELIEVED_BYTES: u64 = 1 << 20;
+/// Bytes that are set aside for a body of which so many are there, where it announces as many. What is set aside and never written to
+/// takes no memory, but who sends nothing could announce anything; what is too small is copied.
+fn believed_bytes(there: usize) -> usize {
+    /// Believed is who has sent a quarter of it.
+    const SHARE: usize = 4;
+    /// That much is believed of anybody.
+    const LEAST: usize = 1 << 20;
+    there.saturating_mul(SHARE).max(LEAST)
+}
 
 /// The most of a refused body that is still read.
 const DISCARD_BYTES: usize = 64 << 20;

@@ -274,7 +274,7 @@ impl Shared {
     ) -> Result<AliasChange, ChangeError> {
         // The tag before the state that is checked: what changes after the check changes the tag.
         let key = Key::alias(name.segment(), alias.segment());
-        let tag = self.store.get_tagged(&key).await?.map(|(_, tag)| tag);
+        let tag = self.store.tag(&key).await?;
         self.catch_up(name).await?;
         let snapshot = self.snapshot.load_full();
         let vocab = snapshot.vocab(name)?;
@@ -299,13 +299,16 @@ impl Shared {
         let mut undo = Undo::default();
         let (record, before) = alias_records(&snapshot, &slot.facts, alias);
         undo.wrote(key.clone(), record.clone(), before);
-        if let Err(error) = self.store.put_if(&key, record, tag.as_ref()).await {
-            // Somebody else was first: what is there is theirs, even where it says the same as this would have.
-            if !matches!(error, StoreError::Changed) {
-                undo.roll_back(&self.store).await;
+        match self.store.put_if(&key, record.clone(), tag.as_ref()).await {
+            Ok(tag) => self.remember(key, &tag, record),
+            Err(error) => {
+                // Somebody else was first: what is there is theirs, even where it says the same as this would have.
+                if !matches!(error, StoreError::Changed) {
+                    undo.roll_back(&self.store).await;
+                }
+                self.settle();
+                return Err(error.into());
             }
-            self.settle();
-            return Err(error.into());
         }
         self.swap(vocabs);
         self.forget_failures(name, version, std::slice::from_ref(alias));
@@ -498,7 +501,7 @@ impl Undo {
             let Ok(Some((now, tag))) = store.get_tagged(&key).await else { continue };
             if now == ours {
                 let _ = match before {
-                    Some(before) => store.put_if(&key, before, Some(&tag)).await,
+                    Some(before) => store.put_if(&key, before, Some(&tag)).await.map(drop),
                     None => store.delete(&key).await,
                 };
             }

@@ -16,6 +16,7 @@ use crate::store::Digest;
 use crate::store::Key;
 use crate::store::Listed;
 use crate::store::StoreError;
+use crate::store::Tag;
 use crate::store::VocabKey;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
@@ -253,6 +254,13 @@ impl Shared {
             lock(&self.records).insert(object.key, (etag, bytes.clone()));
         }
         Ok(bytes)
+    }
+
+    /// What was just written need not be read either.
+    pub(super) fn remember(&self, key: Key, written: &Tag, record: Bytes) {
+        if let Some(etag) = written.etag() {
+            lock(&self.records).insert(key, (etag.to_owned(), record));
+        }
     }
 
     /// Publishes the embedded vocabulary where no good one has its name. If the store does not take it, it is served

@@ -12,48 +12,116 @@ pub(super) use {
 };
 #[cfg(not(shuttle))]
 use {
-    std::sync::LazyLock,
-    tokio::runtime::{Builder, Runtime},
+    futures_util::{FutureExt, StreamExt, stream::FuturesUnordered},
+    std::any::Any,
+    std::panic::AssertUnwindSafe,
+    std::pin::Pin,
+    std::sync::{Arc, LazyLock},
+    std::task::{Context, Poll, Wake},
+    std::thread::{self, Thread},
+    tokio::runtime::{Builder, Handle, Runtime},
+    tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    tokio::sync::oneshot,
 };
 
-/// Where changes run: a thread and a pool of their own. One move of an alias is a dozen steps of reading, parsing and syncing; on the
-/// threads that answer requests each of them would stand before some.
+/// Where changes of a store over a network run, and what takes long of all others: a thread and a pool of their own. One move of an alias
+/// is a dozen steps of reading, parsing and syncing; on the threads that answer requests each of them would stand before some.
 #[cfg(not(shuttle))]
 static CHANGES: LazyLock<Option<Runtime>> = LazyLock::new(|| {
     let mut changes = Builder::new_multi_thread();
-    changes.worker_threads(1).thread_name("changes").enable_all();
+    changes.worker_threads(1).thread_name("changes").enable_all().on_thread_start(behind_requests);
     // Where the system does not let it, they run as the others do.
-    #[cfg(target_os = "linux")]
-    changes.on_thread_start(|| {
-        let _ = rustix::process::setpriority_process(None, NICENESS);
-    });
     changes.build().ok()
 });
 
-/// A third of a core's time where a request wants the same core.
-#[cfg(all(target_os = "linux", not(shuttle)))]
-const NICENESS: i32 = 5;
-
-/// Runs a change to its end even if the caller is dropped half-way, as a request is when its client goes away.
 #[cfg(not(shuttle))]
-pub(super) async fn to_end<T: Send + 'static>(change: impl Future<Output = T> + Send + 'static) -> T {
-    let change = match &*CHANGES {
-        Some(changes) => changes.spawn(change),
-        None => tokio::spawn(change),
+type Change = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Where changes of a directory run: a thread without a runtime, on which each call of the store is made there and then. In a runtime each
+/// would be handed to a pool and back, and that takes as long as the calls do.
+#[cfg(not(shuttle))]
+static DIRECTORIES: LazyLock<Option<UnboundedSender<Change>>> = LazyLock::new(|| {
+    let (sender, changes) = unbounded_channel();
+    let thread = thread::Builder::new().name("directories".to_owned()).spawn(move || carry_out(changes));
+    thread.is_ok().then_some(sender)
+});
+
+#[cfg(not(shuttle))]
+struct Unpark(Thread);
+
+#[cfg(not(shuttle))]
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Carries out what is sent; while one change waits for a lock, or for work elsewhere, others go on.
+#[cfg(not(shuttle))]
+fn carry_out(mut changes: UnboundedReceiver<Change>) {
+    behind_requests();
+    let waker = Arc::new(Unpark(thread::current())).into();
+    let mut context = Context::from_waker(&waker);
+    let mut open = FuturesUnordered::new();
+    loop {
+        while let Poll::Ready(Some(change)) = changes.poll_recv(&mut context) {
+            open.push(change);
+        }
+        while let Poll::Ready(Some(())) = open.poll_next_unpin(&mut context) {}
+        thread::park();
+    }
+}
+
+/// A tenth of a core's time for this thread where a request wants the same core.
+#[cfg(not(shuttle))]
+fn behind_requests() {
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::setpriority_process(None, 10);
+}
+
+/// Runs a change to its end even if the caller is dropped half-way, as a request is when its client goes away; `in_directory` is whether
+/// its store is one.
+#[cfg(not(shuttle))]
+pub(super) async fn to_end<T: Send + 'static>(
+    in_directory: bool,
+    change: impl Future<Output = T> + Send + 'static,
+) -> T {
+    let Some(directories) = DIRECTORIES.as_ref().filter(|_| in_directory) else {
+        let change = match &*CHANGES {
+            Some(changes) => changes.spawn(change),
+            None => tokio::spawn(change),
+        };
+        return finished(change.await).await;
     };
-    finished(change.await).await
+    let (answer, outcome) = oneshot::channel();
+    let change = AssertUnwindSafe(change).catch_unwind();
+    // The thread lives as long as the process.
+    let _ = directories.send(Box::pin(async move { drop(answer.send(change.await)) }));
+    let outcome: Result<T, Box<dyn Any + Send>> = match outcome.await {
+        Ok(outcome) => outcome,
+        Err(_) => std::future::pending().await,
+    };
+    outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// The pool for what takes long.
+#[cfg(not(shuttle))]
+fn pool() -> Handle {
+    let changes = || CHANGES.as_ref().map(|changes| changes.handle().clone());
+    // Without either there is no registry: it is opened in a runtime.
+    Handle::try_current().ok().or_else(changes).unwrap_or_else(Handle::current)
 }
 
 /// Runs work that takes the processor for long, or blocks, off the async threads.
 #[cfg(not(shuttle))]
 pub(super) async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    finished(tokio::task::spawn_blocking(work).await).await
+    finished(pool().spawn_blocking(work).await).await
 }
 
 /// Runs work for which nobody waits.
 #[cfg(not(shuttle))]
 pub(super) fn aside(work: impl FnOnce() + Send + 'static) {
-    drop(tokio::task::spawn_blocking(work));
+    drop(pool().spawn_blocking(work));
 }
 
 #[cfg(not(shuttle))]
@@ -69,7 +137,10 @@ async fn finished<T>(outcome: Result<T, tokio::task::JoinError>) -> T {
 }
 
 #[cfg(shuttle)]
-pub(super) async fn to_end<T: Send + 'static>(change: impl Future<Output = T> + Send + 'static) -> T {
+pub(super) async fn to_end<T: Send + 'static>(
+    _: bool,
+    change: impl Future<Output = T> + Send + 'static,
+) -> T {
     shuttle::future::spawn(change).await.expect("nothing is aborted")
 }
 

@@ -37,9 +37,14 @@ async fn check_backend(store: &Store) {
         listed.into_iter().map(|object| object.etag.unwrap()).collect::<Vec<_>>()
     };
     let before = etags().await;
-    store.put(&two, "mind").await.unwrap();
+    let (_, tag) = store.get_tagged(&two).await.unwrap().unwrap();
+    let put = store.put_if(&two, "mind", Some(&tag)).await.unwrap();
     let after = etags().await;
     assert!(before[0] == after[0] && before[1] != after[1], "{before:?} {after:?}");
+    // Reading, asking, writing and listing have the same tag of one state.
+    assert_eq!((tag.etag(), put.etag()), (Some(&*before[1]), Some(&*after[1])));
+    assert_eq!(store.tag(&two).await.unwrap().unwrap().etag(), put.etag());
+    assert!(store.tag(&three).await.unwrap().is_none());
 
     let keys: Vec<Key> =
         store.list(&Key::vocab(&segment("zh"))).await.unwrap().into_iter().map(|o| o.key).collect();
@@ -89,7 +94,7 @@ async fn of_many_that_change_one_state_one_wins() {
             for i in 0..8 {
                 let (store, key, tag) = (Arc::clone(&stores[i % 2]), key.clone(), tag.clone());
                 calls.spawn(async move {
-                    store.put_if(&key, format!("{round} by {i}"), Some(&tag)).await.map(|()| i)
+                    store.put_if(&key, format!("{round} by {i}"), Some(&tag)).await.map(|_| i)
                 });
             }
             let winners: Vec<usize> = calls.join_all().await.into_iter().filter_map(Result::ok).collect();

@@ -213,6 +213,33 @@ async fn a_text_alone_is_encoded_with_options_in_the_query() {
 }
 
 #[tokio::test]
+async fn a_long_body_in_pieces_is_whole_whatever_was_announced() {
+    let server = server().await;
+    let text = "Five words, and one number: 12345.\n".repeat(100_000);
+    let whole = server.send(post("/count?vocab=small", "text/plain", text.clone())).await.ok(200);
+    let pieces = || {
+        let (mut pieces, mut left) = (Vec::new(), text.as_bytes());
+        for size in [1, 100, 70_000, 400_000].into_iter().cycle() {
+            let (piece, rest) = left.split_at(left.len().min(size));
+            pieces.push(Ok::<_, std::io::Error>(piece.to_vec()));
+            left = rest;
+            if left.is_empty() {
+                break;
+            }
+        }
+        Body::from_stream(futures_util::stream::iter(pieces))
+    };
+    // What is announced is what comes, or less, or more than that: the last two are for a proxy's mistakes.
+    for announced in [None, Some(text.len()), Some(1), Some(16 << 20)] {
+        let mut request = post("/count?vocab=small", "text/plain", pieces());
+        if let Some(announced) = announced {
+            request = and(request, "content-length", &announced.to_string());
+        }
+        assert_eq!(server.send(request).await.ok(200), whole, "{announced:?}");
+    }
+}
+
+#[tokio::test]
 async fn ids_are_packed_both_ways() {
     let server = server().await;
     let ids = server.ids("cl100k", TEXT).await;

@@ -126,7 +126,7 @@ impl Holding {
         let claim = Claim { holder: self.me.clone(), beat, progress };
         match store.put_if(&self.key, to_json(&claim), Some(&tag)).await {
             Err(StoreError::Changed) => Ok(false),
-            outcome => outcome.map(|()| true),
+            outcome => outcome.map(|_| true),
         }
     }
 }
@@ -372,7 +372,7 @@ impl Shared {
         let claim = Claim { holder: share.me.clone(), beat: 0, progress: Progress::new().view() };
         let tag: Option<&Tag> = found.as_ref().map(|(_, tag)| tag);
         match self.store.put_if(&key, to_json(&claim), tag).await {
-            Ok(()) => {}
+            Ok(_) => {}
             Err(StoreError::Changed) => return Ok(false),
             Err(error) => return Err(error),
         }
