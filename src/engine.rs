@@ -18,6 +18,7 @@ mod merges;
 mod model;
 mod normalize;
 mod offsets;
+mod prefetch;
 mod pretokenize;
 mod quick;
 mod scalars;

@@ -168,13 +168,6 @@ struct Shared {
 
 const LOADS_AT_ONCE: usize = 2;
 
-impl Shared {
-    /// Whether calls of the store are calls of this machine's file system.
-    fn in_directory(&self) -> bool {
-        self.store.local_path().is_some()
-    }
-}
-
 impl Registry {
     /// Reads the store and the import folder, and loads what stays in memory. Single versions that cannot be read are
     /// listed in [`Registry::failed`].
@@ -198,8 +191,17 @@ impl Registry {
             clock: AtomicU64::new(1),
         });
         let opening = Arc::clone(&shared);
-        to_end(opening.in_directory(), async move { opening.open(embedded).await }).await?;
-        Ok(Self { shared })
+        let registry = Self { shared };
+        registry.change(async move { opening.open(embedded).await }).await?;
+        Ok(registry)
+    }
+
+    /// Runs a change of the store to its end, beside requests.
+    fn change<T: Send + 'static>(
+        &self,
+        change: impl Future<Output = T> + Send + 'static,
+    ) -> impl Future<Output = T> {
+        to_end(self.shared.store.local_path().is_some(), change)
     }
 
     /// The version that `wanted` means now, or the default one. In memory it costs one load of the snapshot, one
@@ -246,11 +248,7 @@ impl Registry {
         aliases: &[AliasName],
     ) -> Result<Published, PublishError> {
         let (shared, name, aliases) = (Arc::clone(&self.shared), name.clone(), aliases.to_vec());
-        to_end(
-            self.shared.in_directory(),
-            async move { shared.publish(&name, tokenizer, from, &aliases).await },
-        )
-        .await
+        self.change(async move { shared.publish(&name, tokenizer, from, &aliases).await }).await
     }
 
     /// Looks whether so many versions more of `publisher` may be kept, whose sizes are not known yet.
@@ -267,10 +265,7 @@ impl Registry {
         precondition: Precondition,
     ) -> Result<AliasChange, ChangeError> {
         let (shared, name, alias) = (Arc::clone(&self.shared), name.clone(), alias.clone());
-        to_end(self.shared.in_directory(), async move {
-            shared.set_alias(&name, &alias, version, &precondition).await
-        })
-        .await
+        self.change(async move { shared.set_alias(&name, &alias, version, &precondition).await }).await
     }
 
     /// Removes an alias; answers where it was.
@@ -281,11 +276,7 @@ impl Registry {
         precondition: Precondition,
     ) -> Result<Option<Arc<VersionFacts>>, ChangeError> {
         let (shared, name, alias) = (Arc::clone(&self.shared), name.clone(), alias.clone());
-        to_end(
-            self.shared.in_directory(),
-            async move { shared.remove_alias(&name, &alias, &precondition).await },
-        )
-        .await
+        self.change(async move { shared.remove_alias(&name, &alias, &precondition).await }).await
     }
 
     /// Deletes a version that no alias names. Its number is never used again; requests that hold it go on.
@@ -295,13 +286,13 @@ impl Registry {
         version: u32,
     ) -> Result<Arc<VersionFacts>, ChangeError> {
         let (shared, name) = (Arc::clone(&self.shared), name.clone());
-        to_end(self.shared.in_directory(), async move { shared.delete_version(&name, version).await }).await
+        self.change(async move { shared.delete_version(&name, version).await }).await
     }
 
     /// Reads the store again, and the import folder.
     pub async fn reload(&self) -> ReloadReport {
         let shared = Arc::clone(&self.shared);
-        to_end(self.shared.in_directory(), async move { shared.reload().await }).await
+        self.change(async move { shared.reload().await }).await
     }
 
     /// What could not be loaded when the store was last read.

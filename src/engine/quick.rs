@@ -253,7 +253,7 @@ impl Batch<'_> {
 
     /// The same of a part by itself: one longer than a word, or any where nothing is remembered.
     fn encode_part(&mut self, part: Part, found: &mut Found) {
-        let word = word_of(&self.text.as_bytes()[part.range()]);
+        let word = Word::of_piece(&self.text.as_bytes()[part.range()]);
         match self.cache.as_deref() {
             Some(cache) => found.group.push(cache.recent(), word, part),
             None => found.missed(word, part),
@@ -341,18 +341,7 @@ impl Batch<'_> {
             }
         }
     }
-}
 
-/// What stands for a part, if anything does.
-fn word_of(bytes: &[u8]) -> Word {
-    match bytes.len() {
-        len if len <= LONGEST => Word::of(bytes),
-        len if len <= LONGEST_LONG => Word::long(bytes),
-        _ => Word::NONE,
-    }
-}
-
-impl Batch<'_> {
     /// Ids of a part by merging its bytes.
     fn merge(&mut self, part: Part) {
         let bytes = &self.text.as_bytes()[part.range()];

@@ -9,6 +9,7 @@
 mod cache;
 
 use super::TokenId;
+use super::prefetch::prefetch;
 pub(super) use cache::{Caches, LANES, LONGEST_LONG, LONGEST_LONGER, Place, Recent, WordCache};
 
 /// Most bytes of a word.
@@ -59,10 +60,19 @@ impl Word {
 
     /// What stands for a piece of more than [`LONGEST`] bytes, up to [`LONGEST_LONG`]. Others may have the same.
     #[inline]
-    pub(super) fn long(piece: &[u8]) -> Self {
+    fn long(piece: &[u8]) -> Self {
         debug_assert!((LONGEST + 1..=LONGEST_LONG).contains(&piece.len()), "{} bytes", piece.len());
         let hash = hash_of(piece);
         Self(u128::from(hash) | (piece.len() as u128) << 120)
+    }
+
+    /// What stands for a piece, if anything does: itself, a hash, or nothing for one over [`LONGEST_LONG`] bytes.
+    pub(super) fn of_piece(bytes: &[u8]) -> Self {
+        match bytes.len() {
+            len if len <= LONGEST => Self::of(bytes),
+            len if len <= LONGEST_LONG => Self::long(bytes),
+            _ => Self::NONE,
+        }
     }
 
     /// Whether it stands for a piece longer than a word.
@@ -102,10 +112,12 @@ impl Word {
     }
 }
 
+/// The golden ratio in 64 bits, by which hashes multiply (Knuth, volume 3, 6.4).
+const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+
 /// A hash of any bytes.
 #[inline]
 fn hash_of(bytes: &[u8]) -> u64 {
-    const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
     let mixed = |hash: u64, eight: u64| {
         let hash = (hash ^ eight).wrapping_mul(FACTOR);
         hash ^ hash >> 32
@@ -198,20 +210,4 @@ impl std::fmt::Debug for WordTable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "WordTable({} lines)", self.slots.len())
     }
-}
-
-/// Asks memory for what will be read soon.
-#[inline(always)]
-pub(super) fn prefetch<T>(value: &T) {
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
-    {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        #[expect(unsafe_code, reason = "an unknown word costs one wait for memory in place of several")]
-        // SAFETY: a prefetch reads nothing that the program sees, and the address is that of a reference.
-        unsafe {
-            _mm_prefetch(std::ptr::from_ref(value).cast(), _MM_HINT_T0);
-        }
-    }
-    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
-    let _no_hint = value;
 }

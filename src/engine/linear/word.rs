@@ -8,7 +8,7 @@ use super::pairs::{pair, slot};
 use super::{Linear, NONE, SYMBOL_BITS, SYMBOL_MASK, Symbol};
 use crate::engine::TokenId;
 use crate::engine::bits::bits;
-use crate::engine::words::prefetch;
+use crate::engine::prefetch::prefetch;
 
 /// Most bytes of such a piece.
 pub(in crate::engine) const LONGEST_WORD: usize = 32;

@@ -128,7 +128,7 @@ const MOST_MISSED: usize = 32 + MOST_WORDS;
 pub(super) struct Missed {
     pub(super) word: Word,
     pub(super) part: Part,
-    pub(super) before: u32,
+    before: u32,
 }
 
 /// What of a text was found, and what was not and goes where; and what is to be looked up next.
@@ -161,14 +161,14 @@ impl Found {
     /// Looks the words of the group up, for which there is room; `miss` is called for each that is not known.
     pub(super) fn look_up(&mut self, cache: &WordCache, text: &[u8], mut miss: impl FnMut(Word)) {
         let mut at = 0;
-        while let Some(word) = self.known(cache.recent(), at) {
-            at = word;
-            let (word, place, part) = (self.group.words[at], self.group.places[at], self.group.parts[at]);
+        while let Some(unknown) = self.known(cache.recent(), at) {
+            let Group { words, places, parts, .. } = &self.group;
+            let (word, place, part) = (words[unknown], places[unknown], parts[unknown]);
             if !self.rest_known(cache, word, place, &text[part.range()]) {
                 self.missed(word, part);
                 miss(word);
             }
-            at += 1;
+            at = unknown + 1;
         }
         self.group.len = 0;
     }

@@ -5,9 +5,10 @@
 //! few, and what is seldom needed takes no memory before it is. Korean with `cl100k`, where every eighth word has more than three ids,
 //! gained a fifth by that.
 
-use super::{Word, prefetch};
+use super::{FACTOR, Word};
 use crate::engine::TokenId;
 use crate::engine::linear::PairCache;
+use crate::engine::prefetch::prefetch;
 use crate::engine::quick::RankedPairs;
 use std::sync::{Mutex, MutexGuard};
 
@@ -42,15 +43,6 @@ pub(in crate::engine) struct Place(u32);
 #[derive(Clone, Copy, Default)]
 #[repr(C, align(64))]
 struct Line([Entry; 2]);
-
-impl Line {
-    #[inline(always)]
-    fn insert(&mut self, entry: Entry) {
-        let Self(entries) = self;
-        entries[1] = entries[0];
-        entries[0] = entry;
-    }
-}
 
 /// A word and its ids.
 #[derive(Clone, Copy, Default)]
@@ -98,7 +90,6 @@ impl Recent {
     /// By fewer instructions than [`Word::hash`]: it is asked for every word.
     #[inline(always)]
     pub(in crate::engine) fn place(word: Word) -> Place {
-        const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
         Place(
             ((word.low().wrapping_mul(FACTOR) ^ word.high()).wrapping_mul(FACTOR) >> (64 - RECENT_LOG2))
                 as u32,
@@ -231,12 +222,12 @@ impl WordCache {
     /// The ids of a word, or of a piece for which it stands, with these bytes.
     #[inline]
     pub(in crate::engine) fn get(&self, word: Word, place: Place, bytes: &[u8]) -> Option<&[TokenId]> {
-        let Entry { word: known, lanes } = self.recent.nearest(word, place);
-        if *known != word {
+        let entry = self.recent.nearest(word, place);
+        if entry.word != word {
             return None;
         }
-        let [ids @ .., len] = lanes;
-        if *len != ELSEWHERE {
+        let [ids @ .., len] = &entry.lanes;
+        if !entry.is_elsewhere() {
             return ids.get(..*len as usize);
         }
         let at = ids[0] as usize;
@@ -262,7 +253,9 @@ impl WordCache {
             let Some(kept) = kept(ids) else { return };
             Entry::elsewhere(word, self.many.push(Many { word, ids: kept, len: ids.len() as u32 }))
         };
-        self.recent.lines[Recent::place(word).0 as usize].insert(entry);
+        let Line(entries) = &mut self.recent.lines[Recent::place(word).0 as usize];
+        entries[1] = entries[0];
+        entries[0] = entry;
     }
 
     /// The ids of a piece longer than [`LONGEST_LONG`] bytes.
@@ -338,17 +331,16 @@ mod tests {
     /// else than what was remembered.
     fn found(count: u32, piece: impl Fn(u32) -> (Vec<u8>, Vec<TokenId>)) -> Vec<u32> {
         let mut cache = WordCache::default();
-        let word = |bytes: &[u8]| {
-            if bytes.len() <= super::super::LONGEST { Word::of(bytes) } else { Word::long(bytes) }
-        };
         for number in 0..count {
             let (bytes, ids) = piece(number);
-            cache.insert(word(&bytes), &bytes, &ids);
-            assert_eq!(cache.get(word(&bytes), Recent::place(word(&bytes)), &bytes), Some(&*ids));
+            let word = Word::of_piece(&bytes);
+            cache.insert(word, &bytes, &ids);
+            assert_eq!(cache.get(word, Recent::place(word), &bytes), Some(&*ids));
         }
         let found = (0..count).filter(|&number| {
             let (bytes, ids) = piece(number);
-            let known = cache.get(word(&bytes), Recent::place(word(&bytes)), &bytes);
+            let word = Word::of_piece(&bytes);
+            let known = cache.get(word, Recent::place(word), &bytes);
             assert!(known.is_none_or(|known| known == ids), "{number}");
             known.is_some()
         });
@@ -380,7 +372,7 @@ mod tests {
     fn a_piece_is_known_by_its_bytes_and_not_by_its_hash_alone() {
         let mut cache = WordCache::default();
         let (bytes, others) = (b"a piece of some length", b"a piece of same length");
-        let word = Word::long(bytes);
+        let word = Word::of_piece(bytes);
         cache.insert(word, bytes, &[1, 2]);
         let place = Recent::place(word);
         assert_eq!(cache.get(word, place, bytes), Some(&[1, 2][..]));
@@ -391,7 +383,7 @@ mod tests {
     fn what_has_too_many_ids_is_not_kept() {
         let mut cache = WordCache::default();
         for (bytes, most) in [(&b"word"[..], MOST_OF_MANY), (b"a piece of some length", MOST_OF_LONG)] {
-            let word = if bytes.len() <= super::super::LONGEST { Word::of(bytes) } else { Word::long(bytes) };
+            let word = Word::of_piece(bytes);
             let place = Recent::place(word);
             cache.insert(word, bytes, &vec![7; most + 1]);
             assert_eq!(cache.get(word, place, bytes), None);
