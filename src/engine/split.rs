@@ -296,7 +296,7 @@ impl Pattern {
         if let Engine::Scanner { scanner, .. } = &self.inner.engine {
             let chunk = chunk.get_or_insert_default();
             while at < text.len() {
-                let len = match self.chunk_end(text, at) {
+                let len = match self.read_chunk(scanner, text, at, chunk) {
                     Some(end) => scanner.borders(&text[at..end], end == text.len(), at as u32, chunk, list),
                     None => scanner.borders_without_cut(text, at, list),
                 };
@@ -327,20 +327,17 @@ impl Pattern {
         Ok(())
     }
 
-    /// Where the chunk that starts at `at` may end; `None` where no safe cut is near.
-    fn chunk_end(&self, text: &str, at: usize) -> Option<usize> {
-        if text.len() - at <= CHUNK {
-            return Some(text.len());
+    /// Reads the chunk that starts at `at`, and gives where it ends; `None` where no safe cut is near.
+    fn read_chunk(&self, scanner: &Scanner, text: &str, at: usize, chunk: &mut Chunk) -> Option<usize> {
+        let limit = if text.len() - at > CHUNK { text.floor_char_boundary(at + CHUNK) } else { text.len() };
+        scanner.read(&text.as_bytes()[at..limit], chunk);
+        if limit == text.len() {
+            return Some(limit);
         }
-        let limit = text.floor_char_boundary(at + CHUNK);
-        let text = &text[at..limit];
         // Of the places that `safe_cut` names the one that is nearly always near, and found quickest.
-        let near = text.as_bytes()[text.len().saturating_sub(64)..].windows(2);
-        let blank = near.rev().position(|pair| pair[0].is_ascii_graphic() && pair[1] == b' ');
-        match blank {
-            Some(behind) => Some(at + text.len() - 1 - behind),
-            None => self.safe_cut(text).map(|cut| at + cut),
-        }
+        let end = chunk.blank_near_end().or_else(|| self.safe_cut(&text[at..limit]))?;
+        chunk.shorten(end);
+        Some(at + end)
     }
 
     /// The greatest offset at which the text may be cut so that both parts, split apart, give the pieces of the
@@ -441,8 +438,16 @@ impl Scanner {
         }
     }
 
-    /// Puts where the pieces of a chunk start, which begins at byte `base`, and where the last one ends at the front of `borders`; gives how
-    /// many they are.
+    /// Reads a text of up to [`CHUNK`] bytes.
+    fn read(&self, text: &[u8], chunk: &mut Chunk) {
+        match self {
+            Self::DeepSeek(_) => chunk.read(text, &deepseek::ASCII_CLASSES, classes_with_han_kana()),
+            _ => chunk.read(text, &ASCII_CLASSES, classes()),
+        }
+    }
+
+    /// Puts where the pieces of a chunk start, which holds a text that begins at byte `base`, and where the last one ends at the front
+    /// of `borders`; gives how many they are.
     fn borders(
         &self,
         text: &str,
@@ -452,10 +457,6 @@ impl Scanner {
         borders: &mut Vec<u32>,
     ) -> usize {
         let bytes = text.as_bytes();
-        match self {
-            Self::DeepSeek(_) => chunk.read(bytes, &deepseek::ASCII_CLASSES, classes_with_han_kana()),
-            _ => chunk.read(bytes, &ASCII_CLASSES, classes()),
-        }
         let marked = match self {
             Self::Gpt2(scan) => scan.mark(chunk, bytes, ends_text),
             Self::Cl100k(scan) => scan.mark(chunk, bytes, ends_text),

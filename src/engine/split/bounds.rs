@@ -1,4 +1,7 @@
 //! What the families share of the quick way to split: where pieces start, as bitmaps over the characters of a [`Chunk`].
+//!
+//! One pass over the blocks of a chunk: each rule is a step that keeps what it has to know of the block before. What depends on more
+//! than bitmaps say is put off until all blocks are marked ([`Later`]).
 
 use super::Digits;
 use super::chunk::{BLOCKS, Chunk, Kinds, behind};
@@ -13,28 +16,37 @@ pub(super) trait Bounds {
     fn mark(&self, chunk: &mut Chunk, text: &[u8], ends_text: bool) -> bool;
 }
 
-/// Marks the groups of three in runs of numbers, where that is the rule. A group begins where a run does, and three characters behind
+/// The groups of three in runs of numbers, where that is the rule. A group begins where a run does, and three characters behind
 /// a group if those between are numbers too: taken in steps that double, that is some operations for all groups of a block.
-pub(super) fn mark_groups(chunk: &mut Chunk, digits: Digits) {
-    if digits != Digits::Group3 {
-        return;
+pub(super) struct Groups {
+    wanted: bool,
+    number_before: u64,
+    before: u64,
+}
+
+impl Groups {
+    pub(super) fn new(digits: Digits) -> Self {
+        Self { wanted: digits == Digits::Group3, number_before: 0, before: 0 }
     }
-    let (mut number_before, mut groups_before) = (0, 0);
-    for block in 0..chunk.blocks() {
-        let number = chunk.kinds(block).number;
-        let second = number & behind(number, number_before);
+
+    /// The characters of the next block at which groups start, but for those at which a run does: a blank may go with it.
+    #[inline(always)]
+    pub(super) fn step(&mut self, number: u64) -> u64 {
+        if !self.wanted {
+            return 0;
+        }
+        let second = number & behind(number, self.number_before);
         // With two more numbers before it.
-        let mut third = second & (number << 2 | number_before >> 62);
-        let mut groups = number & !second | groups_before >> 61 & third;
+        let mut third = second & (number << 2 | self.number_before >> 62);
+        let mut groups = number & !second | self.before >> 61 & third;
         if third != 0 {
             for step in [3, 6, 12, 24, 48] {
                 groups |= groups << step & third;
                 third &= third << step;
             }
-            // Where a run begins is not for this to say: a blank may go with it.
-            chunk.change_starts(block, 0, groups & second);
         }
-        (number_before, groups_before) = (number, groups);
+        (self.number_before, self.before) = (number, groups);
+        groups & second
     }
 }
 
@@ -47,14 +59,33 @@ pub(super) fn single_numbers(digits: Digits, kinds: &Kinds, before: &Kinds) -> u
     }
 }
 
-/// What line ends go with.
-pub(super) struct Lines<P> {
-    /// Line ends go with the punctuation before them: which characters of a block are such.
-    pub(super) punct: P,
-    /// Slashes among and behind those line ends go with it too.
-    pub(super) slash: bool,
-    /// White space at the end of a text is one piece, even where it has line ends.
-    pub(super) whole_at_end: bool,
+/// Characters to be looked at one by one when all blocks are marked.
+pub(super) struct Later {
+    maps: [u64; BLOCKS],
+    /// A bit for each block that has some.
+    blocks: u32,
+}
+
+const _: () = assert!(BLOCKS <= u32::BITS as usize);
+
+impl Later {
+    pub(super) fn new() -> Self {
+        Self { maps: [0; BLOCKS], blocks: 0 }
+    }
+
+    #[inline(always)]
+    pub(super) fn add(&mut self, block: usize, map: u64) {
+        self.maps[block % BLOCKS] = map;
+        self.blocks |= u32::from(map != 0) << block;
+    }
+
+    /// Calls `take` with each of them, in order.
+    #[inline(always)]
+    pub(super) fn each(&self, mut take: impl FnMut(usize)) {
+        for block in bits(self.blocks.into()) {
+            bits(self.maps[block % BLOCKS]).for_each(|bit| take(block * 64 + bit));
+        }
+    }
 }
 
 /// `[^\s\p{L}\p{N}]`.
@@ -62,113 +93,109 @@ pub(super) fn others(kinds: &Kinds) -> u64 {
     kinds.valid & !(kinds.letter() | kinds.number | kinds.space)
 }
 
-impl<P: Fn(&Kinds) -> u64> Lines<P> {
-    /// Marks the starts that line ends change: they go with punctuation before them, and white space has a cut behind
-    /// its last one.
-    #[inline(always)]
-    pub(super) fn mark(&self, chunk: &mut Chunk, text: &[u8], ends_text: bool) {
-        let mut slashes = [0; BLOCKS];
-        let mut any_slash = 0;
-        let (mut punct_before, mut goes_on) = (0, false);
-        for (block, slashes) in slashes.iter_mut().enumerate().take(chunk.blocks()) {
-            let kinds = chunk.kinds(block);
-            let punct = (self.punct)(&kinds);
-            if kinds.newline != 0 || goes_on {
-                let begins = behind(punct, punct_before) | u64::from(goes_on);
-                // Adding their first one to runs of line ends carries to what is behind them.
-                let (sum, over) = kinds.newline.overflowing_add(begins & kinds.newline);
-                let behind_them = sum & !kinds.newline | begins & u64::from(goes_on) & !kinds.newline;
-                chunk.change_starts(block, kinds.newline & !sum, behind_them);
-                goes_on = over;
-                if self.slash {
-                    *slashes = only_slashes(chunk, text, block, behind_them & kinds.valid);
-                    any_slash |= *slashes;
-                }
-            }
-            punct_before = punct;
-        }
-        self.mark_last(chunk, ends_text);
-        if any_slash != 0 {
-            for (block, map) in slashes.into_iter().enumerate() {
-                bits(map).for_each(|bit| self.mark_slashes(chunk, text, block * 64 + bit));
-            }
-        }
+/// The starts that line ends change: they go with punctuation before them, and white space has a cut behind its last one.
+pub(super) struct Lines {
+    /// The character behind the end of the chunk is a line end that is not to be cut off.
+    one_more: bool,
+    punct_before: u64,
+    /// Line ends that go with punctuation reach to the end of the block.
+    goes_on: bool,
+    /// The block's last character is the last line end of white space.
+    cut: u64,
+}
+
+impl Lines {
+    /// With `whole_at_end` white space at the end of the text is one piece, even where it has line ends.
+    pub(super) fn new(whole_at_end: bool) -> Self {
+        Self { one_more: whole_at_end, punct_before: 0, goes_on: false, cut: 0 }
     }
 
-    /// White space has a cut behind its last line end. From the end to the front, as it is what follows that makes it the last.
+    /// What becomes of the starts of the next block, and the characters behind line ends that go with the punctuation before them: `punct`
+    /// are the characters that they go with.
     #[inline(always)]
-    fn mark_last(&self, chunk: &mut Chunk, ends_text: bool) {
-        let len = chunk.len();
-        // A line end behind the end of the text, if that is not to be cut off.
-        let one_more = self.whole_at_end && ends_text;
-        // Of the character behind the block: whether it is white space, and whether no line end comes before the end of that.
-        let (mut space_next, mut rest_next) = (one_more && len.is_multiple_of(64), false);
-        for block in (0..chunk.blocks()).rev() {
-            let Kinds { newline, mut space, .. } = chunk.kinds(block);
-            let blanks = space & !newline;
-            if one_more && block == len / 64 {
-                space |= 1 << (len % 64);
-            }
-            let text_next = !(space >> 1 | u64::from(space_next) << 63);
-            if newline == 0 {
-                rest_next = match blanks.trailing_ones() {
-                    0 => false,
-                    64 => !space_next || rest_next,
-                    run => space >> run & 1 == 0,
-                };
-                space_next = space & 1 != 0;
-                continue;
-            }
-            let mut rest = blanks & (text_next | u64::from(rest_next) << 63);
-            let mut whole = blanks;
-            for step in [1, 2, 4, 8, 16, 32] {
-                rest |= whole & rest >> step;
-                whole &= whole >> step;
-            }
-            let last = newline & (text_next | rest >> 1 | u64::from(rest_next) << 63);
-            chunk.change_starts(block, 0, last << 1);
-            if last >> 63 != 0 {
-                chunk.start_at((block + 1) * 64);
-            }
-            (space_next, rest_next) = (space & 1 != 0, rest & 1 != 0);
+    pub(super) fn step(
+        &mut self,
+        chunk: &Chunk,
+        block: usize,
+        kinds: &Kinds,
+        punct: u64,
+        starts: u64,
+    ) -> (u64, u64) {
+        let punct_before = std::mem::replace(&mut self.punct_before, punct);
+        let starts = starts | std::mem::take(&mut self.cut);
+        let newline = kinds.newline;
+        if newline == 0 && !self.goes_on {
+            return (starts, 0);
         }
+        let goes_on = u64::from(self.goes_on);
+        let begins = behind(punct, punct_before) | goes_on;
+        // Adding their first one to runs of line ends carries to what is behind them.
+        let (sum, over) = newline.overflowing_add(begins & newline);
+        let behind_them = (sum & !newline | begins & goes_on & !newline) & kinds.valid;
+        self.goes_on = over;
+        let last = self.last(chunk, block, kinds);
+        self.cut = last >> 63;
+        ((starts & !(newline & !sum) | behind_them | last << 1) & kinds.valid, behind_them)
     }
 
-    /// Punctuation goes on with a slash behind its line ends, and with the line ends and slashes that follow.
-    #[inline(never)]
-    fn mark_slashes(&self, chunk: &mut Chunk, text: &[u8], at: usize) {
-        let mut start = at;
-        while chunk.is_there(start) && matches!(text[chunk.offset(start)], b'/' | b'\n' | b'\r') {
-            chunk.no_start_at(start);
-            start += 1;
+    /// The line ends behind which white space has no other.
+    #[inline(always)]
+    fn last(&self, chunk: &Chunk, block: usize, kinds: &Kinds) -> u64 {
+        let space = self.space(chunk, block, kinds);
+        let (space_next, rest_next) = if space >> 63 == 0 { (false, false) } else { self.ahead(chunk, block) };
+        let text_next = !(space >> 1 | u64::from(space_next) << 63);
+        let mut whole = kinds.space & !kinds.newline;
+        let mut rest = whole & (text_next | u64::from(rest_next) << 63);
+        for step in [1, 2, 4, 8, 16, 32] {
+            rest |= whole & rest >> step;
+            whole &= whole >> step;
         }
-        chunk.start_at(start);
-        // Another character begins a run of punctuation then, and may be all of it.
-        let begins = chunk.is_there(start) && (self.punct)(&chunk.kinds(start / 64)) >> (start % 64) & 1 != 0;
-        if begins && chunk.is(start + 1, LETTER) {
-            chunk.no_start_at(start + 1);
+        kinds.newline & (text_next | rest >> 1 | u64::from(rest_next) << 63)
+    }
+
+    /// White space, and what is to count as such behind the end.
+    #[inline(always)]
+    fn space(&self, chunk: &Chunk, block: usize, kinds: &Kinds) -> u64 {
+        let ends_here = self.one_more && block == chunk.len() / 64;
+        kinds.space | u64::from(ends_here) << (chunk.len() % 64)
+    }
+
+    /// Whether white space follows a block, and whether that has no line end.
+    fn ahead(&self, chunk: &Chunk, block: usize) -> (bool, bool) {
+        let mut any = false;
+        for next in block + 1..chunk.blocks() {
+            let kinds = chunk.kinds(next);
+            let space = self.space(chunk, next, &kinds);
+            match (kinds.space & !kinds.newline).trailing_ones() {
+                0 => return (any || space & 1 != 0, any && space & 1 == 0),
+                64 => any = true,
+                run => return (true, space >> run & 1 == 0),
+            }
         }
+        let one_more = self.one_more && chunk.len().is_multiple_of(64);
+        (any || one_more, any && !one_more)
     }
 }
 
 /// Those characters of a map of a block that are slashes.
-fn only_slashes(chunk: &Chunk, text: &[u8], block: usize, map: u64) -> u64 {
+pub(super) fn only_slashes(chunk: &Chunk, text: &[u8], block: usize, map: u64) -> u64 {
     let is_slash = |bit: &usize| text[chunk.offset(block * 64 + bit)] == b'/';
     bits(map).filter(is_slash).fold(0, |slashes, bit| slashes | 1 << bit)
 }
 
-/// Calls `take` with each character of a map made for each block from its kinds and those of the block before, in order.
-#[inline(always)]
-pub(super) fn each(
-    chunk: &mut Chunk,
-    map: impl Fn(&Kinds, &Kinds) -> u64,
-    mut take: impl FnMut(&mut Chunk, usize),
-) {
-    let mut before = Kinds::default();
-    for block in 0..chunk.blocks() {
-        let kinds = chunk.kinds(block);
-        bits(map(&kinds, &before)).for_each(|bit| take(chunk, block * 64 + bit));
-        before = kinds;
+/// Punctuation goes on with a slash behind its line ends, and with the line ends and slashes that follow.
+#[inline(never)]
+pub(super) fn mark_slashes(chunk: &mut Chunk, text: &[u8], at: usize) {
+    let mut start = at;
+    while chunk.is_there(start) && matches!(text[chunk.offset(start)], b'/' | b'\n' | b'\r') {
+        chunk.no_start_at(start);
+        start += 1;
+    }
+    chunk.start_at(start);
+    // Another character begins a run of punctuation then, and may be all of it.
+    let begins = chunk.is_there(start) && others(&chunk.kinds(start / 64)) >> (start % 64) & 1 != 0;
+    if begins && chunk.is(start + 1, LETTER) {
+        chunk.no_start_at(start + 1);
     }
 }
 

@@ -49,6 +49,7 @@ pub(super) struct Chunk {
     len: usize,
     /// Whether a character is a byte.
     ascii: bool,
+    /// The class of each character; not kept where all are ASCII.
     classes: [Class; CHUNK],
     /// The byte at which each character starts, counted from the start of the chunk; not kept where all are ASCII.
     offsets: [u16; CHUNK + 1],
@@ -109,13 +110,36 @@ impl Chunk {
     /// Takes a text of up to [`CHUNK`] bytes, which is valid UTF-8.
     pub(super) fn read(&mut self, text: &[u8], ascii: &AsciiClasses, classes: &Classes) {
         debug_assert!(text.len() <= CHUNK, "a chunk fits into its tables");
-        self.ascii = text.is_ascii();
+        self.ascii = planes::of_ascii(text, ascii, &mut self.planes);
         if self.ascii {
             self.len = text.len();
-            planes::of_ascii(text, ascii, &mut self.classes, &mut self.planes);
         } else {
             self.len = self.read_chars(text, ascii, classes);
             planes::of_classes(&self.classes[..self.len], &mut self.planes);
+        }
+    }
+
+    /// The byte before white space near the end, where that follows something else and is no line end; none at the beginning.
+    pub(super) fn blank_near_end(&self) -> Option<usize> {
+        let last = self.blocks().checked_sub(1)?;
+        [last, last.saturating_sub(1)].into_iter().find_map(|block| {
+            let kinds = self.kinds(block);
+            let space_before = if block > 0 { self.kinds(block - 1).space } else { 1 << 63 };
+            let cuts = kinds.space & !kinds.newline & !behind(kinds.space, space_before);
+            cuts.checked_ilog2().map(|bit| self.offset(block * 64 + bit as usize))
+        })
+    }
+
+    /// Leaves out the characters from this byte on, at which one starts.
+    pub(super) fn shorten(&mut self, end: usize) {
+        self.len = match self.ascii {
+            true => end,
+            false => self.offsets[..self.len].partition_point(|&offset| usize::from(offset) < end),
+        };
+        self.offsets[self.len] = end as u16;
+        if let Some(block) = self.blocks().checked_sub(1) {
+            let valid = self.valid(block);
+            self.planes[block].iter_mut().for_each(|plane| *plane &= valid);
         }
     }
 
@@ -166,7 +190,11 @@ impl Chunk {
 
     /// The class of a character; none beyond the last.
     pub(super) fn class(&self, at: usize) -> Class {
-        if at < self.len { self.classes[at] } else { 0 }
+        if at >= self.len {
+            return 0;
+        }
+        let bits = (0..).zip(&self.planes[at / 64]);
+        bits.fold(0, |class, (bit, plane)| class | ((plane >> (at % 64) & 1) as Class) << bit)
     }
 
     /// The byte at which a character starts; for the number of characters that at which the chunk ends.
@@ -174,9 +202,12 @@ impl Chunk {
         if self.ascii { at } else { usize::from(self.offsets[at.min(CHUNK)]) }
     }
 
-    /// Classes of a block.
+    /// Classes of a block; none beyond the last.
     #[inline(always)]
     pub(super) fn kinds(&self, block: usize) -> Kinds {
+        if block >= self.blocks() {
+            return Kinds::default();
+        }
         let [upper, lower, caseless, mark, number, punct, space, newline] = self.planes[block];
         Kinds {
             upper,
@@ -215,18 +246,12 @@ impl Chunk {
     /// The bit in front of a block: whether the first character of the next block is there and is no space.
     #[inline(always)]
     pub(super) fn text_follows(&self, block: usize) -> u64 {
-        let next = (block + 1) * 64;
-        u64::from(next < self.len && self.classes[next] & SPACE == 0) << 63
+        let next = self.planes.get(block + 1).map_or(0, |planes| !planes[SPACE.ilog2() as usize]);
+        u64::from((block + 1) * 64 < self.len) << 63 & next << 63
     }
 
     pub(super) fn set_starts(&mut self, block: usize, starts: u64) {
         self.starts[block] = starts;
-    }
-
-    /// Of a block: pieces start at the characters of `some`, and at those of `none` no more.
-    #[inline(always)]
-    pub(super) fn change_starts(&mut self, block: usize, none: u64, some: u64) {
-        self.starts[block] = self.starts[block] & !none | some & self.valid(block);
     }
 
     /// A piece starts at this character.
@@ -279,6 +304,8 @@ mod tests {
         fn all_ways_read_the_same_characters(text in "([ -~]{0,40}|\\PC{0,30}|[é中文字😀한글\\n]{0,30}){0,9}") {
             let text = &text[..text.floor_char_boundary(CHUNK)];
             let (mut chunk, mut plain) = (Chunk::default(), Chunk::default());
+            // Something else was there before.
+            chunk.read(&[b'a'; CHUNK], &ASCII_CLASSES, classes());
             chunk.read(text.as_bytes(), &ASCII_CLASSES, classes());
             plain.len = plain.read_chars_plainly(text.as_bytes(), &ASCII_CLASSES, classes());
             prop_assert_eq!(chunk.len(), text.chars().count());
@@ -288,10 +315,22 @@ mod tests {
                     Ok(ascii @ ..0x80) => ASCII_CLASSES[usize::from(ascii)],
                     _ => classes().of(c as u32),
                 };
-                prop_assert_eq!((chunk.offset(at), chunk.classes[at]), (byte, expected));
+                prop_assert_eq!((chunk.offset(at), chunk.class(at)), (byte, expected));
                 prop_assert_eq!((usize::from(plain.offsets[at]), plain.classes[at]), (byte, expected));
             }
             prop_assert_eq!(chunk.offset(chunk.len()), text.len());
+            let starts: Vec<usize> = text.char_indices().map(|(byte, _)| byte).collect();
+            for (at, &byte) in starts.iter().enumerate().rev() {
+                chunk.shorten(byte);
+                prop_assert_eq!((chunk.len(), chunk.offset(at), chunk.class(at)), (at, byte, 0));
+                if let Some(block) = at.checked_sub(1).map(|last| last / 64) {
+                    let kinds = chunk.kinds(block);
+                    let all = kinds.letter() | kinds.mark | kinds.number | kinds.punct | kinds.space;
+                    prop_assert_eq!(all & !kinds.valid, 0);
+                    prop_assert_eq!(kinds.valid.count_ones() as usize, at - block * 64);
+                }
+                prop_assert_eq!(chunk.kinds(at.div_ceil(64)).valid, 0);
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! `cl100k_base`, and the scanner that Qwen2 and Llama 3 share with it: they differ in digits and in white space at
 //! the end of a text, which cl100k keeps in one piece even where it has line ends.
 
-use super::bounds::{Bounds, Lines, contraction, each, mark_groups, others, single_numbers};
+use super::bounds::{Bounds, Groups, Later, Lines, contraction, single_numbers};
 use super::chunk::{Chunk, Kinds, behind};
 use super::class::{Classes, LETTER, NEWLINE, NUMBER, SPACE, classes};
 use super::scan::{Case, Scan, contraction_end, line_or_space_end, number_end};
@@ -109,22 +109,23 @@ impl Bounds for Cl100k {
     #[inline(always)]
     fn mark(&self, chunk: &mut Chunk, text: &[u8], ends_text: bool) -> bool {
         let mut before = Words::default();
+        let (mut groups, mut apostrophes) = (Groups::new(self.digits), Later::new());
+        let mut lines = Lines::new(self.trailing == Trailing::Whole && ends_text);
         for block in 0..chunk.blocks() {
             let mut here = Words::of(&chunk.kinds(block));
-            let starts = here.starts(&before, chunk.text_follows(block));
-            chunk.set_starts(block, starts | single_numbers(self.digits, &here.kinds, &before.kinds));
+            let starts = here.starts(&before, chunk.text_follows(block))
+                | single_numbers(self.digits, &here.kinds, &before.kinds)
+                | groups.step(here.kinds.number);
+            let (starts, _) = lines.step(chunk, block, &here.kinds, here.other, starts);
+            chunk.set_starts(block, starts);
+            apostrophes.add(block, here.kinds.apart & here.first);
             before = here;
         }
-        mark_groups(chunk, self.digits);
-        let apostrophes =
-            |kinds: &Kinds, before: &Kinds| kinds.apart & Words::of(kinds).alone(&Words::of(before));
-        each(chunk, apostrophes, |chunk, at| {
+        apostrophes.each(|at| {
             if let Some(end) = contraction(chunk, text, at, Case::Insensitive) {
                 chunk.start_at(end);
             }
         });
-        let whole_at_end = self.trailing == Trailing::Whole;
-        Lines { punct: others, slash: false, whole_at_end }.mark(chunk, text, ends_text);
         true
     }
 }
@@ -134,7 +135,7 @@ impl Bounds for Cl100k {
 pub(super) struct Words {
     pub(super) kinds: Kinds,
     pub(super) letter: u64,
-    other: u64,
+    pub(super) other: u64,
     /// Characters of `other` that a word may begin with if they stand alone.
     first: u64,
 }

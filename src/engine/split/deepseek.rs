@@ -4,11 +4,10 @@
 
 use std::ops::ControlFlow;
 
-use super::bounds::{Bounds, Lines, each, mark_groups, single_numbers};
+use super::bounds::{Bounds, Groups, Later, Lines, single_numbers};
 use super::chunk::{Chunk, Kinds, ascii_classes, behind};
 use super::class::{
-    CASELESS, Class, Classes, HAN_KANA, LETTER, MARK, NEWLINE, NUMBER, PUNCT, SPACE, char_before, classes,
-    decode,
+    Class, Classes, HAN_KANA, LETTER, MARK, NEWLINE, NUMBER, PUNCT, SPACE, char_before, classes, decode,
 };
 use super::planes::AsciiClasses;
 use super::scan::{Scan, drive, line_or_space_end, number_end};
@@ -180,21 +179,23 @@ fn unmatched_end(classes: &Classes, text: &[u8], at: usize) -> usize {
 impl Bounds for DeepSeek {
     /// Stretches of Han and Kana and the others between are texts of their own: nothing goes on from one to the other.
     #[inline(always)]
-    fn mark(&self, chunk: &mut Chunk, text: &[u8], ends_text: bool) -> bool {
-        let mut before = Stretches::default();
+    fn mark(&self, chunk: &mut Chunk, _text: &[u8], _ends_text: bool) -> bool {
+        let mut here = Stretches::default();
+        let (mut groups, mut lines) = (Groups::new(self.digits), Lines::new(false));
+        let mut word_ends = Later::new();
+        let mut next = Stretches::of(&chunk.kinds(0), &here.kinds);
         for block in 0..chunk.blocks() {
-            let here = Stretches::of(&chunk.kinds(block), &before.kinds);
-            let next = (block + 1) * 64;
-            let next = chunk.is_there(next).then(|| chunk.class(next));
-            chunk.set_starts(block, here.starts(&before, next, self.digits));
-            before = here;
+            let before = std::mem::replace(&mut here, next);
+            next = Stretches::of(&chunk.kinds(block + 1), &here.kinds);
+            let starts = here.starts(&before, &next, self.digits) | groups.step(here.kinds.number);
+            let punct = here.kinds.punct & !here.han_kana;
+            let (starts, _) = lines.step(chunk, block, &here.kinds, punct, starts);
+            chunk.set_starts(block, starts);
+            // An ASCII word behind a punctuation character ends where other letters begin.
+            let ascii = ascii_letters(&here.kinds);
+            word_ends.add(block, here.letter & !ascii & behind(ascii, ascii_letters(&before.kinds)));
         }
-        mark_groups(chunk, self.digits);
-        // An ASCII word behind a punctuation character ends where other letters begin.
-        let word_ends = |kinds: &Kinds, before: &Kinds| {
-            letters(kinds) & !ascii_letters(kinds) & behind(ascii_letters(kinds), ascii_letters(before))
-        };
-        each(chunk, word_ends, |chunk, at| {
+        word_ends.each(|at| {
             let mut first = at;
             while first > 0 && is_ascii_letter(chunk.class(first - 1)) {
                 first -= 1;
@@ -203,18 +204,8 @@ impl Bounds for DeepSeek {
                 chunk.start_at(at);
             }
         });
-        let punct = |kinds: &Kinds| kinds.punct & !(kinds.upper & kinds.lower);
-        Lines { punct, slash: false, whole_at_end: false }.mark(chunk, text, ends_text);
         true
     }
-}
-
-fn is_han_kana(class: Class) -> bool {
-    class & HAN_KANA == HAN_KANA
-}
-
-fn is_letter(class: Class) -> bool {
-    !matches!(class & HAN_KANA, 0 | HAN_KANA) || class & (CASELESS | MARK) != 0
 }
 
 fn is_ascii_letter(class: Class) -> bool {
@@ -259,10 +250,14 @@ impl Stretches {
         Self { kinds: *kinds, han_kana, border, letter, none, first }
     }
 
-    /// Where pieces start but for line ends, groups of numbers and the ends of ASCII words; `next` is the class of the first
-    /// character of the next block, if there is one.
+    /// What is neither Han nor Kana, number nor white space.
+    fn text(&self) -> u64 {
+        (self.letter | self.kinds.punct | self.none) & !self.han_kana
+    }
+
+    /// Where pieces start but for line ends, groups of numbers and the ends of ASCII words.
     #[inline(always)]
-    fn starts(&self, before: &Self, next: Option<Class>, digits: Digits) -> u64 {
+    fn starts(&self, before: &Self, next: &Self, digits: Digits) -> u64 {
         let Kinds { number, space, newline, punct, blank, .. } = self.kinds;
         let earlier = &before.kinds;
         let border = self.border;
@@ -273,13 +268,10 @@ impl Stretches {
         let words = begins(self.letter, before.letter) & !(with_word & !border);
         let puncts = begins(punct, earlier.punct) & !(behind(blank, earlier.blank) & !border);
         // White space leaves its last character to what follows in the same stretch.
-        let text = (self.letter | punct | self.none) & !self.han_kana;
-        let text_follows = next.is_some_and(|next| next & (NUMBER | SPACE) == 0 && !is_han_kana(next));
-        let last_of_spaces = space & !newline & (text >> 1 | u64::from(text_follows) << 63);
+        let ahead = |map: u64, map_next: u64| map >> 1 | map_next << 63;
+        let last_of_spaces = space & !newline & ahead(self.text(), next.text());
         // Of what no alternative matches the last character goes with the word behind it.
-        let in_han_kana = self.han_kana >> 63 == 1;
-        let word_follows = next.is_some_and(|next| is_letter(next) && is_han_kana(next) == in_han_kana);
-        let last_of_none = self.none & ((self.letter & !border) >> 1 | u64::from(word_follows) << 63);
+        let last_of_none = self.none & ahead(self.letter & !border, next.letter & !next.border);
         words
             | puncts
             | begins(number, earlier.number)

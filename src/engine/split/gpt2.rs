@@ -1,7 +1,7 @@
 //! GPT-2, r50k, p50k. Numbers take a space before them as words do; contractions are in lower case only; line
 //! ends are white space like any other.
 
-use super::bounds::{Bounds, contraction, each, mark_groups, single_numbers};
+use super::bounds::{Bounds, Groups, Later, contraction, others, single_numbers};
 use super::chunk::{Chunk, Kinds, behind};
 use super::class::{Classes, LETTER, NUMBER, SPACE, classes};
 use super::scan::{Case, Scan, contraction_end, number_end, space_end};
@@ -69,28 +69,28 @@ impl Bounds for Gpt2 {
     /// A blank goes with the word, the number or the punctuation behind it.
     #[inline(always)]
     fn mark(&self, chunk: &mut Chunk, text: &[u8], _ends_text: bool) -> bool {
-        let other = |kinds: &Kinds| kinds.valid & !(kinds.letter() | kinds.number | kinds.space);
         let mut before = Kinds::default();
+        let (mut groups, mut apostrophes) = (Groups::new(self.digits), Later::new());
         for block in 0..chunk.blocks() {
             let kinds = chunk.kinds(block);
             let begins = |map: u64, map_before: u64| map & !behind(map, map_before);
+            let (other, other_before) = (others(&kinds), others(&before));
             let words = begins(kinds.letter(), before.letter())
                 | begins(kinds.number, before.number)
-                | begins(other(&kinds), other(&before));
+                | begins(other, other_before);
             let text = kinds.valid & !kinds.space;
             let last_of_spaces = kinds.space & (text >> 1 | chunk.text_follows(block));
-            let starts = words & !behind(kinds.blank, before.blank)
+            let with_blank = behind(kinds.blank, before.blank);
+            let starts = words & !with_blank
                 | begins(kinds.space, before.space)
                 | last_of_spaces
-                | single_numbers(self.digits, &kinds, &before);
+                | single_numbers(self.digits, &kinds, &before)
+                | groups.step(kinds.number);
             chunk.set_starts(block, starts);
+            apostrophes.add(block, kinds.apart & !behind(other, other_before) & !with_blank);
             before = kinds;
         }
-        mark_groups(chunk, self.digits);
-        let alone = |kinds: &Kinds, before: &Kinds| {
-            kinds.apart & !behind(other(kinds), other(before)) & !behind(kinds.blank, before.blank)
-        };
-        each(chunk, alone, |chunk, at| {
+        apostrophes.each(|at| {
             if let Some(end) = contraction(chunk, text, at, Case::Sensitive) {
                 chunk.no_start_at(at + 1);
                 chunk.start_at(end);

@@ -1,7 +1,7 @@
 //! `o200k_base`, and tekken (Mistral), which is o200k without contractions and with numbers one by
 //! one. A word is cut where an upper-case letter follows a lower-case one; its contraction stays with it.
 
-use super::bounds::{Bounds, Lines, contraction, each, mark_groups, others, single_numbers};
+use super::bounds::{Bounds, Groups, Later, Lines, contraction, mark_slashes, only_slashes, single_numbers};
 use super::chunk::{Chunk, Kinds, behind};
 use super::cl100k::Words;
 use super::class::{CASELESS, Classes, LETTER, LOWER, MARK, NEWLINE, NUMBER, SPACE, UPPER, classes};
@@ -136,40 +136,41 @@ impl Bounds for O200k {
     /// Words as in cl100k, cut where an upper-case letter follows one that ends a word. Marks, which are letters and punctuation at
     /// once, are left to the scanner.
     #[inline(always)]
-    fn mark(&self, chunk: &mut Chunk, text: &[u8], ends_text: bool) -> bool {
+    fn mark(&self, chunk: &mut Chunk, text: &[u8], _ends_text: bool) -> bool {
         let mut before = Words::default();
-        let (mut mixed, mut marks) = (0, 0);
+        let (mut groups, mut lines) = (Groups::new(self.digits), Lines::new(false));
+        let (mut mixed, mut apostrophes, mut slashes) = (Later::new(), Later::new(), Later::new());
+        let mut marks = 0;
         for block in 0..chunk.blocks() {
             let mut here = Words::of(&chunk.kinds(block));
-            let starts = here.starts(&before, chunk.text_follows(block));
-            let in_word = here.kinds.upper & behind(here.kinds.lower, before.kinds.lower);
-            let single = single_numbers(self.digits, &here.kinds, &before.kinds);
-            chunk.set_starts(block, starts | in_word | single);
-            marks |= here.kinds.mark;
-            mixed |= upper_behind_caseless(&here.kinds, &before.kinds);
+            let Kinds { upper, lower, caseless, mark, number, apart, .. } = here.kinds;
+            let earlier = &before.kinds;
+            let starts = here.starts(&before, chunk.text_follows(block))
+                | upper & behind(lower, earlier.lower)
+                | single_numbers(self.digits, &here.kinds, earlier)
+                | groups.step(number);
+            let (starts, behind_lines) = lines.step(chunk, block, &here.kinds, here.other, starts);
+            chunk.set_starts(block, starts);
+            marks |= mark;
+            mixed.add(block, upper & behind(caseless, earlier.caseless));
+            apostrophes.add(block, apart & behind(here.letter, before.letter));
+            slashes.add(block, only_slashes(chunk, text, block, behind_lines));
             before = here;
         }
         if marks != 0 {
             return false;
         }
-        mark_groups(chunk, self.digits);
-        if mixed != 0 {
-            each(chunk, upper_behind_caseless, |chunk, at| {
-                if is_cut_behind_caseless(chunk, at) {
-                    chunk.start_at(at);
-                }
-            });
-        }
+        mixed.each(|at| {
+            if is_cut_behind_caseless(chunk, at) {
+                chunk.start_at(at);
+            }
+        });
         if self.contractions == Contractions::Joined {
-            self.mark_contractions(chunk, text);
+            self.mark_contractions(&apostrophes, chunk, text);
         }
-        Lines { punct: others, slash: true, whole_at_end: false }.mark(chunk, text, ends_text);
+        slashes.each(|at| mark_slashes(chunk, text, at));
         true
     }
-}
-
-fn upper_behind_caseless(kinds: &Kinds, before: &Kinds) -> u64 {
-    kinds.upper & behind(kinds.caseless, before.caseless)
 }
 
 /// Whether a word is cut between a letter without case and the upper-case one behind it, at `at`: where a lower-case one comes
@@ -191,11 +192,9 @@ fn is_cut_behind_caseless(chunk: &Chunk, at: usize) -> bool {
 
 impl O200k {
     /// A contraction goes with the word before it, and what is behind it begins anew.
-    fn mark_contractions(&self, chunk: &mut Chunk, text: &[u8]) {
-        let behind_word =
-            |kinds: &Kinds, before: &Kinds| kinds.apart & behind(kinds.letter(), before.letter());
+    fn mark_contractions(&self, apostrophes: &Later, chunk: &mut Chunk, text: &[u8]) {
         let mut done = 0;
-        each(chunk, behind_word, |chunk, at| {
+        apostrophes.each(|at| {
             // The letter before may be the end of another contraction, and then this is a word of its own.
             if at <= done {
                 return;

@@ -12,13 +12,14 @@ pub(super) type Planes = [u64; 8];
 /// Classes of the 128 ASCII characters.
 pub(super) type AsciiClasses = [Class; 128];
 
-/// Writes the class of each byte of `text`, which is ASCII, and the bitmaps of each 64 of them. There is room for all.
-pub(super) fn of_ascii(text: &[u8], table: &AsciiClasses, classes: &mut [Class], planes: &mut [Planes]) {
+/// Writes the bitmaps of each 64 bytes of `text`, of which there is room for all, and says whether it is ASCII: else they are void. Behind
+/// its end there is nothing.
+pub(super) fn of_ascii(text: &[u8], table: &AsciiClasses, planes: &mut [Planes]) -> bool {
     #[cfg(target_arch = "x86_64")]
     if let Some(level) = x86::level() {
-        return x86::of_ascii(level, text, table, classes, planes);
+        return x86::of_ascii(level, text, table, planes);
     }
-    plain::of_ascii(text, table, classes, planes);
+    plain::of_ascii(text, table, planes)
 }
 
 /// Writes the class of each character of `text`, of up to [`CHUNK`] bytes, and the byte at which it starts, and gives how many they are. Nothing is done, and
@@ -73,11 +74,18 @@ pub(super) fn positions(maps: &[u64], base: u32, places: &mut [u32]) -> usize {
 mod plain {
     use super::{AsciiClasses, Class, Planes};
 
-    pub(super) fn of_ascii(text: &[u8], table: &AsciiClasses, classes: &mut [Class], planes: &mut [Planes]) {
-        for (class, byte) in classes.iter_mut().zip(text) {
-            *class = table[usize::from(byte & 0x7f)];
+    pub(super) fn of_ascii(text: &[u8], table: &AsciiClasses, planes: &mut [Planes]) -> bool {
+        for (block, planes) in text.chunks(64).zip(planes) {
+            if !block.is_ascii() {
+                return false;
+            }
+            let mut classes = [0; 64];
+            for (class, byte) in classes.iter_mut().zip(block) {
+                *class = table[usize::from(byte & 0x7f)];
+            }
+            of_classes(&classes[..block.len()], std::slice::from_mut(planes));
         }
-        of_classes(&classes[..text.len()], planes);
+        true
     }
 
     /// Eight classes at a time: a matrix of 8 by 8 bits, turned over.
@@ -150,27 +158,26 @@ mod x86 {
         is_x86_feature_detected!("avx2").then_some(Level::Avx2)
     }
 
-    pub(super) fn of_ascii(
-        level: Level,
-        text: &[u8],
-        table: &AsciiClasses,
-        classes: &mut [Class],
-        planes: &mut [Planes],
-    ) {
-        debug_assert!(classes.len() >= text.len().next_multiple_of(64), "room for whole blocks");
+    pub(super) fn of_ascii(level: Level, text: &[u8], table: &AsciiClasses, planes: &mut [Planes]) -> bool {
         let (whole, rest) = text.as_chunks::<64>();
+        let (planes, last_planes) = planes.split_at_mut(whole.len());
         let mut last = [0; 64];
         last[..rest.len()].copy_from_slice(rest);
-        let blocks = whole.iter().chain((!rest.is_empty()).then_some(&last));
-        let (classes, _) = classes.as_chunks_mut::<64>();
-        for ((block, classes), planes) in blocks.zip(classes).zip(planes) {
-            match level {
-                // SAFETY: `level` is what the machine was seen to have.
-                Level::Avx512 => unsafe { ascii_avx512(block, table, classes, planes) },
-                // SAFETY: the same.
-                Level::Avx2 => unsafe { ascii_avx2(block, table, classes, planes) },
-            }
+        let all = |blocks: &[_], planes: &mut [_]| match level {
+            // SAFETY: `level` is what the machine was seen to have.
+            Level::Avx512 => unsafe { ascii_avx512(blocks, table, planes) },
+            // SAFETY: the same.
+            Level::Avx2 => unsafe { ascii_avx2(blocks, table, planes) },
+        };
+        if !all(whole, planes) || !all(&[last], &mut last_planes[..usize::from(!rest.is_empty())]) {
+            return false;
         }
+        // What a zero byte is told apart by is nothing of the text.
+        if let Some(planes) = last_planes.first_mut() {
+            let valid = (1 << rest.len()) - 1;
+            planes.iter_mut().for_each(|plane| *plane &= valid);
+        }
+        true
     }
 
     pub(super) fn of_classes(level: Level, classes: &[Class], planes: &mut [Planes]) {
@@ -306,17 +313,25 @@ mod x86 {
         len
     }
 
+    /// Blocks that are ASCII, until one is not.
     #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
-    fn ascii_avx512(text: &[u8; 64], table: &AsciiClasses, classes: &mut [Class; 64], planes: &mut Planes) {
-        // SAFETY: the arrays have the sizes that are read and written; no alignment is asked for.
-        let found = unsafe {
-            let low = _mm512_loadu_si512(table.as_ptr().cast());
-            let high = _mm512_loadu_si512(table.as_ptr().add(64).cast());
-            let found = _mm512_permutex2var_epi8(low, _mm512_loadu_si512(text.as_ptr().cast()), high);
-            _mm512_storeu_si512(classes.as_mut_ptr().cast(), found);
-            found
+    fn ascii_avx512(blocks: &[[u8; 64]], table: &AsciiClasses, planes: &mut [Planes]) -> bool {
+        // SAFETY: the table has the size that is read.
+        let (low, high) = unsafe {
+            (
+                _mm512_loadu_si512(table.as_ptr().cast()),
+                _mm512_loadu_si512(table.as_ptr().add(64).cast()),
+            )
         };
-        *planes = bits_avx512(found);
+        for (block, planes) in blocks.iter().zip(planes) {
+            // SAFETY: the array has the size that is read.
+            let bytes = unsafe { _mm512_loadu_si512(block.as_ptr().cast()) };
+            if _mm512_movepi8_mask(bytes) != 0 {
+                return false;
+            }
+            *planes = bits_avx512(_mm512_permutex2var_epi8(low, bytes, high));
+        }
+        true
     }
 
     #[target_feature(enable = "avx512f,avx512bw")]
@@ -340,26 +355,33 @@ mod x86 {
         ]
     }
 
-    /// The table has eight rows of sixteen: a byte's high half says which, its low half where in it.
+    /// The same. The table has eight rows of sixteen: a byte's high half says which, its low half where in it.
     #[target_feature(enable = "avx2")]
-    fn ascii_avx2(text: &[u8; 64], table: &AsciiClasses, classes: &mut [Class; 64], planes: &mut Planes) {
+    fn ascii_avx2(blocks: &[[u8; 64]], table: &AsciiClasses, planes: &mut [Planes]) -> bool {
         let (rows, _) = table.as_chunks::<16>();
-        for (half, classes) in [0, 32].into_iter().zip(classes.as_chunks_mut::<32>().0) {
-            // SAFETY: `half` and 32 bytes behind it are in the text, and the arrays have the sizes that are read and written.
-            unsafe {
-                let bytes = _mm256_loadu_si256(text.as_ptr().add(half).cast());
-                let low = _mm256_and_si256(bytes, _mm256_set1_epi8(0x0f));
-                let high = _mm256_and_si256(_mm256_srli_epi16(bytes, 4), _mm256_set1_epi8(0x0f));
-                let mut found = _mm256_setzero_si256();
-                for (number, row) in rows.iter().enumerate() {
-                    let row = _mm256_broadcastsi128_si256(_mm_loadu_si128(row.as_ptr().cast()));
-                    let here = _mm256_cmpeq_epi8(high, _mm256_set1_epi8(number as i8));
-                    found = _mm256_or_si256(found, _mm256_and_si256(here, _mm256_shuffle_epi8(row, low)));
+        for (block, planes) in blocks.iter().zip(planes) {
+            let mut classes = [0; 64];
+            for (half, classes) in block.as_chunks::<32>().0.iter().zip(classes.as_chunks_mut::<32>().0) {
+                // SAFETY: the arrays have the sizes that are read and written.
+                unsafe {
+                    let bytes = _mm256_loadu_si256(half.as_ptr().cast());
+                    if _mm256_movemask_epi8(bytes) != 0 {
+                        return false;
+                    }
+                    let low = _mm256_and_si256(bytes, _mm256_set1_epi8(0x0f));
+                    let high = _mm256_and_si256(_mm256_srli_epi16(bytes, 4), _mm256_set1_epi8(0x0f));
+                    let mut found = _mm256_setzero_si256();
+                    for (number, row) in rows.iter().enumerate() {
+                        let row = _mm256_broadcastsi128_si256(_mm_loadu_si128(row.as_ptr().cast()));
+                        let here = _mm256_cmpeq_epi8(high, _mm256_set1_epi8(number as i8));
+                        found = _mm256_or_si256(found, _mm256_and_si256(here, _mm256_shuffle_epi8(row, low)));
+                    }
+                    _mm256_storeu_si256(classes.as_mut_ptr().cast(), found);
                 }
-                _mm256_storeu_si256(classes.as_mut_ptr().cast(), found);
             }
+            planes_avx2(&classes, planes);
         }
-        planes_avx2(classes, planes);
+        true
     }
 
     #[target_feature(enable = "avx2")]
@@ -388,26 +410,27 @@ mod x86 {
             let text: Vec<u8> =
                 (0..1000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8 & 0x7f).collect();
             let table: AsciiClasses = std::array::from_fn(|i| (i as u8).wrapping_mul(37) ^ 0x5a);
+            let available = |wanted: &Level| match wanted {
+                Level::Avx2 => level().is_some(),
+                Level::Avx512 => level() == Some(Level::Avx512),
+            };
             for len in [0, 1, 63, 64, 65, 128, 1000] {
-                let (mut expected, mut expected_planes) = (vec![0; 1024], vec![[0; 8]; 16]);
-                super::super::plain::of_ascii(&text[..len], &table, &mut expected, &mut expected_planes);
-                let last = if len % 64 == 0 { u64::MAX } else { (1 << (len % 64)) - 1 };
-                for level in [Level::Avx2, Level::Avx512] {
-                    if level == Level::Avx512 && self::level() != Some(Level::Avx512)
-                        || self::level().is_none()
-                    {
-                        continue;
-                    }
-                    let (mut classes, mut planes) = (vec![0; 1024], vec![[0; 8]; 16]);
-                    of_ascii(level, &text[..len], &table, &mut classes, &mut planes);
-                    assert_eq!(classes[..len], expected[..len], "{level:?} {len}");
-                    for (block, (found, expected)) in planes.iter().zip(&expected_planes).enumerate() {
-                        let mask = if block == len / 64 { last } else { u64::MAX };
-                        assert_eq!(found.map(|plane| plane & mask), *expected, "{level:?} {len} {block}");
-                    }
+                let mut expected = vec![[0; 8]; 16];
+                assert!(super::super::plain::of_ascii(&text[..len], &table, &mut expected));
+                let classes: Vec<Class> = text[..len].iter().map(|byte| table[usize::from(*byte)]).collect();
+                for level in [Level::Avx2, Level::Avx512].into_iter().filter(available) {
                     let mut planes = vec![[0; 8]; 16];
-                    of_classes(level, &expected[..len], &mut planes);
-                    assert_eq!(planes, expected_planes, "{level:?} {len}");
+                    assert!(of_ascii(level, &text[..len], &table, &mut planes));
+                    assert_eq!(planes, expected, "{level:?} {len}");
+                    let mut planes = vec![[0; 8]; 16];
+                    of_classes(level, &classes, &mut planes);
+                    assert_eq!(planes, expected, "{level:?} {len}");
+                    for at in 0..len {
+                        let mut other = text[..len].to_vec();
+                        other[at] |= 0x80;
+                        assert!(!of_ascii(level, &other, &table, &mut planes), "{level:?} {len} {at}");
+                        assert!(!super::super::plain::of_ascii(&other, &table, &mut planes), "{len} {at}");
+                    }
                 }
             }
         }
