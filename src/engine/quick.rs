@@ -129,14 +129,18 @@ impl Quick {
         let split = pattern.for_each_batch(text, &mut ends, |start, ends| {
             let mut batch = Batch { quick: self, running, text, cache: cache.as_deref_mut(), scratch, out };
             flow = batch.encode(start, ends, Are::Pretokens, &mut found, &mut look);
-            batch.settle(&mut found);
             if flow.is_continue() {
                 flow = look(out);
             }
             flow
         });
         scratch.ends = ends;
-        split.map(|()| flow)
+        split?;
+        if flow.is_continue() {
+            Batch { quick: self, running, text, cache, scratch, out }.settle(&mut found);
+            flow = look(out);
+        }
+        Ok(flow)
     }
 
     /// Ids of a pretoken that may be a whole text; `look` as above.
