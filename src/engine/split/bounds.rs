@@ -63,10 +63,10 @@ pub(super) fn single_numbers(digits: Digits, kinds: &Kinds, before: &Kinds) -> u
 pub(super) struct Later {
     maps: [u64; BLOCKS],
     /// A bit for each block that has some.
-    blocks: u32,
+    blocks: u64,
 }
 
-const _: () = assert!(BLOCKS <= u32::BITS as usize);
+const _: () = assert!(BLOCKS <= u64::BITS as usize);
 
 impl Later {
     pub(super) fn new() -> Self {
@@ -76,13 +76,13 @@ impl Later {
     #[inline(always)]
     pub(super) fn add(&mut self, block: usize, map: u64) {
         self.maps[block % BLOCKS] = map;
-        self.blocks |= u32::from(map != 0) << block;
+        self.blocks |= u64::from(map != 0) << block;
     }
 
     /// Calls `take` with each of them, in order.
     #[inline(always)]
     pub(super) fn each(&self, mut take: impl FnMut(usize)) {
-        for block in bits(self.blocks.into()) {
+        for block in bits(self.blocks) {
             bits(self.maps[block % BLOCKS]).for_each(|bit| take(block * 64 + bit));
         }
     }
@@ -142,7 +142,8 @@ impl Lines {
     #[inline(always)]
     fn last(&self, chunk: &Chunk, block: usize, kinds: &Kinds) -> u64 {
         let space = self.space(chunk, block, kinds);
-        let (space_next, rest_next) = if space >> 63 == 0 { (false, false) } else { self.ahead(chunk, block) };
+        let (space_next, rest_next) =
+            if space >> 63 == 0 { (false, false) } else { self.ahead(chunk, block) };
         let text_next = !(space >> 1 | u64::from(space_next) << 63);
         let mut whole = kinds.space & !kinds.newline;
         let mut rest = whole & (text_next | u64::from(rest_next) << 63);

@@ -11,7 +11,7 @@ use super::class::{Class, Classes, NEWLINE, PUNCT, SPACE};
 use super::planes::{self, AsciiClasses, Planes};
 
 /// Most bytes of a chunk, and so most characters.
-pub(super) const CHUNK: usize = 2048;
+pub(super) const CHUNK: usize = 4096;
 
 /// Room for the borders of pieces of a chunk, and for what [`planes::positions`] writes over.
 const MOST_BORDERS: usize = CHUNK + 64;

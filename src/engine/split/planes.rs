@@ -318,10 +318,7 @@ mod x86 {
     fn ascii_avx512(blocks: &[[u8; 64]], table: &AsciiClasses, planes: &mut [Planes]) -> bool {
         // SAFETY: the table has the size that is read.
         let (low, high) = unsafe {
-            (
-                _mm512_loadu_si512(table.as_ptr().cast()),
-                _mm512_loadu_si512(table.as_ptr().add(64).cast()),
-            )
+            (_mm512_loadu_si512(table.as_ptr().cast()), _mm512_loadu_si512(table.as_ptr().add(64).cast()))
         };
         for (block, planes) in blocks.iter().zip(planes) {
             // SAFETY: the array has the size that is read.
