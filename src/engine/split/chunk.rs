@@ -1,11 +1,12 @@
 //! A stretch of text as bitmaps: what the quick way to split works on.
 //!
 //! The text is taken in chunks of up to [`CHUNK`] bytes that end where [`super::Pattern::safe_cut`] allows it, so that a chunk splits
-//! as a text of its own. Of every *character* there is its class, and of every class a bitmap over the characters: a rule such as
-//! "a word starts at a letter behind none" is one operation on 64 characters, and no branch depends on the text. What happens once a
-//! line and not once a word (line ends, contractions, long runs of digits) is mended afterwards, character by character.
+//! as a text of its own. Of every class there is a bitmap over the *characters*: a rule such as "a word starts at a letter behind none" is
+//! one operation on 64 characters, and hardly a branch depends on the text. What bitmaps do not say (contractions) is mended afterwards,
+//! character by character.
 //!
-//! Measured on English, one core: 870 MB/s, where the scanner that goes from piece to piece splits 430.
+//! Bitmaps split English twice as quickly as the scanner that goes from piece to piece; one pass over them, and chunks of 4 KiB, took a
+//! tenth off the time of known English, code and JSON, where five passes and chunks of 2 KiB were before.
 
 use super::class::{Class, Classes, NEWLINE, PUNCT, SPACE};
 use super::planes::{self, AsciiClasses, Planes};
