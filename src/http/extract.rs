@@ -313,26 +313,12 @@ async fn collect(request: Request<Body>, limit: u64) -> Result<Bytes, Problem> {
             // Most bodies come in one piece.
             return Ok(piece);
         }
-        let needed = whole.len() + piece.len();
-        if needed > whole.capacity() {
-            let believed = announced.map_or(0, |n| n.min(most as u64) as usize).min(believed_bytes(needed));
-            match believed >= needed {
-                true => whole.reserve_exact(believed - whole.len()),
-                false => whole.reserve(piece.len()),
-            }
+        if whole.is_empty() {
+            // It counts among the bytes in flight, and takes no memory before it is written to; what would be too small is copied.
+            whole.reserve_exact(announced.map_or(0, |n| n.min(most as u64) as usize));
         }
         whole.extend_from_slice(&piece);
     }
-}
-
-/// Bytes that are set aside for a body of which so many are there, where it announces as many. What is set aside and never written to
-/// takes no memory, but who sends nothing could announce anything; what is too small is copied.
-fn believed_bytes(there: usize) -> usize {
-    /// Believed is who has sent a quarter of it.
-    const SHARE: usize = 4;
-    /// That much is believed of anybody.
-    const LEAST: usize = 1 << 20;
-    there.saturating_mul(SHARE).max(LEAST)
 }
 
 /// The most of a refused body that is still read.
