@@ -126,9 +126,16 @@ impl Quick {
         let mut ends = std::mem::take(&mut scratch.ends);
         let mut found = Found::default();
         let mut flow = ControlFlow::Continue(());
+        let mut settled = 0;
         let split = pattern.for_each_batch(text, &mut ends, |start, ends| {
             let mut batch = Batch { quick: self, running, text, cache: cache.as_deref_mut(), scratch, out };
             flow = batch.encode(start, ends, Are::Pretokens, &mut found, &mut look);
+            let end = ends.last().map_or(start, |&end| end as usize);
+            // What waits can be as long as the text, where its pieces are.
+            if end - settled >= LOOK {
+                settled = end;
+                batch.settle(&mut found);
+            }
             if flow.is_continue() {
                 flow = look(out);
             }

@@ -117,6 +117,11 @@ fn counting_stops_at_its_limit() {
     assert_eq!((count(Some(all.tokens)).exceeded, all.exceeded), (false, false));
     let stopped = count(Some(2));
     assert!(stopped.exceeded && stopped.tokens > 2 && stopped.tokens < all.tokens);
+    // What is long does not wait for what comes behind it.
+    let text = format!("{} ", "ab".repeat(3000)).repeat(40);
+    let count = |limit| t.count(&text, &PARSE, limit, &mut Scratch::default()).unwrap();
+    let (all, stopped) = (count(None), count(Some(2)));
+    assert!(stopped.exceeded && stopped.tokens < all.tokens / 4, "{stopped:?} {all:?}");
 }
 
 #[test]
