@@ -95,7 +95,7 @@ pub(super) fn others(kinds: &Kinds) -> u64 {
 
 /// The starts that line ends change: they go with punctuation before them, and white space has a cut behind its last one.
 pub(super) struct Lines {
-    /// The character behind the end of the chunk is a line end that is not to be cut off.
+    /// Behind the end of the chunk there is to be a line end that is not cut off: so none before it is the last.
     one_more: bool,
     punct_before: u64,
     /// Line ends that go with punctuation reach to the end of the block.
@@ -105,9 +105,9 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    /// With `whole_at_end` white space at the end of the text is one piece, even where it has line ends.
-    pub(super) fn new(whole_at_end: bool) -> Self {
-        Self { one_more: whole_at_end, punct_before: 0, goes_on: false, cut: 0 }
+    /// With `one_more` white space at the end of the chunk is one piece, even where it has line ends.
+    pub(super) fn new(one_more: bool) -> Self {
+        Self { one_more, punct_before: 0, goes_on: false, cut: 0 }
     }
 
     /// What becomes of the starts of the next block, and the characters behind line ends that go with the punctuation before them: `punct`

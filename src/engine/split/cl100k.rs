@@ -1,7 +1,7 @@
 //! `cl100k_base`, and the scanner that Qwen2 and Llama 3 share with it: they differ in digits and in white space at
 //! the end of a text, which cl100k keeps in one piece even where it has line ends.
 
-use super::bounds::{Bounds, Groups, Later, Lines, contraction, single_numbers};
+use super::bounds::{Bounds, Groups, Later, Lines, contraction, others, single_numbers};
 use super::chunk::{Chunk, Kinds, behind};
 use super::class::{Classes, LETTER, NEWLINE, NUMBER, SPACE, classes};
 use super::scan::{Case, Scan, contraction_end, line_or_space_end, number_end};
@@ -136,20 +136,13 @@ pub(super) struct Words {
     pub(super) kinds: Kinds,
     pub(super) letter: u64,
     pub(super) other: u64,
-    /// Characters of `other` that a word may begin with if they stand alone.
+    /// Characters of `other` that begin a run of it and have no blank before them: a word may begin with one that stands alone.
     first: u64,
 }
 
 impl Words {
     pub(super) fn of(kinds: &Kinds) -> Self {
-        let letter = kinds.letter();
-        let other = kinds.valid & !(letter | kinds.number | kinds.space);
-        Self { kinds: *kinds, letter, other, first: 0 }
-    }
-
-    /// Characters that begin a run of punctuation and have no blank before them.
-    pub(super) fn alone(&self, before: &Self) -> u64 {
-        self.other & !behind(self.other, before.other) & !behind(self.kinds.blank, before.kinds.blank)
+        Self { kinds: *kinds, letter: kinds.letter(), other: others(kinds), first: 0 }
     }
 
     /// Where pieces start but for line ends, contractions and groups of numbers. `text_follows` is the last bit if the
@@ -158,7 +151,8 @@ impl Words {
     pub(super) fn starts(&mut self, before: &Self, text_follows: u64) -> u64 {
         let Kinds { number, space, newline, .. } = self.kinds;
         let earlier = &before.kinds;
-        self.first = self.alone(before);
+        self.first =
+            self.other & !behind(self.other, before.other) & !behind(self.kinds.blank, earlier.blank);
         let blanks = space & !newline;
         let with_word = behind(self.first, before.first) | behind(blanks, earlier.space & !earlier.newline);
         let words = self.letter & !behind(self.letter, before.letter) & !with_word;
