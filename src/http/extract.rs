@@ -3,18 +3,16 @@
 
 use super::admission::Room;
 use super::coding;
-use super::listen::is_body_timeout;
 use super::media::{Coding, Form, sent};
-use super::metered;
 use super::problem::Problem;
 use super::state::AppState;
-use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::HeaderMap;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, header};
+use body::{TextPieces, Whole, collect};
+pub(super) use body::{announced_length, body_error, check_encoding, discard, read_body};
 use bytes::Bytes;
 use faults::{expectation, named_field, tellable};
-use http_body_util::{BodyExt, LengthLimitError};
 use list::{limits, within};
 use options::Field;
 use serde::de::DeserializeOwned;
@@ -22,6 +20,7 @@ use std::error::Error;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+mod body;
 mod faults;
 pub(super) mod json;
 pub(super) mod list;
@@ -45,7 +44,7 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<AppState> for Payload<T> 
         )
         .await?;
         let limits = limits(&app.config);
-        app.cpu.run(body.len(), move || within(limits, || object(form, &body))).await?.map(Self)
+        app.cpu.run(body.len(), move || within(limits, || object(form, &body.into_bytes()))).await?.map(Self)
     }
 }
 
@@ -83,7 +82,7 @@ pub(super) trait Plain: Send + 'static {
     ///
     /// # Errors
     /// 400 where the body is not as its type says.
-    fn read(form: Form, body: Bytes) -> Result<(&'static str, Field), Problem>;
+    fn read(form: Form, body: Whole) -> Result<(&'static str, Field), Problem>;
 }
 
 /// `text/plain`: the field `text`.
@@ -97,10 +96,8 @@ impl Plain for Text {
         form == Form::Text
     }
 
-    fn read(_: Form, body: Bytes) -> Result<(&'static str, Field), Problem> {
-        let text = String::from_utf8(body.into());
-        let text = text.map_err(|e| Problem::invalid_utf8(e.utf8_error().valid_up_to()))?;
-        Ok(("text", Field::Text(text)))
+    fn read(_: Form, body: Whole) -> Result<(&'static str, Field), Problem> {
+        Ok(("text", Field::Text(body.into_text()?)))
     }
 }
 
@@ -115,8 +112,8 @@ impl Plain for Ids {
         matches!(form, Form::Packed(_))
     }
 
-    fn read(form: Form, body: Bytes) -> Result<(&'static str, Field), Problem> {
-        Ok(("ids", Field::Ids(packed::ids(&body, packed::width(form))?)))
+    fn read(form: Form, body: Whole) -> Result<(&'static str, Field), Problem> {
+        Ok(("ids", Field::Ids(packed::ids(&body.into_bytes(), packed::width(form))?)))
     }
 }
 
@@ -131,8 +128,8 @@ impl Plain for Batch {
         matches!(form, Form::Packed(_))
     }
 
-    fn read(form: Form, body: Bytes) -> Result<(&'static str, Field), Problem> {
-        Ok(("ids", Field::Batch(packed::batch(&body, packed::width(form))?)))
+    fn read(form: Form, body: Whole) -> Result<(&'static str, Field), Problem> {
+        Ok(("ids", Field::Batch(packed::batch(&body.into_bytes(), packed::width(form))?)))
     }
 }
 
@@ -156,7 +153,7 @@ impl<T: DeserializeOwned + Send + 'static, P: Plain> FromRequest<AppState> for S
         let read = move || {
             within(limits, || match plain {
                 true => options::fields(&query.unwrap_or_default(), Some(P::read(form, body)?)),
-                false => object(form, &body),
+                false => object(form, &body.into_bytes()),
             })
         };
         let place = if plain { Place::Query } else { Place::Body };
@@ -170,7 +167,8 @@ impl<T: DeserializeOwned + Send + 'static, P: Plain> FromRequest<AppState> for S
 /// # Errors
 /// 415 for another type, and as [`read_body`].
 pub(super) async fn whole(request: Request, app: &AppState) -> Result<Bytes, Problem> {
-    Ok(receive(request, app, |form| form == Form::Json, "application/json").await?.1)
+    let (_, body) = receive(request, app, |form| form == Form::Json, "application/json").await?;
+    Ok(body.into_bytes())
 }
 
 fn object<T: DeserializeOwned>(form: Form, body: &[u8]) -> Result<T, Problem> {
@@ -183,7 +181,7 @@ async fn receive(
     app: &AppState,
     takes: impl Fn(Form) -> bool,
     types: &'static str,
-) -> Result<(Form, Bytes), Problem> {
+) -> Result<(Form, Whole), Problem> {
     let limit = app.config.max_body_bytes;
     let kind = |headers: &HeaderMap| {
         let form = sent(headers, types)?;
@@ -200,15 +198,21 @@ async fn receive(
         }
     };
     let room = request.extensions().get::<Arc<Room>>().cloned();
-    let body = collect(request, limit as u64).await?;
-    let Some(coding) = coding else { return Ok((form, body)) };
+    let Some(coding) = coding else {
+        let body = match form {
+            Form::Text => collect(request, limit as u64, TextPieces::default()).await?,
+            _ => collect(request, limit as u64, Vec::new()).await?,
+        };
+        return Ok((form, body));
+    };
+    let body = collect(request, limit as u64, Vec::new()).await?.into_bytes();
     let limits = coding::Limits { bytes: limit, ratio: app.config.max_decompress_ratio };
     // Never here: few bytes may become many.
     let decoded = app.cpu.run_elsewhere(body.len(), move || coding::decode(coding, limits, &body)).await??;
     if let Some(room) = room {
         room.grow(decoded.len() as u64)?;
     }
-    Ok((form, decoded.into()))
+    Ok((form, Whole::Bytes(decoded.into())))
 }
 
 /// Query options of type `T`.
@@ -272,101 +276,5 @@ impl<T: DeserializeOwned + Send> FromRequestParts<AppState> for Path<T> {
             Ok(axum::extract::Path(segments)) => Ok(Self(segments)),
             Err(_) => Err(Problem::invalid("/path", "a segment of the path is not what it must be")),
         }
-    }
-}
-
-/// The whole body, refused as soon as it is known to be over `limit` bytes.
-///
-/// # Errors
-/// 413, 408 when it comes too slowly, 400 when it is cut off, 415 when it is compressed.
-pub(super) async fn read_body(request: Request<Body>, limit: u64) -> Result<Bytes, Problem> {
-    check_encoding(request.headers())?;
-    collect(request, limit).await
-}
-
-/// The same for a body of any coding.
-async fn collect(request: Request<Body>, limit: u64) -> Result<Bytes, Problem> {
-    let announced = announced_length(request.headers());
-    // What is not announced takes its room as it comes.
-    let room = request.extensions().get::<Arc<Room>>().filter(|_| announced.is_none()).cloned();
-    let mut body = request.into_body();
-    if announced.is_some_and(|n| n > limit) {
-        discard(body).await;
-        return Err(Problem::body_too_large(limit));
-    }
-    let most = usize::try_from(limit).unwrap_or(usize::MAX);
-    let mut whole = Vec::new();
-    loop {
-        let piece = match body.frame().await {
-            Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
-            Some(Err(error)) => return Err(body_error(&error, limit)),
-            None => return Ok(whole.into()),
-        };
-        if piece.len() > most - whole.len() {
-            discard(body).await;
-            return Err(Problem::body_too_large(limit));
-        }
-        if let Some(room) = &room {
-            room.grow(piece.len() as u64)?;
-        }
-        if whole.is_empty() && hyper::body::Body::is_end_stream(&body) {
-            // Most bodies come in one piece.
-            return Ok(piece);
-        }
-        if whole.is_empty() {
-            // It counts among the bytes in flight, and takes no memory before it is written to; what would be too small is copied.
-            whole.reserve_exact(announced.map_or(0, |n| n.min(most as u64) as usize));
-        }
-        whole.extend_from_slice(&piece);
-    }
-}
-
-/// The most of a refused body that is still read.
-const DISCARD_BYTES: usize = 64 << 20;
-
-/// Reads on for a moment, keeping nothing: a client that sends its whole body before it reads would otherwise see a
-/// reset connection in place of the answer that says what was wrong.
-pub(super) async fn discard(mut body: Body) {
-    let mut left = DISCARD_BYTES;
-    let read = async {
-        while let Some(Ok(frame)) = body.frame().await {
-            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
-            if left == 0 {
-                return;
-            }
-        }
-    };
-    let _ = tokio::time::timeout(std::time::Duration::from_secs(2), read).await;
-}
-
-/// What an error of reading a body means.
-pub(super) fn body_error(error: &(dyn Error + 'static), limit: u64) -> Problem {
-    let too_long = |error: &(dyn Error + 'static)| error.is::<LengthLimitError>();
-    if std::iter::successors(Some(error), |error| (*error).source()).any(too_long) {
-        Problem::body_too_large(limit)
-    } else if is_body_timeout(error) {
-        Problem::body_timeout()
-    } else if let Some(refused) = metered::refusal(error) {
-        Problem::key_limit(refused)
-    } else {
-        Problem::body_cut_off()
-    }
-}
-
-/// `Content-Length`, where there is one.
-pub(super) fn announced_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-/// Refuses compressed bodies.
-///
-/// # Errors
-/// 415.
-pub(super) fn check_encoding(headers: &HeaderMap) -> Result<(), Problem> {
-    match headers.get(header::CONTENT_ENCODING) {
-        Some(encoding) if encoding != "identity" => {
-            Err(Problem::unsupported_media_type("Content-Encoding", "identity"))
-        }
-        _ => Ok(()),
     }
 }
