@@ -234,8 +234,13 @@ pub(crate) fn numbered(number: u32) -> (String, Vec<u8>) {
     (query, (0..=255).flat_map(line).collect())
 }
 
+/// Waits until the store holds nothing that is half written: a running server may just be at it.
+pub(crate) fn wait_for_no_litter(data: &Path) {
+    wait_for("a store without litter", || litter(data).is_empty().then_some(()));
+}
+
 /// Staging files and parts of uploads in a data directory.
-pub(crate) fn litter(data: &Path) -> Vec<String> {
+fn litter(data: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut folders = vec![data.to_owned()];
     while let Some(folder) = folders.pop() {

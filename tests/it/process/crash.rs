@@ -1,6 +1,6 @@
 //! kill -9 at any moment: what was acknowledged is there, nothing is torn, what was running runs again.
 
-use super::{Random, Server, events, litter, numbered, random_words, size, wait_for};
+use super::{Random, Server, events, numbered, random_words, size, wait_for, wait_for_no_litter};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -229,7 +229,7 @@ fn killed_at_any_moment_nothing_acknowledged_is_lost_or_torn() {
         }
         let server = Server::start_with(data.path(), &settings);
         // Jobs that begin again write their records: what stays is litter.
-        wait_for("the end of the litter", || litter(data.path()).is_empty().then_some(()));
+        wait_for_no_litter(data.path());
         check(&server, &mut kept.lock().unwrap());
         if round == 0 {
             server.ask("PUT", "/uploads/words", &words).expect(201);
@@ -293,7 +293,7 @@ fn killed_at_any_moment_nothing_acknowledged_is_lost_or_torn() {
     }
     let report = server.ask("POST", "/reload", b"").expect(200);
     assert_eq!((&report["loaded"], &report["failed"]), (&json!([]), &json!([])));
-    assert_eq!(litter(data.path()), Vec::<String>::new());
+    wait_for_no_litter(data.path());
     println!(
         "{rounds} kills: {} versions, {} of the import folder, {} uploads, {} jobs survived; jobs were interrupted {} times",
         kept.versions.len(),

@@ -1,6 +1,6 @@
 //! The main job from end to end: serve, train, watch, swap, reload, all under a client that never stops.
 
-use super::{Client, Server, StopOnDrop, events, litter, numbered, wait_for};
+use super::{Client, Server, StopOnDrop, events, numbered, wait_for, wait_for_no_litter};
 use crate::data;
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -216,7 +216,7 @@ fn a_trained_vocabulary_goes_live_without_one_failed_request() {
     server.kill();
     let server = Server::start(data.path());
     assert_eq!(server.get("/vocabs"), before);
-    assert_eq!(litter(data.path()), Vec::<String>::new());
+    wait_for_no_litter(data.path());
     server.stop();
 }
 

@@ -1,6 +1,6 @@
 //! Storage that refuses: no file may grow, or nothing may be written at all. The server goes on.
 
-use super::{Server, finish, litter, numbered, random_words, serve, vocabd};
+use super::{Server, finish, numbered, random_words, serve, vocabd, wait_for_no_litter};
 use crate::data;
 use serde_json::json;
 use std::path::Path;
@@ -50,7 +50,7 @@ fn a_full_disk_is_507_and_the_server_goes_on() {
     assert_eq!(server.encode("small@live", "ab")["ids"], json!([97, 98]));
     assert!(server.encode("default", "still here")["count"].as_u64().unwrap() > 0);
     assert_eq!(server.get("/health")["status"], "ok");
-    assert_eq!(litter(data.path()), Vec::<String>::new());
+    wait_for_no_litter(data.path());
     let names = |server: &Server| -> Vec<String> {
         let listed = server.get("/vocabs");
         let vocabs = listed["vocabs"].as_array().unwrap();
@@ -83,7 +83,7 @@ fn a_job_whose_counts_do_not_fit_on_the_disk_fails_alone() {
     };
     let failed = job("big", 1000);
     assert_eq!((&failed["state"], &failed["error"]["code"]), (&json!("failed"), &json!("storage_failed")));
-    assert_eq!(litter(data.path()), Vec::<String>::new());
+    wait_for_no_litter(data.path());
     server.ask("GET", "/vocabs/big", b"").expect(404);
     let small = json!({"name": "small", "corpus": {"texts": ["low lower lowest"]}, "vocab_size": 262});
     let small = server.post("/train", &small).expect(202)["id"].as_str().unwrap().to_owned();
@@ -97,7 +97,7 @@ fn a_job_whose_counts_do_not_fit_on_the_disk_fails_alone() {
     let job = server.post("/train", &job).expect(202)["id"].as_str().unwrap().to_owned();
     let failed = server.ended(&job);
     assert_eq!((&failed["state"], &failed["error"]["code"]), (&json!("failed"), &json!("storage_failed")));
-    assert_eq!(litter(data.path()), Vec::<String>::new());
+    wait_for_no_litter(data.path());
     server.stop();
 }
 
@@ -109,7 +109,7 @@ fn a_server_that_cannot_keep_its_default_vocabulary_serves_it() {
     assert_eq!(server.get("/readyz")["status"], "ok");
     assert!(server.encode("default", "still here")["count"].as_u64().unwrap() > 0);
     assert!(server.log().contains("served from memory"), "{}", server.log());
-    assert_eq!(litter(data.path()), Vec::<String>::new());
+    wait_for_no_litter(data.path());
     server.stop();
 }
 
@@ -136,7 +136,7 @@ fn commands_say_that_the_disk_is_full() {
     std::fs::write(&file, data::local("vocabs/cl100k_base.tiktoken")).unwrap();
     let err = run(&["import", "big", path]);
     assert!(err.contains("the storage is full"), "{err}");
-    assert_eq!(litter(data.path()), Vec::<String>::new());
+    wait_for_no_litter(data.path());
 }
 
 /// A folder of the kernel is one that not even root can write.
