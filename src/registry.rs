@@ -190,6 +190,7 @@ impl Registry {
             room: sync::Mutex::default(),
             clock: AtomicU64::new(1),
         });
+        sync::start();
         let opening = Arc::clone(&shared);
         let registry = Self { shared };
         registry.change(async move { opening.open(embedded).await }).await?;

@@ -331,6 +331,11 @@ impl Tokenizer {
         let _made_once = self.quick.set(is_quick.then(make));
     }
 
+    /// Whether that has been done.
+    pub fn is_prepared(&self) -> bool {
+        self.quick.get().is_some()
+    }
+
     /// The quick way to encode a text of so many bytes.
     pub(super) fn quick(&self, bytes: usize) -> Option<Quickly<'_>> {
         if bytes > LONGEST_TEXT {

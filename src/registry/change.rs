@@ -164,11 +164,13 @@ impl Shared {
         let (original, digest) = (Arc::clone(&draft.tokenizer), draft.digest);
         let outcome = off_thread(move || {
             let tokenizer = checked(&stored, &digest)?;
-            if agrees(&original, &tokenizer) {
-                Ok(tokenizer)
-            } else {
-                Err("it encodes differently".to_owned())
+            if !agrees(&original, &tokenizer) {
+                return Err("it encodes differently".to_owned());
             }
+            // Before a request is sent to it: the first ones would go the slow way.
+            #[cfg(not(shuttle))]
+            tokenizer.prepare();
+            Ok(tokenizer)
         });
         outcome.await.map_err(|problem| PublishError::Unfaithful { problem })
     }

@@ -16,7 +16,7 @@ use {
     std::any::Any,
     std::panic::AssertUnwindSafe,
     std::pin::Pin,
-    std::sync::{Arc, LazyLock},
+    std::sync::{Arc, LazyLock, mpsc},
     std::task::{Context, Poll, Wake},
     std::thread::{self, Thread},
     tokio::runtime::{Builder, Handle, Runtime},
@@ -33,6 +33,30 @@ static CHANGES: LazyLock<Option<Runtime>> = LazyLock::new(|| {
     // Where the system does not let it, they run as the others do.
     changes.build().ok()
 });
+
+/// Work for which nobody waits, but which requests are better off with: a thread of its own does it, one piece after the other, level with them.
+/// It would take ten times as long behind them, where they keep all cores busy.
+#[cfg(not(shuttle))]
+static ASIDE: LazyLock<Option<mpsc::Sender<Work>>> = LazyLock::new(|| {
+    let (sender, work) = mpsc::channel::<Work>();
+    let do_all = move || {
+        for work in work {
+            // What fails has said so, and is missed by no one.
+            let _ = std::panic::catch_unwind(AssertUnwindSafe(work));
+        }
+    };
+    let thread = thread::Builder::new().name("tables".to_owned()).spawn(do_all);
+    thread.is_ok().then_some(sender)
+});
+
+#[cfg(not(shuttle))]
+type Work = Box<dyn FnOnce() + Send>;
+
+/// To be called on a thread like those that answer requests: one that is started later is as far behind them as the one that starts it.
+pub(super) fn start() {
+    #[cfg(not(shuttle))]
+    LazyLock::force(&ASIDE);
+}
 
 #[cfg(not(shuttle))]
 type Change = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -118,10 +142,11 @@ pub(super) async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Sen
     finished(pool().spawn_blocking(work).await).await
 }
 
-/// Runs work for which nobody waits.
+/// Has work done for which nobody waits.
 #[cfg(not(shuttle))]
 pub(super) fn aside(work: impl FnOnce() + Send + 'static) {
-    drop(pool().spawn_blocking(work));
+    // Without its thread it is done by the first request that needs it.
+    let _ = ASIDE.as_ref().map(|aside| aside.send(Box::new(work)));
 }
 
 #[cfg(not(shuttle))]
@@ -215,6 +240,34 @@ mod modelled {
 
         pub(in super::super) fn store(&self, value: Option<Arc<T>>) {
             self.0.set(value);
+        }
+    }
+}
+
+#[cfg(all(test, not(shuttle), target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    fn niceness() -> i32 {
+        rustix::process::getpriority_process(None).unwrap()
+    }
+
+    /// Changes give way to requests, also those that ask for work aside; that work does not.
+    #[tokio::test]
+    async fn work_aside_is_not_behind_requests_where_a_change_asks_for_it() {
+        start();
+        let usual = niceness();
+        for in_directory in [true, false] {
+            let (sender, told) = oneshot::channel();
+            let change = async move {
+                aside(move || {
+                    let _ = sender.send(niceness());
+                });
+                (niceness(), off_thread(niceness).await)
+            };
+            let behind = (usual + 10).min(19);
+            assert_eq!(to_end(in_directory, change).await, (behind, behind));
+            assert_eq!(told.await, Ok(usual), "in a directory: {in_directory}");
         }
     }
 }

@@ -119,6 +119,13 @@ async fn versions_count_up_and_equal_content_makes_none() {
 }
 
 #[tokio::test]
+async fn a_version_is_published_with_the_tables_of_its_quick_way_made() {
+    let registry = in_memory().await;
+    publish(&registry, "zh", "prepared").await;
+    assert!(registry.resolve(Some(&vref("zh"))).await.unwrap().tokenizer.is_prepared());
+}
+
+#[tokio::test]
 async fn no_ref_means_the_default() {
     let registry = in_memory().await;
     let loaded = registry.resolve(None).await.unwrap();
