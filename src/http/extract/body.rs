@@ -9,6 +9,7 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, header};
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError};
+use simdutf8::compat::from_utf8;
 use std::error::Error;
 use std::sync::Arc;
 
@@ -41,8 +42,9 @@ impl Whole {
     /// 400 with the first byte that is none.
     pub(super) fn into_text(self) -> Result<String, Problem> {
         match self {
-            Self::Bytes(bytes) => String::from_utf8(bytes.into())
-                .map_err(|error| Problem::invalid_utf8(error.utf8_error().valid_up_to())),
+            Self::Bytes(bytes) => from_utf8(&bytes)
+                .map(str::to_owned)
+                .map_err(|error| Problem::invalid_utf8(error.valid_up_to())),
             Self::Text(text) => Ok(text),
         }
     }
@@ -107,7 +109,7 @@ impl Pieces for TextPieces {
         while let (false, Some((&byte, rest))) = (self.cut.is_empty(), piece.split_first()) {
             self.cut.push(byte);
             piece = rest;
-            match std::str::from_utf8(&self.cut) {
+            match from_utf8(&self.cut) {
                 Ok(char) => {
                     self.text.push_str(char);
                     self.cut.clear();
@@ -118,14 +120,14 @@ impl Pieces for TextPieces {
                 Err(_) => {}
             }
         }
-        let (text, cut) = match std::str::from_utf8(piece) {
+        let (text, cut) = match from_utf8(piece) {
             Ok(text) => (text, &[][..]),
             Err(error) if error.error_len().is_some() => {
                 return Err(Problem::invalid_utf8(self.text.len() + error.valid_up_to()));
             }
             Err(error) => {
                 let (text, cut) = piece.split_at(error.valid_up_to());
-                (std::str::from_utf8(text).unwrap_or_default(), cut)
+                (from_utf8(text).unwrap_or_default(), cut)
             }
         };
         self.text.push_str(text);

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 /// # Errors
 /// 400 for what is no JSON, 422 that names the field at fault.
 pub(in crate::http) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
-    let text = std::str::from_utf8(body).map_err(|e| Problem::invalid_utf8(e.valid_up_to()))?;
+    let text = simdutf8::compat::from_utf8(body).map_err(|e| Problem::invalid_utf8(e.valid_up_to()))?;
     // serde reads an array as the fields in their order: that order is no part of the contract.
     if text.trim_start_matches([' ', '\t', '\n', '\r']).starts_with('[') {
         return Err(Problem::invalid("", "must be an object"));
