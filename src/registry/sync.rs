@@ -249,7 +249,7 @@ mod tests {
     use super::*;
 
     fn niceness() -> i32 {
-        rustix::process::getpriority_process(None).unwrap()
+        rustix::process::getpriority_process(None).expect("that of this thread")
     }
 
     /// Changes give way to requests, also those that ask for work aside; that work does not.
