@@ -121,7 +121,8 @@ pub(super) const LOOK: usize = 1 << 14;
 impl<M: Merging> Windows<'_, M> {
     /// Hands on the first of the tokens that are known.
     fn hand_on(&mut self, count: usize, take: &mut impl FnMut(TokenId, Range<usize>)) {
-        let ends = self.known[1..].iter().map(|token| token.start).chain([self.end]);
+        // Of an empty text there is none.
+        let ends = self.known.iter().skip(1).map(|token| token.start).chain([self.end]);
         self.known[..count].iter().zip(ends).for_each(|(token, end)| take(token.id, token.start..end));
     }
 

@@ -99,6 +99,11 @@ proptest! {
     }
 }
 
+#[test]
+fn nothing_is_left_of_an_empty_text() {
+    check(&doubling(3), &[]);
+}
+
 /// Merges that double a symbol again and again.
 fn doubling(times: u32) -> MergeTable {
     let merges: Vec<Merge> = (0..times).map(|at| Merge { left: at, right: at, id: at + 1 }).collect();
