@@ -120,16 +120,9 @@ impl Pieces for TextPieces {
                 Err(_) => {}
             }
         }
-        let (text, cut) = match from_utf8(piece) {
-            Ok(text) => (text, &[][..]),
-            Err(error) if error.error_len().is_some() => {
-                return Err(Problem::invalid_utf8(self.text.len() + error.valid_up_to()));
-            }
-            Err(error) => {
-                let (text, cut) = piece.split_at(error.valid_up_to());
-                (from_utf8(text).unwrap_or_default(), cut)
-            }
-        };
+        let (whole, cut) = piece.split_at(whole_characters(piece));
+        let text =
+            from_utf8(whole).map_err(|error| Problem::invalid_utf8(self.text.len() + error.valid_up_to()))?;
         self.text.push_str(text);
         self.cut.extend_from_slice(cut);
         Ok(())
@@ -141,6 +134,17 @@ impl Pieces for TextPieces {
         } else {
             Err(Problem::invalid_utf8(self.text.len()))
         }
+    }
+}
+
+/// Where the last character begins if its end is missing; all bytes otherwise.
+fn whole_characters(bytes: &[u8]) -> usize {
+    let is_continued = |byte: u8| byte.leading_ones() == 1;
+    let len = bytes.len();
+    match (1..=len.min(3)).find(|back| !is_continued(bytes[len - back])) {
+        // The first byte of a character says by its leading ones how many it has.
+        Some(back) if (back + 1..=4).contains(&(bytes[len - back].leading_ones() as usize)) => len - back,
+        _ => len,
     }
 }
 
