@@ -422,7 +422,8 @@ mod x86 {
                     let mut planes = vec![[0; 8]; 16];
                     of_classes(level, &classes, &mut planes);
                     assert_eq!(planes, expected, "{level:?} {len}");
-                    for at in (0..len).step_by(37) {
+                    // Where miri reads along each takes its time.
+                    for at in (0..len).step_by(if cfg!(miri) { 37 } else { 1 }) {
                         let mut other = text[..len].to_vec();
                         other[at] |= 0x80;
                         assert!(!of_ascii(level, &other, &table, &mut planes), "{level:?} {len} {at}");
