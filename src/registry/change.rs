@@ -8,6 +8,7 @@ use super::facts::{AliasRecord, Loaded, Provenance, Record, VersionFacts, agrees
 use super::name::{AliasName, VocabName};
 use super::residency::checked;
 use super::snapshot::{Slot, Snapshot, Vocabs, Vocabulary};
+use super::sync::ahead;
 use super::{AliasChange, Precondition, Published, Shared, off_thread};
 use crate::engine::Tokenizer;
 use crate::formats::native;
@@ -168,8 +169,7 @@ impl Shared {
                 return Err("it encodes differently".to_owned());
             }
             // Before a request is sent to it: the first ones would go the slow way.
-            #[cfg(not(shuttle))]
-            tokenizer.prepare();
+            ahead(|| tokenizer.prepare());
             Ok(tokenizer)
         });
         outcome.await.map_err(|problem| PublishError::Unfaithful { problem })

@@ -115,11 +115,13 @@ impl Told {
 
 impl Loaded {
     /// A version that is in memory from now on. The tables that make encoding quick take several times as long as loading, so they
-    /// are made beside it: neither a start nor a request waits for them.
+    /// are made beside it where they are not made yet: neither a start nor a request waits for them.
     pub(super) fn new(facts: std::sync::Arc<VersionFacts>, tokenizer: Tokenizer) -> std::sync::Arc<Self> {
         let loaded = std::sync::Arc::new(Self { told: Told::new(&facts), facts, tokenizer });
-        let unprepared = std::sync::Arc::clone(&loaded);
-        super::sync::aside(move || unprepared.tokenizer.prepare());
+        if !loaded.tokenizer.is_prepared() {
+            let unprepared = std::sync::Arc::clone(&loaded);
+            super::sync::aside(move || unprepared.tokenizer.prepare());
+        }
         loaded
     }
 }

@@ -149,6 +149,12 @@ pub(super) fn aside(work: impl FnOnce() + Send + 'static) {
     let _ = ASIDE.as_ref().map(|aside| aside.send(Box::new(work)));
 }
 
+/// Does what would be asked for with [`aside`] otherwise, here and now.
+#[cfg(not(shuttle))]
+pub(super) fn ahead(work: impl FnOnce()) {
+    work();
+}
+
 #[cfg(not(shuttle))]
 async fn finished<T>(outcome: Result<T, tokio::task::JoinError>) -> T {
     match outcome {
@@ -177,6 +183,9 @@ pub(super) async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Sen
 
 #[cfg(shuttle)]
 pub(super) fn aside(_: impl FnOnce() + Send + 'static) {}
+
+#[cfg(shuttle)]
+pub(super) fn ahead(_: impl FnOnce()) {}
 
 /// The same shapes over shuttle's locks, each use of which is a place where another thread may go on.
 #[cfg(shuttle)]
