@@ -62,6 +62,19 @@ BODIES = {
     "/v3/tokenize": {"model": "default", "text": TEXT},
     "/api/tokenize": {"model": "default", "prompt": TEXT},
     "/api/detokenize": {"model": "default", "tokens": [72]},
+    "/models/compare": {"texts": [TEXT], "languages": ["zh"], "weights": {"context": 1}},
+    "/compat/tgi/tokenize": {"inputs": TEXT},
+    "/compat/tgi/chat_tokenize": {"messages": MESSAGES},
+    "/compat/sglang/tokenize": {"prompt": TEXT},
+    "/compat/sglang/detokenize": {"tokens": [72]},
+    "/compat/sglang/v1/tokenize": {"prompt": TEXT},
+    "/compat/sglang/v1/detokenize": {"tokens": [72]},
+    "/compat/cohere/v1/tokenize": {"text": TEXT, "model": "default"},
+    "/compat/cohere/v1/detokenize": {"tokens": [72], "model": "default"},
+    "/compat/vllm/tokenize": {"prompt": TEXT},
+    "/compat/vllm/detokenize": {"tokens": [72]},
+    "/compat/localai/v1/tokenize": {"content": TEXT, "model": "default"},
+    "/compat/ovms/v1/tokenize": {"text": TEXT, "model": "default"},
 }
 
 
@@ -173,6 +186,24 @@ for name, values in {
 for text in (TEXT, "a" * 300, "\r\n \t", "１２３"):
     for target in ("split_vs_regex", "encode_quick", "chunk_any", "decode_any"):
         put(target, str(len(text)), b"\1\1\1" + text.encode())
+
+# The first byte: 0 compares, 1 trains on a text, 2 on counts, with 64 of words; the second: which form of FORMATS, 3 times which of RECORDS.
+# Parquet as pyarrow 26 writes it: strings by themselves, by what they share with the one before, by a dictionary; words with counts.
+PARQUET = {
+    "plain": "UEFSMRUAFVYVViwVCBUAFQYVBhwAAAACAAAAAwsJAAAAbG93IGxvd2VyBgAAAGxvd2VzdAoAAABsb3cg5LiW55WMFQQZLDUAGAZzY2hlbWEVAgAVDCUCGAR0ZXh0JQBMHAAAABYIGRwZHCYAHBUMGSUGABkYBHRleHQVABYIFnwWfCYISRwVABUAFQIAPBYyGQYZJgIGAAAAFnwWCCYIFnwAKCBwYXJxdWV0LWNwcC1hcnJvdyB2ZXJzaW9uIDI2LjAuMRkcHAAAAIgAAABQQVIx",
+    "delta": "UEFSMRUAFYoBFYoBLBUIFQ4VBhUGHAAAAAIAAAADC4ABBAMAAAIAAAADAAAAAAAAAIABBAMSCwQAAACgAAAAAAAAAAAAAAAAAAAAbG93IGxvd2VyZXN0IOS4lueVjBUEGSw1ABgGc2NoZW1hFQIAFQwlAhgEdGV4dCUATBwAAAAWCBkcGRwmABwVDBklBg4ZGAR0ZXh0FQAWCBa0ARa0ASYISRwVABUOFQIAPBYyGQYZJgIGAAAAFrQBFggmCBa0AQAoIHBhcnF1ZXQtY3BwLWFycm93IHZlcnNpb24gMjYuMC4xGRwcAAAAjAAAAFBBUjE=",
+    "dictionary": "UEFSMRUEFUoVVkwVBhUAEgAAKLUv/SAlFQEAyAkAAABsb3cgbG93ZXIGZXN0CiDkuJbnlYwCAC2DgGEqARUAFRQVJiwVCBUQFQYVBhwAAAAotS/9IApRAAACAAAAAwsCAyQAFQQZLDUAGAZzY2hlbWEVAgAVDCUCGAR0ZXh0JQBMHAAAABYIGRwZHCYAHBUMGTUABhAZGAR0ZXh0FQwWCBagARa+ASZ6JggpLBUEFQAVAgAVABUQFQIAPBYyGQYZJgIGAAAAFqABFggmCBa+AQAoIHBhcnF1ZXQtY3BwLWFycm93IHZlcnNpb24gMjYuMC4xGRwcAAAAlgAAAFBBUjE=",
+    "counts": "UEFSMRUAFSYVJiwVBBUAFQYVBhwAAAACAAAABAEDAAAAbG93AgAAAGVyFQAVLBUsLBUEFQAVBhUGHAAAAAIAAAAEAQMAAAAAAAAAAgAAAAAAAAAVBBk8NQAYBnNjaGVtYRUEABUMJQIYBHdvcmQlAEwcAAAAFQQlAhgFY291bnQAFgQZHBksJgAcFQwZJQYAGRgEd29yZBUAFgQWTBZMJghJHBUAFQAVAgA8FgoZBhkmAAQAAAAmABwVBBklBgAZGAVjb3VudBUAFgQWUhZSJlRJHBUAFQAVAgA8KQYZJgAEAAAAFp4BFgQmCBaeAQAoIHBhcnF1ZXQtY3BwLWFycm93IHZlcnNpb24gMjYuMC4xGSwcAAAcAAAAxwAAAFBBUjE=",
+}
+lines = json.dumps({"text": TEXT}).encode() + b"\n" + json.dumps({"text": "low"}).encode() + b"\n"
+counts = b"low\t5\ner\t3\n"
+CORPORA = {"text": (0, 0, TEXT.encode()), "whole": (1, 0, TEXT.encode()), "lines": (1, 3, TEXT.encode() + b"\n" + TEXT.encode()),
+    "paragraphs": (1, 6, b"a a\n\nb\n"), "replaced": (1, 128, b"a \xff a"), "jsonl": (1, 1, lines), "compared": (0, 1, lines), "counts": (2, 0, counts),
+    "words": (66, 0, counts), "gzip": (1, 3, gzip.compress(TEXT.encode())), "counts-gzip": (2, 0, gzip.compress(counts)),
+    "counts-parquet": (2, 0, base64.b64decode(PARQUET.pop("counts")))}
+CORPORA |= {f"{name}-{how}": (how, 2, base64.b64decode(content)) for name, content in PARQUET.items() for how in (0, 1)}
+for name, (how, form, content) in CORPORA.items():
+    put("corpus_any", name, bytes([how, form]) + content)
 TEMPLATES = {
     "loop": BODIES["/chat/render"]["chat_template"],
     "qwen2.5": (here / "../tests/data/chat/qwen2.5.jinja").read_text(),

@@ -55,6 +55,19 @@ const ROUTES: &[(&str, &str)] = &[
     ("POST", "/v3/tokenize"),
     ("POST", "/api/tokenize"),
     ("POST", "/api/detokenize"),
+    ("POST", "/models/compare"),
+    ("POST", "/compat/tgi/tokenize"),
+    ("POST", "/compat/tgi/chat_tokenize"),
+    ("POST", "/compat/sglang/tokenize"),
+    ("POST", "/compat/sglang/detokenize"),
+    ("POST", "/compat/sglang/v1/tokenize"),
+    ("POST", "/compat/sglang/v1/detokenize"),
+    ("POST", "/compat/cohere/v1/tokenize"),
+    ("POST", "/compat/cohere/v1/detokenize"),
+    ("POST", "/compat/vllm/tokenize"),
+    ("POST", "/compat/vllm/detokenize"),
+    ("POST", "/compat/localai/v1/tokenize"),
+    ("POST", "/compat/ovms/v1/tokenize"),
 ];
 
 const KINDS: &[&str] = &[

@@ -91,7 +91,9 @@ fn carry_out(mut changes: UnboundedReceiver<Change>) {
         while let Poll::Ready(Some(change)) = changes.poll_recv(&mut context) {
             open.push(change);
         }
-        while let Poll::Ready(Some(())) = open.poll_next_unpin(&mut context) {}
+        let mut go_on = || while let Poll::Ready(Some(())) = open.poll_next_unpin(&mut context) {};
+        // A change that panics is caught with its change; this is the waking of who waits for one, and others go on.
+        while std::panic::catch_unwind(AssertUnwindSafe(&mut go_on)).is_err() {}
         thread::park();
     }
 }

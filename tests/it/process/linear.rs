@@ -75,20 +75,20 @@ fn pieces(text: &str, bytes: usize) -> Vec<&str> {
     if pieces.is_empty() { vec![text] } else { pieces }
 }
 
-/// Puts what there is of the vocabularies into the import folder; their names.
+/// Puts the vocabularies into the import folder; their names.
 fn import(data: &Path) -> Vec<&'static str> {
     let mut names = vec!["default"];
     for (name, files) in VOCABS {
-        let read = |file: &&str| {
-            let shared = std::env::var_os("SHARED_DATA_DIR").map(std::path::PathBuf::from);
-            let there = shared.and_then(|root| std::fs::read(root.join("vocabs").join(file)).ok());
-            there.or_else(|| data::restricted(file))
+        let read = |file: &str| {
+            let found = data::restricted(file);
+            found.unwrap_or_else(|| {
+                panic!("{file} is missing: SHARED_DATA_DIR and VOCABD_RESTRICTED_DIR name folders")
+            })
         };
-        let Some(found) = files.iter().map(read).collect::<Option<Vec<_>>>() else { continue };
         let folder = data.join("import").join(name);
         std::fs::create_dir_all(&folder).unwrap();
-        for (file, bytes) in files.iter().zip(found) {
-            std::fs::write(folder.join(file), bytes).unwrap();
+        for file in files {
+            std::fs::write(folder.join(file), read(file)).unwrap();
         }
         names.push(name);
     }
