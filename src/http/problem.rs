@@ -164,7 +164,8 @@ impl Problem {
     /// 403: the request comes from a page or for a host that this server is not.
     pub fn foreign_origin(header: &'static str) -> Self {
         let detail = format!(
-            "the {header} header names another host; without API keys a server on loopback answers only to localhost"
+            "the {header} header names another host; without API keys a server answers to no page but its own and those of \
+             its setting cors_origins, and on loopback only to localhost"
         );
         Self::new(StatusCode::FORBIDDEN, "foreign_origin", detail)
     }

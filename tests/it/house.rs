@@ -144,7 +144,7 @@ fn files_that_are_read_again_are_mounted_by_their_folder() {
             .map(|(number, _)| format!("{path}:{number}: mounts a file, not its folder"))
             .collect::<Vec<_>>()
     });
-    check("Mounts are of folders", mounts);
+    check("mounts", mounts);
 }
 
 #[test]
