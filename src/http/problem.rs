@@ -154,6 +154,12 @@ impl Problem {
         Self::new(StatusCode::FORBIDDEN, "missing_scope", detail).with("scope", scope.name())
     }
 
+    /// 403: it is taken where operators are, and they have a listener of their own.
+    pub(super) fn operators_only() -> Self {
+        let detail = "is taken on the operators' listener only, which is the setting admin_listen";
+        Self::new(StatusCode::FORBIDDEN, "operators_only", detail).with("setting", "admin_listen")
+    }
+
     /// 429: a limit of the key is reached.
     pub(super) fn key_limit(refused: &Refused) -> Self {
         let Refused { limit, value, retry_after } = *refused;
