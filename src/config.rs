@@ -200,11 +200,12 @@ impl Config {
         (!self.admin_listen.is_empty()).then(parsed)
     }
 
-    /// Whether only callers that address this machine as such are answered: on loopback and without keys, any web page
-    /// open on the machine could otherwise drive the server.
+    /// Whether only callers that address this machine as such are answered: on loopback and without keys, a web page whose
+    /// name is made to lead to this machine could otherwise drive the server as its own.
     #[must_use]
     pub fn guards_loopback(&self) -> bool {
-        self.listen_addr().ip().is_loopback() && !self.allow_unauthenticated && self.keys_file().is_none()
+        let loopback = self.listen_addr().ip().to_canonical().is_loopback();
+        loopback && !self.allow_unauthenticated && self.keys_file().is_none()
     }
 
     /// The file of the keys that callers are asked for, if they are.

@@ -39,8 +39,8 @@ pub use openapi::{YAML as OPENAPI_YAML, of_code as openapi_of_code};
 pub use problem::{Problem, ProblemBody};
 pub use state::{App, AppError, AppState};
 
-use axum::Router;
 use axum::routing::on;
+use axum::{Extension, Router};
 use utoipa::OpenApi as _;
 use utoipa_axum::PathItemExt as _;
 use utoipa_axum::router::OpenApiRouter;
@@ -143,14 +143,19 @@ fn served() -> Router<AppState> {
 pub enum Side {
     /// The only one there is, or the one of operators: every route.
     All,
-    /// The one of callers beside one of operators: no figures, and nothing that publishes or reloads.
+    /// The one of callers beside one of operators: no figures, and nothing that publishes or reloads. Its requests carry it.
     Public,
 }
 
 /// The router of a server: the routes, inside the outermost layer, inside what answers preflights of other origins.
 pub fn router(app: AppState, side: Side) -> Router {
     let outermost = layers::Outermost { app: app.clone(), side };
-    let router = served().fallback(|| async { Problem::unknown_route() }).layer(outermost);
+    let routes = served().fallback(|| async { Problem::unknown_route() });
+    let routes = match side {
+        Side::All => routes,
+        Side::Public => routes.layer(Extension(side)),
+    };
+    let router = routes.layer(outermost);
     let router = match cors::layer(&app.config) {
         Some(cors) => router.layer(cors),
         None => router,

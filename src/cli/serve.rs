@@ -3,19 +3,51 @@
 use super::{Failure, Outcome, open};
 use crate::config::Config;
 use crate::http::{self, App, Side, listen};
-use crate::{fetch, shutdown, telemetry};
+use crate::shutdown::{self, Signals};
+use crate::{fetch, telemetry};
 use clap::Args;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::Receiver;
+use tokio_util::sync::CancellationToken;
+
+/// What may still take its time when `drain_seconds` are over: cutting connections, the last spans, and jobs that the drain was too
+/// short for. With what [`super::LEFT_BEHIND`] adds, a server of the usual settings is gone 28 seconds after the signal, of the 30 that
+/// Kubernetes waits.
+const AFTER_DRAIN: Duration = Duration::from_secs(2);
 
 /// Runs the server until a signal ends it; `listening` is called when clients are listened to.
 pub(super) async fn serve(config: Config, listening: fn()) -> Outcome {
-    let started = std::time::Instant::now();
     telemetry::init_logging(&config.log_level, config.log_json());
     telemetry::log_panics();
     raise_file_limit(config.max_connections);
     let signals = shutdown::install()?;
+    let (shutdown, limit) = (signals.shutdown.clone(), config.drain().saturating_add(AFTER_DRAIN));
+    ended_within(limit, shutdown, Box::pin(run(config, signals, listening))).await
+}
+
+/// Waits for `whole`, but from the shutdown on no longer than `limit`: whoever told the process to go kills it soon after.
+async fn ended_within(
+    limit: Duration,
+    shutdown: CancellationToken,
+    whole: impl Future<Output = Outcome>,
+) -> Outcome {
+    let too_late = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(limit).await;
+    };
+    tokio::select! {
+        outcome = whole => outcome,
+        () = too_late => {
+            tracing::warn!(seconds = limit.as_secs(), "the time to end is over, leaving what has not ended");
+            Ok(())
+        }
+    }
+}
+
+async fn run(config: Config, signals: Signals, listening: fn()) -> Outcome {
+    let started = std::time::Instant::now();
     if config.allow_hub {
         // A hub that cannot be asked should end the start, not somebody's request.
         fetch::hub::Hub::from_env()?;
@@ -56,15 +88,22 @@ pub(super) async fn serve(config: Config, listening: fn()) -> Outcome {
         let (connections, shutdown) = (Arc::clone(&app.connections), signals.shutdown.clone());
         listen::serve(listener, router, settings.clone(), connections, shutdown).await
     };
+    // From the signal on, beside the drain: what jobs have done is kept, and no open request needs them.
+    let jobs = async {
+        app.shutdown.cancelled().await;
+        app.jobs.close().await;
+        Ok(())
+    };
     match operators {
-        None => serve(listener, Side::All).await?,
+        None => {
+            tokio::try_join!(jobs, serve(listener, Side::All))?;
+        }
         Some(operators) => {
             let address = operators.local_addr()?;
             tracing::info!(%address, "listening for operators");
-            tokio::try_join!(serve(listener, Side::Public), serve(operators, Side::All))?;
+            tokio::try_join!(jobs, serve(listener, Side::Public), serve(operators, Side::All))?;
         }
     }
-    app.jobs.close().await;
     if let Some(traces) = &app.traces {
         traces.close().await;
     }
@@ -136,5 +175,30 @@ fn host_of(ip: std::net::IpAddr) -> String {
     match ip {
         std::net::IpAddr::V4(ip) => ip.to_string(),
         std::net::IpAddr::V6(ip) => format!("[{ip}]"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_does_not_end_is_left_when_its_time_is_over() {
+        let (limit, shutdown) = (Duration::from_millis(50), CancellationToken::new());
+        let ended = ended_within(limit, shutdown.clone(), std::future::pending());
+        tokio::pin!(ended);
+        // While the server runs it may take for ever.
+        assert!(tokio::time::timeout(limit * 4, ended.as_mut()).await.is_err());
+        shutdown.cancel();
+        assert!(tokio::time::timeout(Duration::from_secs(20), ended).await.unwrap().is_ok());
+        // What ends by itself is not waited out, and its outcome counts.
+        let failed = ended_within(Duration::MAX, shutdown, async { Err(Failure("a".to_owned())) });
+        assert!(tokio::time::timeout(Duration::from_secs(20), failed).await.unwrap().is_err());
+    }
+
+    #[test]
+    fn a_server_of_the_usual_settings_is_gone_before_it_is_killed() {
+        let whole = Config::default().drain() + AFTER_DRAIN + super::super::LEFT_BEHIND;
+        assert!(whole <= Duration::from_secs(28), "{whole:?}");
     }
 }

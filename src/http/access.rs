@@ -1,5 +1,6 @@
 //! Who may call what: the one table of routes and scopes, and the key of a request.
 
+use super::Side;
 use super::problem::Problem;
 use super::state::{App, AppState};
 use crate::jobs::Owner;
@@ -166,14 +167,25 @@ fn presented(headers: &HeaderMap) -> Option<&[u8]> {
 pub(super) struct Caller {
     app: AppState,
     key: Option<Arc<Key>>,
+    side: Side,
 }
 
 impl Caller {
+    /// Whether it may publish beside what its route does: what [`is_for_operators`] says of routes, said of a field.
+    ///
     /// # Errors
-    /// 403 where callers are asked for a key and this one's has not the scope.
-    pub(super) fn needs(&self, scope: Scope) -> Result<(), Problem> {
-        let allowed = self.key.as_ref().is_some_and(|key| key.allows(scope));
-        if allowed || !self.app.keys.are_asked() { Ok(()) } else { Err(Problem::missing_scope(scope)) }
+    /// 403 on the listener of callers where operators have one of their own, and where callers are asked for a key and this
+    /// one's has not the scope.
+    pub(super) fn may_publish(&self) -> Result<(), Problem> {
+        if self.side == Side::Public {
+            return Err(Problem::operators_only());
+        }
+        let allowed = self.key.as_ref().is_some_and(|key| key.allows(Scope::Publish));
+        if allowed || !self.app.keys.are_asked() {
+            Ok(())
+        } else {
+            Err(Problem::missing_scope(Scope::Publish))
+        }
     }
 
     /// As whom it publishes, and what it may keep.
@@ -195,7 +207,8 @@ impl FromRequestParts<AppState> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, Problem> {
-        Ok(Self { app: Arc::clone(app), key: parts.extensions.get::<Arc<Key>>().cloned() })
+        let side = parts.extensions.get().copied().unwrap_or(Side::All);
+        Ok(Self { app: Arc::clone(app), key: parts.extensions.get::<Arc<Key>>().cloned(), side })
     }
 }
 

@@ -285,30 +285,44 @@ fn may_grow(request: &Request) -> bool {
     request.body().size_hint().exact().is_none() || request.headers().contains_key(header::CONTENT_ENCODING)
 }
 
-/// Without keys a server on loopback answers only to who addresses it as such, and to no page but its own and those that
-/// the settings allow: otherwise any web page open on the same machine could drive it.
+/// Without keys a server answers to no page but its own and those that the settings allow, and on loopback only to who
+/// addresses it as such: otherwise any web page open on a machine that reaches it could drive it. Browsers send an `Origin` with
+/// whatever may change something, and other clients send none.
 fn guard(app: &AppState, request: &Request, probe: bool) -> Result<(), Problem> {
-    if probe || !app.config.guards_loopback() {
+    let (headers, loopback) = (request.headers(), app.config.guards_loopback());
+    let origin = headers.get(header::ORIGIN).map(|origin| origin.to_str().unwrap_or_default());
+    if probe || app.config.keys_file().is_some() || !loopback && origin.is_none() {
         return Ok(());
     }
-    let host = request.headers().get(header::HOST).map(HeaderValue::to_str);
-    let host = match host {
+    let host = match headers.get(header::HOST).map(HeaderValue::to_str) {
         // What most callers send needs no parser.
-        Some(Ok(host)) if is_plain_loopback(host) && !request.headers().contains_key(header::ORIGIN) => {
-            return Ok(());
-        }
+        Some(Ok(host)) if origin.is_none() && is_plain_loopback(host) => return Ok(()),
         Some(Ok(host)) => host.parse::<Authority>().ok(),
         Some(Err(_)) => None,
         None => request.uri().authority().cloned(),
     };
-    let host = host.filter(is_loopback).ok_or_else(|| Problem::foreign_origin("Host"))?;
-    let Some(origin) = request.headers().get(header::ORIGIN) else { return Ok(()) };
-    let origin = origin.to_str().unwrap_or_default();
-    if app.config.allows_origin(origin) {
-        return Ok(());
+    let host = host.filter(|host| !loopback || is_loopback(host));
+    let host = host.ok_or_else(|| Problem::foreign_origin("Host"))?;
+    match origin {
+        Some(origin) if !app.config.allows_origin(origin) && !is_own(origin, &host) => {
+            Err(Problem::foreign_origin("Origin"))
+        }
+        _ => Ok(()),
     }
-    let origin = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
-    if origin == Some(host.as_str()) { Ok(()) } else { Err(Problem::foreign_origin("Origin")) }
+}
+
+/// Whether the page of an origin came from the host that its request names. The schemes may differ: a proxy that speaks TLS passes
+/// on the host, and the port that either leaves out is that of the page's scheme.
+fn is_own(origin: &str, host: &Authority) -> bool {
+    let (page, port) = match origin.split_once("://") {
+        Some(("http", page)) => (page, 80),
+        Some(("https", page)) => (page, 443),
+        _ => return false,
+    };
+    page.parse::<Authority>().is_ok_and(|page| {
+        page.host().eq_ignore_ascii_case(host.host())
+            && page.port_u16().unwrap_or(port) == host.port_u16().unwrap_or(port)
+    })
 }
 
 /// Whether a host is one of the usual names of this machine, with a port or without one.
@@ -365,6 +379,28 @@ mod tests {
         check("localhost.evil.example", false);
         check("10.0.0.1:8080", false);
         check("127.0.0.1.evil.example", false);
+    }
+
+    #[test]
+    fn a_page_is_of_this_server_where_its_host_and_port_are() {
+        let check = |origin: &str, host: &str, expect: bool| {
+            assert_eq!(is_own(origin, &host.parse().unwrap()), expect, "{origin} {host}");
+        };
+        check("http://localhost:8080", "localhost:8080", true);
+        check("http://[::1]:8080", "[::1]:8080", true);
+        check("https://vocab.example", "vocab.example", true);
+        check("https://vocab.example", "vocab.example:443", true);
+        check("https://vocab.example:8443", "Vocab.Example:8443", true);
+        check("http://vocab.example", "vocab.example:80", true);
+        check("http://localhost", "localhost:8080", false);
+        check("http://localhost:9090", "localhost:8080", false);
+        check("http://localhost:8080", "localhost", false);
+        check("http://evil.example:8080", "localhost:8080", false);
+        check("http://localhost.evil.example:8080", "localhost:8080", false);
+        for none in ["null", "", "file://", "localhost:8080", "ftp://localhost:8080", "http://", "http:// x"]
+        {
+            check(none, "localhost:8080", false);
+        }
     }
 
     #[test]

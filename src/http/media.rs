@@ -76,7 +76,8 @@ impl Form {
 }
 
 /// What a request's body is; JSON where it does not say, and where it says what `curl -d` says of every body. (A web
-/// page may send forms to foreign servers without asking, but a Host or Origin that is not ours was refused before.)
+/// page may send forms to foreign servers without asking, but an Origin that is not ours was refused before, and a key is
+/// nothing that a page may send so.)
 ///
 /// # Errors
 /// 415 for what is none of ours, with the `types` that the route takes, and for a charset other than UTF-8.

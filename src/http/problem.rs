@@ -154,6 +154,12 @@ impl Problem {
         Self::new(StatusCode::FORBIDDEN, "missing_scope", detail).with("scope", scope.name())
     }
 
+    /// 403: it is taken where operators are, and they have a listener of their own.
+    pub(super) fn operators_only() -> Self {
+        let detail = "is taken on the operators' listener only, which is the setting admin_listen";
+        Self::new(StatusCode::FORBIDDEN, "operators_only", detail).with("setting", "admin_listen")
+    }
+
     /// 429: a limit of the key is reached.
     pub(super) fn key_limit(refused: &Refused) -> Self {
         let Refused { limit, value, retry_after } = *refused;
@@ -164,7 +170,8 @@ impl Problem {
     /// 403: the request comes from a page or for a host that this server is not.
     pub fn foreign_origin(header: &'static str) -> Self {
         let detail = format!(
-            "the {header} header names another host; without API keys a server on loopback answers only to localhost"
+            "the {header} header names another host; without API keys a server answers to no page but its own and those of \
+             its setting cors_origins, and on loopback only to localhost"
         );
         Self::new(StatusCode::FORBIDDEN, "foreign_origin", detail)
     }

@@ -132,6 +132,21 @@ fn tests_that_the_threats_name_are_there() {
     check("tests that are named and not there", missing.map(str::to_owned));
 }
 
+/// A mount of one file goes on showing the file of the start, whatever is put in its place: revoked keys would be good for ever.
+#[test]
+fn files_that_are_read_again_are_mounted_by_their_folder() {
+    let guides = tracked_texts()
+        .into_iter()
+        .filter(|(path, _)| [".md", ".yaml", "Dockerfile"].iter().any(|end| path.ends_with(end)));
+    let mounts = guides.flat_map(|(path, text)| {
+        let of_one_file = (1..).zip(text.lines()).filter(|(_, line)| line.contains(".toml:/"));
+        of_one_file
+            .map(|(number, _)| format!("{path}:{number}: mounts a file, not its folder"))
+            .collect::<Vec<_>>()
+    });
+    check("mounts", mounts);
+}
+
 #[test]
 fn a_planted_arrow_is_found() {
     let found = |path: &str, code: &str| arrow_breaches(&Source::new(path, code));

@@ -9,6 +9,7 @@ use axum::http::{Method, Request, header};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use vocabd::config::Config;
 
 /// Sends a request that must be refused so, and sees that the server goes on.
 async fn check(
@@ -325,8 +326,55 @@ async fn a_web_page_cannot_drive_a_server_without_keys() {
     ] {
         server.send(with("/vocabs", host, origin)).await.ok(200);
     }
-    let open = TestServer::with(|config| config.allow_unauthenticated = true).await;
-    open.send(with("/vocabs", "vocab.example", Some("http://page.example"))).await.ok(200);
+}
+
+/// With the settings of the image, whose port is published on the machine of somebody who looks at web pages.
+#[tokio::test]
+async fn a_web_page_cannot_drive_a_server_that_is_open_to_all() {
+    let image = |config: &mut Config| {
+        config.listen = "0.0.0.0:8080".into();
+        config.allow_unauthenticated = true;
+    };
+    let server = TestServer::with(image).await;
+    // What a form of a page sends without asking first.
+    let post = |path: &str, host: &str, origin: Option<&str>| {
+        let body = json!({"text": "a"}).to_string();
+        let mut request = and(with_body(Method::POST, path, body), "host", host);
+        if let Some(origin) = origin {
+            request.headers_mut().insert(header::ORIGIN, origin.parse().unwrap());
+        }
+        and(request, "content-type", "application/x-www-form-urlencoded")
+    };
+    for origin in
+        ["https://page.example", "http://127.0.0.1:9090", "http://localhost:8080", "null", "file://"]
+    {
+        for path in ["/encode", "/train", "/vocabs?name=x&alias=prod", "/tokenize", "/reload"] {
+            let request = post(path, "127.0.0.1:8080", Some(origin));
+            let answer = server.send(request).await;
+            assert_eq!(answer.status, 403, "{path} {origin}: {answer:?}");
+        }
+        check(&server, post("/encode", "127.0.0.1:8080", Some(origin)), 403, "foreign_origin", None).await;
+        server.send(and(request(Method::GET, "/readyz"), "origin", origin)).await.ok(200);
+    }
+    // Clients that are no browsers, whatever they call the server; its own page, also behind a proxy that speaks TLS.
+    for (host, origin) in [
+        ("127.0.0.1:8080", None),
+        ("vocabd:8080", None),
+        ("vocab.example", None),
+        ("127.0.0.1:8080", Some("http://127.0.0.1:8080")),
+        ("vocab.example", Some("https://vocab.example")),
+        ("vocab.example:8443", Some("https://vocab.example:8443")),
+    ] {
+        server.send(post("/encode", host, origin)).await.ok(200);
+    }
+    let allowing = TestServer::with(|config| {
+        image(config);
+        config.cors_origins = "https://page.example".into();
+    })
+    .await;
+    allowing.send(post("/encode", "127.0.0.1:8080", Some("https://page.example"))).await.ok(200);
+    let other = post("/encode", "127.0.0.1:8080", Some("https://other.example"));
+    check(&allowing, other, 403, "foreign_origin", None).await;
 }
 
 #[tokio::test]

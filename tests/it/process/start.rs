@@ -91,6 +91,16 @@ fn operators_have_a_listener_of_their_own() {
         assert_eq!(caller.ask(method, path, body).expect(404)["code"], "unknown_route", "{path}");
         assert_eq!(operator.ask(method, path, body).status, status, "{path}");
     }
+    // A job is for callers as well, but not what it would move when it has ended.
+    let job = br#"{"name": "v", "corpus": {"texts": ["low lower lowest"]}, "vocab_size": 260}"#;
+    caller.ask("POST", "/train", job).expect(202);
+    let moving = br#"{"name": "v", "corpus": {"texts": ["low lower lowest"]}, "vocab_size": 260, "aliases": ["prod"]}"#;
+    let refused = caller.ask("POST", "/train", moving).expect(403);
+    let told = [&refused["code"], &refused["pointer"], &refused["setting"]];
+    assert_eq!(told, ["operators_only", "/aliases", "admin_listen"], "{refused}");
+    assert!(refused["detail"].as_str().unwrap().contains("operators' listener"), "{refused}");
+    assert_eq!(caller.ask("GET", "/train", b"").expect(200)["jobs"].as_array().unwrap().len(), 1);
+    operator.ask("POST", "/train", moving).expect(202);
     server.stop();
 }
 
