@@ -16,7 +16,10 @@ const BATCH_BYTES: usize = 512 << 10;
 /// So many bytes are read and checked at a time: they are still in the cache when they are appended to a batch.
 const STEP_BYTES: usize = 64 << 10;
 
-/// Longest record of a job that is held in memory as a whole.
+/// A record may have so many bytes whatever memory a job has: reading takes its own.
+pub(super) const MIN_RECORD_BYTES: usize = 8 * BATCH_BYTES;
+
+/// Longest record that is held in memory as a whole, in bytes, whatever memory a job has.
 pub(super) const MAX_RECORD_BYTES: usize = 1 << 30;
 
 /// Why a corpus cannot be read to its end.
@@ -105,6 +108,16 @@ pub enum CorpusError {
         limit: u64,
         /// The setting that it comes from.
         setting: &'static str,
+    },
+    /// A part of a Parquet file that is in memory as a whole, and takes more of it than it may.
+    #[error("{file} has a {part} that takes over {limit} bytes of memory; write it with smaller ones")]
+    PartTooLarge {
+        /// As the request names it.
+        file: String,
+        /// A page or a footer.
+        part: &'static str,
+        /// The limit in bytes.
+        limit: u64,
     },
     /// Too little room on the disk.
     #[error("the disk has less than {min_free_bytes} bytes free, which is the setting min_free_bytes")]
@@ -499,7 +512,7 @@ fn read_parquet(
         Source { name: name.clone(), file }
     };
     let (mut batch, mut replaced, mut row) = (Batch::default(), 0, 0u64);
-    shard::read_column(source, &how.field, progress, |bytes| {
+    shard::read_column(source, &how.field, how.unpacking, progress, |bytes| {
         row += 1;
         for chunk in bytes.utf8_chunks() {
             if !chunk.invalid().is_empty() && how.invalid_utf8 == InvalidUtf8::Error {

@@ -103,7 +103,9 @@ impl RunError {
             Self::Corpus(CorpusError::Parquet { .. } | CorpusError::Column { .. }) => "corpus_bad_parquet",
             Self::Corpus(CorpusError::Counts { .. }) => "corpus_bad_counts",
             Self::Corpus(CorpusError::Mismatch { .. }) => "corpus_counts_mismatch",
-            Self::Corpus(CorpusError::TooLarge { .. }) => "corpus_too_large",
+            Self::Corpus(CorpusError::TooLarge { .. } | CorpusError::PartTooLarge { .. }) => {
+                "corpus_too_large"
+            }
             Self::Corpus(CorpusError::DiskFull { .. }) => "storage_full",
             Self::Base(_) => "base_unusable",
             Self::Fetch { .. } => "corpus_not_fetched",
@@ -366,7 +368,7 @@ fn learn(
     let fingerprint = Digest::of(format!("{} {named}{stored}", env!("CARGO_PKG_VERSION")).as_bytes());
     let mut checkpoint = Checkpoint::open(folder, setting.checkpoint_every, &fingerprint)?;
     let request = Arc::clone(request);
-    let unpacking = setting.uploads.unpacking_in(checkpoint.folder().to_owned());
+    let unpacking = setting.uploads.unpacking_in(checkpoint.folder().to_owned()).within(setting.max_memory);
     let run = Run { request, base, config, inputs, max_memory: setting.max_memory, unpacking, progress };
     learn_in(run, &mut checkpoint)
 }

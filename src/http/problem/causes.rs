@@ -143,7 +143,9 @@ impl Problem {
                     refused("corpus_record_too_long").with("limit", limit)
                 }
                 CorpusError::Parquet { .. } | CorpusError::Column { .. } => refused("corpus_bad_parquet"),
-                CorpusError::TooLarge { limit, .. } => refused("corpus_too_long").with("limit", limit),
+                CorpusError::TooLarge { limit, .. } | CorpusError::PartTooLarge { limit, .. } => {
+                    refused("corpus_too_long").with("limit", limit)
+                }
                 CorpusError::DiskFull { min_free_bytes } => {
                     Self::from(UploadError::DiskFull { min_free_bytes })
                 }

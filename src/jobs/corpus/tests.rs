@@ -14,8 +14,13 @@ fn config(split: &str) -> TrainConfig {
 }
 
 /// Nothing is unpacked here.
-static NOWHERE: Unpacking =
-    Unpacking { folder: std::path::PathBuf::new(), max_bytes: 0, max_ratio: 0, min_free_bytes: 0 };
+static NOWHERE: Unpacking = Unpacking {
+    folder: std::path::PathBuf::new(),
+    max_bytes: 0,
+    max_ratio: 0,
+    max_page_bytes: 0,
+    min_free_bytes: 0,
+};
 
 fn reading<'c>(cuts: &'c SafeCuts<'c>) -> Reading<'c> {
     Reading {
