@@ -53,10 +53,6 @@ pub struct JobsSettings {
 /// How often a worker looks for work even if nothing woke it: a lost wake-up costs no more than this.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// A job that was running so often when the process ended without having been told to is not run again: it may be what
-/// ends it. Higher than any row of unlucky restarts, low enough that a crash loop comes to its end.
-const MAX_STARTS: u32 = 100;
-
 /// When a record that could not be written is tried again.
 const SAVE_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
@@ -254,6 +250,8 @@ impl JobQueue {
                 idempotency,
                 owner: owner.map(|owner| owner.publisher.name),
                 starts: 0,
+                kept: None,
+                stuck: 0,
             };
             shared.store_new(&record, stored).await?;
             let job = Job { request: Some(Arc::new(request)), uploads, ..Job::new(record) };
@@ -509,6 +507,7 @@ impl Shared {
 
     async fn run(&self, id: &JobId) {
         let Some(claim) = self.claim(id).await else { return };
+        let kept = worker::kept(&self.settings.scratch, id);
         let started = {
             let mut state = lock(&self.state);
             let Some(job) = state.jobs.get_mut(id).filter(|job| job.record.state == JobState::Queued) else {
@@ -518,6 +517,8 @@ impl Shared {
             job.record.state = JobState::Running;
             job.record.started_at = Some(now());
             job.record.starts += 1;
+            job.record.stuck = if job.record.kept.as_ref() == Some(&kept) { job.record.stuck + 1 } else { 1 };
+            job.record.kept = Some(kept);
             (job.record.clone(), request, Arc::clone(&job.progress))
         };
         let (record, request, progress) = started;
@@ -541,7 +542,8 @@ impl Shared {
         if goes_on_later {
             // The server goes down in good order: that is no start that ended in a crash.
             let state = if self.share.is_some() { JobState::Queued } else { record.state };
-            let _ = self.save(&JobRecord { starts: record.starts - 1, state, ..record }).await;
+            let (starts, stuck) = (record.starts - 1, record.stuck - 1);
+            let _ = self.save(&JobRecord { starts, stuck, state, ..record }).await;
             let _ = self.release(id).await;
             return;
         }

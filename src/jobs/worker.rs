@@ -237,6 +237,15 @@ async fn fetch_urls(
     Ok(fetched)
 }
 
+/// Says what a job has on the disk to go on from: the same as long as it has not got further.
+pub(super) fn kept(scratch: &Path, id: &JobId) -> String {
+    let fetched =
+        std::fs::read_dir(scratch.join("fetched").join(id.as_str())).into_iter().flatten().flatten();
+    let whole = fetched.filter(|entry| entry.path().extension().is_none()).count();
+    let kept = format!("{whole} files fetched\n{}", checkpoint::kept(&scratch.join(id.as_str())));
+    Digest::of(kept.as_bytes()).to_string()
+}
+
 /// Removes what jobs that are not `needed` left in their folders.
 pub(super) fn tidy(scratch: &Path, needed: impl Fn(&JobId) -> bool) {
     for folder in [scratch.to_owned(), scratch.join("fetched")] {
