@@ -7,7 +7,7 @@ use super::record::{JobId, JobRecord, JobState, JobView, now};
 use super::request::TrainRequest;
 use super::uploads::{HeldUpload, UploadId, Uploads};
 use super::worker::{self, Outcome, Setting};
-use super::{JobError, files};
+use super::{JobError, disk, files};
 use crate::fetch::UrlPolicy;
 use crate::registry::{Pick, Publisher, Registry, VocabRef};
 use crate::store::{Digest, Key, Store, StoreError};
@@ -436,7 +436,10 @@ impl Shared {
             request.corpus.check()?;
             request.config(shared.settings.threads.max(1), base.as_ref().map(|base| &base.tokenizer))?;
             let min_free_bytes = shared.settings.min_free_bytes;
-            if shared.store.free_bytes()?.is_some_and(|free| free < min_free_bytes) {
+            // What the job makes goes to the store; what it fetches and counts, to the disk of its folder.
+            let scratch =
+                shared.settings.scratch.ancestors().find_map(|folder| disk::free_bytes(folder).ok());
+            if scratch.into_iter().chain(shared.store.free_bytes()?).any(|free| free < min_free_bytes) {
                 return Err(JobError::DiskFull { min_free_bytes });
             }
             for (at, names) in request.corpus.files() {

@@ -3,7 +3,7 @@
 use super::checkpoint::{self, Checkpoint};
 use super::corpus::{CorpusError, Source};
 use super::counting::{self, Counts, Input, Room};
-use super::disk::Unpacking;
+use super::disk::{self, Unpacking};
 use super::progress::{JobStage, Progress, Watch};
 use super::record::{JobFailure, JobId, JobResult, VocabTriple};
 use super::report::{Gain, Pruned, ScriptGain, TrainReport, WordsLeftOut};
@@ -214,6 +214,9 @@ async fn fetch_urls(
         progress.start(0);
     }
     let folder = setting.scratch.join("fetched").join(job);
+    let unpacking = setting.uploads.unpacking_in(folder.clone());
+    // Where the system does not say, writing does.
+    let has_room = |more| disk::has_room(&unpacking.folder, more, unpacking.min_free_bytes).unwrap_or(true);
     let urls = request.corpus.urls().into_iter().flat_map(|(_, urls)| urls);
     for (index, url) in urls.enumerate() {
         tokio::fs::create_dir_all(&folder).await?;
@@ -226,10 +229,15 @@ async fn fetch_urls(
                 }
             };
             let done = tokio::select! {
-                done = fetch::download_to(url, &setting.urls, setting.max_url_bytes, &part) => done,
+                done = fetch::download_to(url, &setting.urls, setting.max_url_bytes, &part, has_room) => done,
                 () = stop => return Err(RunError::Corpus(CorpusError::Stopped)),
             };
-            done.map_err(|error| RunError::Fetch { index, error })?;
+            done.map_err(|error| match error {
+                FetchError::NoRoom => {
+                    CorpusError::DiskFull { min_free_bytes: unpacking.min_free_bytes }.into()
+                }
+                error => RunError::Fetch { index, error },
+            })?;
             tokio::fs::rename(&part, &path).await?;
         }
         fetched.insert(url.clone(), path);

@@ -3,7 +3,7 @@
 
 use crate::data;
 use crate::http_train_inputs::{digest, failed, left_behind, lines, trained};
-use crate::support::{TestServer, varied_text};
+use crate::support::{Faults, TestServer, varied_text};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -220,6 +220,30 @@ async fn merging_keeps_within_its_memory_or_says_what_to_raise() {
     failed(&server, request, "memory_exceeded", "max_memory, 1048576 bytes").await;
     server.get("/vocabs/one").await.problem(404, "unknown_vocab", None);
     server.goes_on().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_fetched_leaves_free_what_the_setting_says() {
+    let server = TestServer::with(|config| config.corpus_urls = "127.0.0.1".to_owned()).await;
+    let corpus = json!({"urls": [format!("http://{}/x", stalled(1000, false).await)]});
+    let request = json!({"name": "u", "corpus": corpus, "num_merges": 2});
+    let id = server.train(request.clone()).await;
+    server.wait_until(&id, |job| job["state"] == "running").await;
+    server.app.jobs.close().await;
+    // The job was accepted, and meanwhile the disk is full.
+    let full = |config: &mut vocabd::config::Config| {
+        (config.corpus_urls, config.min_free_bytes) = ("127.0.0.1".to_owned(), 1 << 60);
+    };
+    let again = server.again_with(full).await;
+    let job = again.wait_for_job(&id).await;
+    assert_eq!((&job["state"], &job["error"]["code"]), (&json!("failed"), &json!("storage_full")), "{job}");
+    assert!(job["error"]["detail"].as_str().unwrap().contains("the setting min_free_bytes"), "{job}");
+    assert!(left_behind(&again).is_empty(), "{:?}", left_behind(&again));
+
+    // Where the store is a bucket, what jobs fetch and count still goes to the disk.
+    let bucket = std::sync::Arc::new(Faults::default());
+    let server = TestServer::over_with(&bucket, full).await;
+    server.post_json("/train", request).await.problem(507, "storage_full", None);
 }
 
 /// A server that answers with a head and so many bytes of a body that should have more, and then waits.

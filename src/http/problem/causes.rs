@@ -74,6 +74,7 @@ impl Problem {
                 failed(StatusCode::BAD_GATEWAY, "source_failed")
             }
             FetchError::Timeout { .. } => failed(StatusCode::GATEWAY_TIMEOUT, "source_timeout"),
+            FetchError::NoRoom => failed(StatusCode::INSUFFICIENT_STORAGE, "storage_full"),
         }
     }
 
