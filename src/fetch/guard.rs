@@ -267,6 +267,7 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::io::AsyncReadExt;
 
     #[test]
     fn only_public_addresses_are_public() {
@@ -356,6 +357,8 @@ mod tests {
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
+            // What is not read when the connection is closed resets it.
+            let _ = stream.read(&mut [0; 4096]).await;
             let length = if announced { format!("content-length: {bytes}\r\n") } else { String::new() };
             let head = format!("HTTP/1.1 200 OK\r\nconnection: close\r\n{length}\r\n");
             stream.write_all(head.as_bytes()).await.unwrap();

@@ -27,21 +27,16 @@ fn request_of_all() -> Value {
         "hold_back": 0.1, "prune_count": 2})
 }
 
-/// What a job keeps is kept after so many seconds of work.
-fn start_keeping(data: &Path, root: &Path, seconds: &str) -> Server {
+/// A server whose jobs keep all they can.
+fn start(data: &Path, root: &Path) -> Server {
     let settings = [
         ("corpus_root", root.to_str().unwrap()),
-        ("train_checkpoint_seconds", seconds),
+        ("train_checkpoint_seconds", "0"),
         ("train_max_memory_bytes", "16777216"),
         ("train_threads", "1"),
         ("min_free_bytes", "0"),
     ];
     Server::start_with(data, &settings)
-}
-
-/// A server whose jobs keep all they can.
-fn start(data: &Path, root: &Path) -> Server {
-    start_keeping(data, root, "0")
 }
 
 /// Words in lines of some 5000 bytes.
@@ -177,14 +172,15 @@ fn the_next_life_counts_and_merges_only_what_was_not_kept() {
 #[test]
 fn a_kill_costs_no_more_work_than_the_setting_says() {
     let (data, root) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    std::fs::write(root.path().join("words.txt"), random_words(11, 6_000_000)).unwrap();
+    std::fs::write(root.path().join("words.txt"), random_words(11, 12_000_000)).unwrap();
     let request = json!({"name": "long", "corpus": {"files": ["words.txt"]}, "num_merges": 200_000,
         "min_frequency": 1});
     let setting = Duration::from_secs(1);
-    let server = start_keeping(data.path(), root.path(), "1");
+    let settings = [("corpus_root", root.path().to_str().unwrap()), ("train_checkpoint_seconds", "1")];
+    let server = Server::start_with(data.path(), &settings);
     let job = server.post("/train", &request).expect(202)["id"].as_str().unwrap().to_owned();
     wait_for("merges on the disk", || (merges_kept(data.path(), &job) > 0).then_some(()));
-    std::thread::sleep(setting * 3 / 4);
+    std::thread::sleep(setting / 2);
     server.kill();
     assert_eq!(record(data.path(), &job)["state"], "running", "it had ended before the kill");
     let merges = std::fs::metadata(data.path().join("scratch").join(&job).join("merges")).unwrap();
@@ -192,14 +188,14 @@ fn a_kill_costs_no_more_work_than_the_setting_says() {
     let age = merges.modified().unwrap().elapsed().unwrap();
     assert!(age < setting + Duration::from_secs(3), "{age:?}");
     let kept = merges_kept(data.path(), &job);
-    let server = start_keeping(data.path(), root.path(), "1");
+    let server = Server::start_with(data.path(), &settings);
     let view = wait_for("merging", || {
         let view = server.get(&format!("/train/{job}"));
         (view["state"] != "queued" && merges_done(&view) > 0).then_some(view)
     });
     assert!(merges_done(&view) >= kept, "{kept} were kept: {view}");
     assert_eq!(view["progress"]["bytes_read"], 0, "the corpus is counted again: {view}");
-    server.post(&format!("/train/{job}/cancel"), &json!({})).expect(202);
+    server.ask("POST", &format!("/train/{job}/cancel"), b"").expect(202);
     server.ended(&job);
     server.stop();
 }
@@ -208,7 +204,7 @@ fn a_kill_costs_no_more_work_than_the_setting_says() {
 #[test]
 fn a_job_that_ends_the_process_and_gets_no_further_is_given_up_soon() {
     let (data, root) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    std::fs::write(root.path().join("words.txt"), random_words(13, 20_000_000)).unwrap();
+    std::fs::write(root.path().join("words.txt"), random_words(13, 10_000_000)).unwrap();
     let request = json!({"name": "deadly", "corpus": {"files": ["words.txt"]}, "num_merges": 100_000});
     let settings = [("corpus_root", root.path().to_str().unwrap()), ("min_free_bytes", "0")];
     let mut server = Server::start_with(data.path(), &settings);
