@@ -39,6 +39,9 @@ pub enum FetchError {
         /// The limit.
         limit: usize,
     },
+    /// Too little room where the file was to go.
+    #[error("there is no room for the file")]
+    NoRoom,
     /// It took too long.
     #[error("fetching was given up after {seconds} seconds")]
     Timeout {

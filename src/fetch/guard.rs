@@ -33,6 +33,9 @@ const TOTAL_TIMEOUT: Duration = Duration::from_secs(6 * 60 * 60);
 /// Redirects that are followed.
 const MAX_REDIRECTS: usize = 3;
 
+/// How often whether there is room is asked while a file is written.
+const ASK_ROOM_EVERY: u64 = 64 << 20;
+
 /// The longest URL.
 const MAX_URL_BYTES: usize = 4096;
 
@@ -117,13 +120,20 @@ fn host(url: &Url) -> String {
     url.host_str().unwrap_or_default().to_lowercase()
 }
 
-/// Fetches a file to `path`. What was written of a file that did not come whole is left to the caller.
+/// Fetches a file to `path`; `has_room` says whether so many more bytes may be written there. What was written of a file that
+/// did not come whole is left to the caller.
 ///
 /// # Errors
 /// See [`FetchError`]. Whether an address was refused or did not answer is not told.
-pub async fn download_to(url: &str, policy: &UrlPolicy, limit: u64, path: &Path) -> Result<(), FetchError> {
+pub async fn download_to(
+    url: &str,
+    policy: &UrlPolicy,
+    limit: u64,
+    path: &Path,
+    has_room: impl Fn(u64) -> bool,
+) -> Result<(), FetchError> {
     let seconds = TOTAL_TIMEOUT.as_secs();
-    let fetched = tokio::time::timeout(TOTAL_TIMEOUT, write_to(url, policy, limit, path)).await;
+    let fetched = tokio::time::timeout(TOTAL_TIMEOUT, write_to(url, policy, limit, path, has_room)).await;
     fetched.unwrap_or(Err(FetchError::Timeout { seconds }))
 }
 
@@ -161,22 +171,37 @@ fn unreachable(_: reqwest::Error) -> FetchError {
     FetchError::Unreachable
 }
 
-async fn write_to(url: &str, policy: &UrlPolicy, limit: u64, path: &Path) -> Result<(), FetchError> {
+async fn write_to(
+    url: &str,
+    policy: &UrlPolicy,
+    limit: u64,
+    path: &Path,
+    has_room: impl Fn(u64) -> bool,
+) -> Result<(), FetchError> {
     let response = open(url, policy).await?;
     let total = response.content_length();
     let too_large = FetchError::TooLarge { limit: usize::try_from(limit).unwrap_or(usize::MAX) };
     if total.is_some_and(|n| n > limit) {
         return Err(too_large);
     }
+    if !has_room(total.unwrap_or(0)) {
+        return Err(FetchError::NoRoom);
+    }
     let disk = |e: std::io::Error| FetchError::Transfer(format!("the file cannot be written: {}", e.kind()));
     let mut file = tokio::fs::File::create(path).await.map_err(disk)?;
     let mut chunks = response.bytes_stream();
-    let mut written = 0;
+    let (mut written, mut asked) = (0, 0);
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk.map_err(unreachable)?;
         written += chunk.len() as u64;
         if written > limit {
             return Err(too_large);
+        }
+        if written - asked >= ASK_ROOM_EVERY {
+            if !has_room(0) {
+                return Err(FetchError::NoRoom);
+            }
+            asked = written;
         }
         file.write_all(&chunk).await.map_err(disk)?;
     }
@@ -242,6 +267,7 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::io::AsyncReadExt;
 
     #[test]
     fn only_public_addresses_are_public() {
@@ -318,10 +344,52 @@ mod tests {
     async fn a_name_that_leads_inside_is_not_asked() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x");
-        let fetched = download_to("http://localhost:1/x", &UrlPolicy::parse("*"), 10, &path).await;
+        let fetched = download_to("http://localhost:1/x", &UrlPolicy::parse("*"), 10, &path, |_| true).await;
         assert!(matches!(fetched, Err(FetchError::Unreachable)), "{fetched:?}");
         assert!(!path.exists());
         let fetched = download_within("http://localhost:1/x", &UrlPolicy::parse("*"), 10).await;
         assert!(matches!(fetched, Err(FetchError::Unreachable)), "{fetched:?}");
+    }
+
+    /// A server that sends so many bytes, and in the head whether it will.
+    async fn sends(bytes: usize, announced: bool) -> String {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            // What is not read when the connection is closed resets it.
+            let _ = stream.read(&mut [0; 4096]).await;
+            let length = if announced { format!("content-length: {bytes}\r\n") } else { String::new() };
+            let head = format!("HTTP/1.1 200 OK\r\nconnection: close\r\n{length}\r\n");
+            stream.write_all(head.as_bytes()).await.unwrap();
+            let _ = stream.write_all(&vec![0; bytes]).await;
+        });
+        format!("http://{address}/x")
+    }
+
+    #[tokio::test]
+    async fn room_is_asked_for_before_a_file_and_while_it_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        let (policy, limit) = (UrlPolicy::parse("127.0.0.1"), 1 << 30);
+        let fetched = download_to(&sends(10, true).await, &policy, limit, &path, |more| more < 10).await;
+        assert!(matches!(fetched, Err(FetchError::NoRoom)), "{fetched:?}");
+        assert!(!path.exists());
+        let asked = std::sync::Mutex::new(Vec::new());
+        let room = |times: usize| {
+            let asked = &asked;
+            move |more| {
+                asked.lock().unwrap().push(more);
+                asked.lock().unwrap().len() <= times
+            }
+        };
+        let bytes = 2 * ASK_ROOM_EVERY as usize + (1 << 20);
+        let fetched = download_to(&sends(bytes, false).await, &policy, limit, &path, room(2)).await;
+        assert!(matches!(fetched, Err(FetchError::NoRoom)), "{fetched:?}");
+        let written = path.metadata().unwrap().len();
+        assert!(written >= ASK_ROOM_EVERY && written < bytes as u64, "{written}");
+        assert_eq!(*asked.lock().unwrap(), [0, 0, 0]);
+        download_to(&sends(10, true).await, &policy, limit, &path, room(4)).await.unwrap();
+        assert_eq!((path.metadata().unwrap().len(), &asked.lock().unwrap()[3..]), (10, &[10][..]));
     }
 }

@@ -3,7 +3,7 @@
 use super::checkpoint::{self, Checkpoint};
 use super::corpus::{CorpusError, Source};
 use super::counting::{self, Input, Room};
-use super::disk::Unpacking;
+use super::disk::{self, Unpacking};
 use super::progress::{Progress, ProgressView};
 use super::request::TrainRequest;
 use super::shard::{self, ShardFormat};
@@ -62,7 +62,7 @@ impl FilesRun {
             };
             let mut folder = Temporary::new()?;
             let (request, inputs) = (Arc::new(request), vec![inputs]);
-            let unpacking = folder.unpacking(min_free_bytes);
+            let unpacking = folder.unpacking(min_free_bytes).within(max_memory);
             learn_in(Run { request, base, config, inputs, max_memory, unpacking, progress }, &mut folder.0)
         })
         .await
@@ -86,7 +86,7 @@ pub async fn count_files(
         let config = TrainConfig { num_merges: Some(1), ..request.config(threads, None)? };
         let inputs = vec![Input::Files(open_files(&files, progress)?)];
         let mut folder = Temporary::new()?;
-        let unpacking = folder.unpacking(min_free_bytes);
+        let unpacking = folder.unpacking(min_free_bytes).within(max_memory);
         let mut room = Room { checkpoint: &mut folder.0, max_memory, unpacking, progress };
         let counts = counting::count(&config, &request, inputs, &mut room)?;
         shard::write(&counts.whole, &config, format, &mut out)?;
@@ -137,7 +137,8 @@ impl Temporary {
     /// The caller's own files may be of any size that the disk takes.
     fn unpacking(&self, min_free_bytes: u64) -> Unpacking {
         let folder = self.0.folder().to_owned();
-        Unpacking { folder, max_bytes: u64::MAX, max_ratio: u64::MAX, min_free_bytes }
+        let max_page_bytes = disk::MAX_PAGE_BYTES;
+        Unpacking { folder, max_bytes: u64::MAX, max_ratio: u64::MAX, max_page_bytes, min_free_bytes }
     }
 }
 

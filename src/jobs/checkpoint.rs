@@ -163,6 +163,25 @@ fn read_merge(bytes: &[u8; MERGE_BYTES]) -> LearnedMerge {
     LearnedMerge { left: id(0), right: id(4), id: id(8), count: number(12), made: number(20) }
 }
 
+/// Says how far the run of a folder was when it was last kept: the positions in all groups, and the merges.
+pub(super) fn kept(folder: &Path) -> String {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut kept: Vec<String> = entries
+        .filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            match name.as_str() {
+                "facts" | "merges" => Some(format!("{name} {}", entry.metadata().ok()?.len())),
+                _ if name.ends_with("-position") => {
+                    Some(format!("{name} {}", std::fs::read_to_string(entry.path()).ok()?))
+                }
+                _ => None,
+            }
+        })
+        .collect();
+    kept.sort();
+    kept.join("\n")
+}
+
 /// Removes the folder of a run, if it is there.
 pub(super) fn remove(folder: &Path) -> io::Result<()> {
     match std::fs::remove_dir_all(folder) {
@@ -192,6 +211,11 @@ mod tests {
         wordfile::write(&first.part(2, "part", 3), &counts).unwrap();
         first.keep_position(2, &position).unwrap();
         assert_eq!(open(&folder, b"a").counted(2), position);
+        let at_seven = kept(&folder);
+        first.keep_position(2, &position).unwrap();
+        assert_eq!(kept(&folder), at_seven, "it got no further");
+        first.keep_position(2, &Counted { batches: 8, ..position.clone() }).unwrap();
+        assert_ne!(kept(&folder), at_seven);
         assert_eq!(open(&folder, b"a").counted(1), Counted::default());
         std::fs::remove_file(first.part(2, "part", 3)).unwrap();
         assert_eq!(first.counted(2), Counted::default(), "a part is gone");
@@ -200,6 +224,10 @@ mod tests {
         first.keep_whole(&Whole::Loaded(counts.clone()), &Whole::default(), facts).unwrap();
         let merges = vec![LearnedMerge { left: 1, right: 2, id: 300, count: 1 << 40, made: 5 }; 3];
         first.keep_merges(&[&merges[..1], &merges[1..]]).unwrap();
+        let merged = kept(&folder);
+        first.keep_merges(&[&merges, &merges]).unwrap();
+        assert_ne!(kept(&folder), merged);
+        first.keep_merges(&[&merges]).unwrap();
         let again = open(&folder, b"a");
         let (whole, held, known) = again.whole(usize::MAX).unwrap();
         assert_eq!((whole.loaded(), held.loaded(), known), (Some(&counts), Some(&none), facts));

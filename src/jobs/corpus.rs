@@ -5,6 +5,9 @@ use super::progress::Progress;
 use super::request::{CorpusFormat, InvalidUtf8, Records};
 use super::shard;
 use crate::engine::SafeCuts;
+use serde::Deserializer as _;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::ops::Range;
@@ -16,7 +19,10 @@ const BATCH_BYTES: usize = 512 << 10;
 /// So many bytes are read and checked at a time: they are still in the cache when they are appended to a batch.
 const STEP_BYTES: usize = 64 << 10;
 
-/// Longest record of a job that is held in memory as a whole.
+/// A record may have so many bytes whatever memory a job has: reading takes its own.
+pub(super) const MIN_RECORD_BYTES: usize = 8 * BATCH_BYTES;
+
+/// Longest record that is held in memory as a whole, in bytes, whatever memory a job has.
 pub(super) const MAX_RECORD_BYTES: usize = 1 << 30;
 
 /// Why a corpus cannot be read to its end.
@@ -105,6 +111,16 @@ pub enum CorpusError {
         limit: u64,
         /// The setting that it comes from.
         setting: &'static str,
+    },
+    /// A part of a Parquet file that is in memory as a whole, and takes more of it than it may.
+    #[error("{file} has a {part} that takes over {limit} bytes of memory; write it with smaller ones")]
+    PartTooLarge {
+        /// As the request names it.
+        file: String,
+        /// A page or a footer.
+        part: &'static str,
+        /// The limit in bytes.
+        limit: u64,
     },
     /// Too little room on the disk.
     #[error("the disk has less than {min_free_bytes} bytes free, which is the setting min_free_bytes")]
@@ -466,7 +482,7 @@ fn read_jsonl(
             let record = field(line, &how.field).map_err(|reason| CorpusError::Jsonl {
                 file: text.name.to_owned(),
                 line: line_number,
-                reason,
+                reason: reason.to_owned(),
             })?;
             batch.push(&record);
         }
@@ -499,7 +515,7 @@ fn read_parquet(
         Source { name: name.clone(), file }
     };
     let (mut batch, mut replaced, mut row) = (Batch::default(), 0, 0u64);
-    shard::read_column(source, &how.field, progress, |bytes| {
+    shard::read_column(source, &how.field, how.unpacking, progress, |bytes| {
         row += 1;
         for chunk in bytes.utf8_chunks() {
             if !chunk.invalid().is_empty() && how.invalid_utf8 == InvalidUtf8::Error {
@@ -519,13 +535,38 @@ fn read_parquet(
     Ok(replaced)
 }
 
-fn field(line: &str, name: &str) -> Result<String, String> {
-    let object: serde_json::Map<String, serde_json::Value> =
-        serde_json::from_str(line).map_err(|_| "is not a JSON object".to_owned())?;
-    match object.into_iter().find(|(key, _)| key == name).map(|(_, value)| value) {
-        Some(serde_json::Value::String(text)) => Ok(text),
-        Some(_) => Err("the field named by corpus.field is not a string".to_owned()),
-        None => Err("has no field of the name given by corpus.field".to_owned()),
+/// The text of a field of a JSON object.
+fn field(line: &str, name: &str) -> Result<String, &'static str> {
+    let no_object = "is not a JSON object";
+    let mut json = serde_json::Deserializer::from_str(line);
+    let found = json.deserialize_map(Field(name)).and_then(|found| json.end().map(|()| found));
+    match found.map_err(|_| no_object)?.map(RawValue::get) {
+        Some(text) if text.starts_with('"') => serde_json::from_str(text).map_err(|_| no_object),
+        Some(_) => Err("the field named by corpus.field is not a string"),
+        None => Err("has no field of the name given by corpus.field"),
+    }
+}
+
+/// Looks for the field of a name, as it is written. The others become no values, which would take many times their bytes.
+struct Field<'n>(&'n str);
+
+impl<'de> Visitor<'de> for Field<'_> {
+    type Value = Option<&'de RawValue>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Self::Value, A::Error> {
+        let mut found = None;
+        while let Some(name) = object.next_key::<String>()? {
+            if name == self.0 {
+                found = Some(object.next_value()?);
+            } else {
+                object.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(found)
     }
 }
 

@@ -57,6 +57,12 @@ impl Room<'_> {
         memory.saturating_mul(SHARE) > self.max_memory
     }
 
+    /// The longest record, in bytes. There are up to four of one at once: it grows by doubling, and is counted while the next
+    /// one is read.
+    fn max_record_bytes(&self) -> usize {
+        (self.max_memory / 4).clamp(corpus::MIN_RECORD_BYTES, corpus::MAX_RECORD_BYTES)
+    }
+
     /// A file with counts of a group that nothing has so far.
     fn write(&self, path: PathBuf, counts: &WordCounts) -> Result<PathBuf, RunError> {
         self.check_disk()?;
@@ -291,7 +297,7 @@ impl<'g, 'r> Group<'g, 'r> {
             field: self.corpus.field.clone().unwrap_or_else(|| "text".to_owned()),
             records: self.corpus.records,
             invalid_utf8: self.corpus.invalid_utf8,
-            max_record_bytes: corpus::MAX_RECORD_BYTES,
+            max_record_bytes: self.room.max_record_bytes(),
             unpacking: &unpacking,
             cuts: &SafeCuts::new(self.config)?,
         };
@@ -330,13 +336,13 @@ impl<'g, 'r> Group<'g, 'r> {
 
     fn add_counts(&mut self, sources: Vec<Source>) -> Result<(), RunError> {
         let meta = Meta::of(self.config);
-        let unpacking = self.room.unpacking.clone();
+        let (max_line_bytes, unpacking) = (self.room.max_record_bytes(), self.room.unpacking.clone());
         // Not gone on with in the middle: reading counts is quick, and they may come in any order.
         (self.counted, self.next) = (Counted::default(), 0);
         for source in sources {
             let progress = self.room.progress;
             let (mut failed, mut rows) = (None, 0u64);
-            let result = shard::read(source, &meta, &unpacking, progress, |word, count| {
+            let result = shard::read(source, &meta, (max_line_bytes, &unpacking), progress, |word, count| {
                 let added = self.sums.add(word, count).map_err(RunError::from).and_then(|()| {
                     rows += 1;
                     let full = rows.is_multiple_of(4096) && self.room.is_full(self.sums.memory_bytes());

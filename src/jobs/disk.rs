@@ -8,6 +8,13 @@ use std::path::{Path, PathBuf};
 /// How often the disk is asked for its free room while something is written.
 pub(super) const CHECK_ROOM_EVERY: u64 = 64 << 20;
 
+/// The most bytes of memory that a page of a Parquet file takes, whatever memory a job has: those that write large ones (DuckDB)
+/// stop at 100 MB.
+pub(super) const MAX_PAGE_BYTES: u64 = 128 << 20;
+
+/// A page may take so much whatever memory a job has: most writers stop at 1 MiB, and reading takes its own.
+const MIN_PAGE_BYTES: u64 = 2 << 20;
+
 /// Unpacked bytes that are free of the ratio.
 const FREE_BYTES: u64 = 1 << 20;
 
@@ -34,11 +41,25 @@ pub(super) struct Unpacking {
     pub(super) max_bytes: u64,
     /// The most bytes that it may become for each byte that is stored; the first MiB is free.
     pub(super) max_ratio: u64,
+    /// The most bytes of memory that a page of a Parquet file may take.
+    pub(super) max_page_bytes: u64,
     /// What stays free on the disk.
     pub(super) min_free_bytes: u64,
 }
 
 impl Unpacking {
+    /// The same for a job of so many bytes of memory. Some five times a page are there at once: packed, unpacked, as a dictionary,
+    /// and its longest value before and after.
+    pub(super) fn within(self, max_memory: usize) -> Self {
+        Self { max_page_bytes: (max_memory as u64 / 8).clamp(MIN_PAGE_BYTES, MAX_PAGE_BYTES), ..self }
+    }
+
+    /// The most bytes that what is stored in so many may become.
+    pub(super) fn earned(&self, stored: u64) -> u64 {
+        // What comes through a pipe is of no size.
+        stored.max(1).saturating_mul(self.max_ratio).max(FREE_BYTES)
+    }
+
     /// A file without a name that has all of `content`; `stored` is how many bytes that is packed, `name` what the request
     /// calls it. Where it fails the file is gone, as it is when it is closed.
     pub(super) fn unpack(
@@ -65,8 +86,7 @@ impl Unpacking {
             if written > self.max_bytes {
                 return Err(too_large(self.max_bytes, "max_upload_bytes"));
             }
-            // What comes through a pipe is of no size.
-            let earned = stored.max(1).saturating_mul(self.max_ratio).max(FREE_BYTES);
+            let earned = self.earned(stored);
             if written > earned {
                 return Err(too_large(earned, "max_decompress_ratio"));
             }
@@ -102,7 +122,13 @@ mod tests {
     fn check(change: impl Fn(&mut Unpacking), bytes: usize, stored: u64, expect: Result<u64, &str>) {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("made");
-        let mut how = Unpacking { folder, max_bytes: 1 << 30, max_ratio: 100, min_free_bytes: 0 };
+        let mut how = Unpacking {
+            folder,
+            max_bytes: 1 << 30,
+            max_ratio: 100,
+            max_page_bytes: MAX_PAGE_BYTES,
+            min_free_bytes: 0,
+        };
         change(&mut how);
         let unpacked = how.unpack(&mut std::io::repeat(7).take(bytes as u64), stored, "a.zst");
         let got = unpacked.map(|file| file.metadata().unwrap().len()).map_err(|e| e.to_string());

@@ -7,7 +7,7 @@ use super::record::{JobId, JobRecord, JobState, JobView, now};
 use super::request::TrainRequest;
 use super::uploads::{HeldUpload, UploadId, Uploads};
 use super::worker::{self, Outcome, Setting};
-use super::{JobError, files};
+use super::{JobError, disk, files};
 use crate::fetch::UrlPolicy;
 use crate::registry::{Pick, Publisher, Registry, VocabRef};
 use crate::store::{Digest, Key, Store, StoreError};
@@ -52,10 +52,6 @@ pub struct JobsSettings {
 
 /// How often a worker looks for work even if nothing woke it: a lost wake-up costs no more than this.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-
-/// A job that was running so often when the process ended without having been told to is not run again: it may be what
-/// ends it. Higher than any row of unlucky restarts, low enough that a crash loop comes to its end.
-const MAX_STARTS: u32 = 100;
 
 /// When a record that could not be written is tried again.
 const SAVE_AGAIN_AFTER: Duration = Duration::from_secs(5);
@@ -254,6 +250,8 @@ impl JobQueue {
                 idempotency,
                 owner: owner.map(|owner| owner.publisher.name),
                 starts: 0,
+                kept: None,
+                stuck: 0,
             };
             shared.store_new(&record, stored).await?;
             let job = Job { request: Some(Arc::new(request)), uploads, ..Job::new(record) };
@@ -438,7 +436,10 @@ impl Shared {
             request.corpus.check()?;
             request.config(shared.settings.threads.max(1), base.as_ref().map(|base| &base.tokenizer))?;
             let min_free_bytes = shared.settings.min_free_bytes;
-            if shared.store.free_bytes()?.is_some_and(|free| free < min_free_bytes) {
+            // What the job makes goes to the store; what it fetches and counts, to the disk of its folder.
+            let scratch =
+                shared.settings.scratch.ancestors().find_map(|folder| disk::free_bytes(folder).ok());
+            if scratch.into_iter().chain(shared.store.free_bytes()?).any(|free| free < min_free_bytes) {
                 return Err(JobError::DiskFull { min_free_bytes });
             }
             for (at, names) in request.corpus.files() {
@@ -509,6 +510,7 @@ impl Shared {
 
     async fn run(&self, id: &JobId) {
         let Some(claim) = self.claim(id).await else { return };
+        let kept = worker::kept(&self.settings.scratch, id);
         let started = {
             let mut state = lock(&self.state);
             let Some(job) = state.jobs.get_mut(id).filter(|job| job.record.state == JobState::Queued) else {
@@ -518,6 +520,8 @@ impl Shared {
             job.record.state = JobState::Running;
             job.record.started_at = Some(now());
             job.record.starts += 1;
+            job.record.stuck = if job.record.kept.as_ref() == Some(&kept) { job.record.stuck + 1 } else { 1 };
+            job.record.kept = Some(kept);
             (job.record.clone(), request, Arc::clone(&job.progress))
         };
         let (record, request, progress) = started;
@@ -541,7 +545,8 @@ impl Shared {
         if goes_on_later {
             // The server goes down in good order: that is no start that ended in a crash.
             let state = if self.share.is_some() { JobState::Queued } else { record.state };
-            let _ = self.save(&JobRecord { starts: record.starts - 1, state, ..record }).await;
+            let (starts, stuck) = (record.starts - 1, record.stuck - 1);
+            let _ = self.save(&JobRecord { starts, stuck, state, ..record }).await;
             let _ = self.release(id).await;
             return;
         }

@@ -167,6 +167,12 @@ pub(super) struct JobRecord {
     /// Runs that were begun and whose end is not known.
     #[serde(default)]
     pub(super) starts: u32,
+    /// What was kept for the last of them to go on from; see [`worker::kept`](super::worker::kept).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) kept: Option<String>,
+    /// The last of them that had the same to go on from.
+    #[serde(default)]
+    pub(super) stuck: u32,
 }
 
 /// What is told of a job.

@@ -5,6 +5,7 @@
 //! is in the metadata of the file, its first line in the latter two, and must agree with the job that reads it: counts by
 //! another split would give merges that no text leads to. Files made elsewhere may lack it, and are then believed.
 
+mod pages;
 mod parquet;
 
 pub(super) use self::parquet::{is_parquet, read_column};
@@ -19,8 +20,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use std::io::{self, BufRead, BufReader, Read, Write};
 
-/// Longest line of NDJSON or of text.
-const MAX_LINE_BYTES: u64 = 256 << 20;
+/// Longest line of NDJSON or of text, whatever memory a job has.
+const MAX_LINE_BYTES: usize = 256 << 20;
 
 /// The form of a file of counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,11 +161,11 @@ where
 /// The first line of our own files of that form; their pretokens are escaped.
 const TSV_HEAD: &str = "#vocabd\t";
 
-/// Reads the counts of a file and gives each to `take`.
+/// Reads the counts of a file and gives each to `take`; no line may be longer than `max_line_bytes`.
 pub(super) fn read(
     source: Source,
     wanted: &Meta,
-    unpacking: &Unpacking,
+    (max_line_bytes, unpacking): (usize, &Unpacking),
     progress: &Progress,
     mut take: impl FnMut(&[u8], u64) -> Result<(), CorpusError>,
 ) -> Result<(), CorpusError> {
@@ -174,14 +175,15 @@ pub(super) fn read(
         None => Ok(()),
     };
     if is_parquet(&source)? {
-        return parquet::read_counts(source, progress, agree, take);
+        return parquet::read_counts(source, unpacking, progress, agree, take);
     }
     let stored = source.bytes();
     let mut content = BufReader::with_capacity(1 << 17, open(&source.name, source.file, progress)?);
     let head = content.fill_buf().map_err(|e| read_error(&name, &e))?;
     if head.starts_with(parquet::MAGIC) {
         let file = unpacking.unpack(&mut content, stored, &name)?;
-        return parquet::read_counts(Source { name: name.clone(), file }, progress, agree, take);
+        let source = Source { name: name.clone(), file };
+        return parquet::read_counts(source, unpacking, progress, agree, take);
     }
     let is_json = head.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'{');
     let wrong = |line: u64, reason: &str| CorpusError::Counts {
@@ -189,16 +191,17 @@ pub(super) fn read(
         place: format!("line {line}"),
         reason: reason.to_owned(),
     };
+    let limit = max_line_bytes.min(MAX_LINE_BYTES);
     let (mut line, mut number, mut escaped) = (Vec::new(), 0, false);
     loop {
         line.clear();
         number += 1;
-        let limited = (&mut content).take(MAX_LINE_BYTES).read_until(b'\n', &mut line);
+        let limited = (&mut content).take(limit as u64 + 1).read_until(b'\n', &mut line);
         if limited.map_err(|e| read_error(&name, &e))? == 0 {
             return Ok(());
         }
-        if line.len() as u64 >= MAX_LINE_BYTES {
-            return Err(wrong(number, "is too long"));
+        if line.len() > limit {
+            return Err(wrong(number, &format!("is over {limit} bytes")));
         }
         let text = line.strip_suffix(b"\n").unwrap_or(&line);
         let text = text.strip_suffix(b"\r").unwrap_or(text);

@@ -186,7 +186,7 @@ impl Uploads {
     /// The same in another folder, for files that are no uploads.
     pub(super) fn unpacking_in(&self, folder: PathBuf) -> Unpacking {
         let UploadLimits { max_bytes, max_ratio, min_free_bytes, .. } = self.shared.limits;
-        Unpacking { folder, max_bytes, max_ratio, min_free_bytes }
+        Unpacking { folder, max_bytes, max_ratio, max_page_bytes: disk::MAX_PAGE_BYTES, min_free_bytes }
     }
 
     /// Opens an upload for reading; that counts as a use.

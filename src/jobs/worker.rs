@@ -3,7 +3,7 @@
 use super::checkpoint::{self, Checkpoint};
 use super::corpus::{CorpusError, Source};
 use super::counting::{self, Counts, Input, Room};
-use super::disk::Unpacking;
+use super::disk::{self, Unpacking};
 use super::progress::{JobStage, Progress, Watch};
 use super::record::{JobFailure, JobId, JobResult, VocabTriple};
 use super::report::{Gain, Pruned, ScriptGain, TrainReport, WordsLeftOut};
@@ -103,7 +103,9 @@ impl RunError {
             Self::Corpus(CorpusError::Parquet { .. } | CorpusError::Column { .. }) => "corpus_bad_parquet",
             Self::Corpus(CorpusError::Counts { .. }) => "corpus_bad_counts",
             Self::Corpus(CorpusError::Mismatch { .. }) => "corpus_counts_mismatch",
-            Self::Corpus(CorpusError::TooLarge { .. }) => "corpus_too_large",
+            Self::Corpus(CorpusError::TooLarge { .. } | CorpusError::PartTooLarge { .. }) => {
+                "corpus_too_large"
+            }
             Self::Corpus(CorpusError::DiskFull { .. }) => "storage_full",
             Self::Base(_) => "base_unusable",
             Self::Fetch { .. } => "corpus_not_fetched",
@@ -212,6 +214,9 @@ async fn fetch_urls(
         progress.start(0);
     }
     let folder = setting.scratch.join("fetched").join(job);
+    let unpacking = setting.uploads.unpacking_in(folder.clone());
+    // Where the system does not say, writing does.
+    let has_room = |more| disk::has_room(&unpacking.folder, more, unpacking.min_free_bytes).unwrap_or(true);
     let urls = request.corpus.urls().into_iter().flat_map(|(_, urls)| urls);
     for (index, url) in urls.enumerate() {
         tokio::fs::create_dir_all(&folder).await?;
@@ -224,15 +229,29 @@ async fn fetch_urls(
                 }
             };
             let done = tokio::select! {
-                done = fetch::download_to(url, &setting.urls, setting.max_url_bytes, &part) => done,
+                done = fetch::download_to(url, &setting.urls, setting.max_url_bytes, &part, has_room) => done,
                 () = stop => return Err(RunError::Corpus(CorpusError::Stopped)),
             };
-            done.map_err(|error| RunError::Fetch { index, error })?;
+            done.map_err(|error| match error {
+                FetchError::NoRoom => {
+                    CorpusError::DiskFull { min_free_bytes: unpacking.min_free_bytes }.into()
+                }
+                error => RunError::Fetch { index, error },
+            })?;
             tokio::fs::rename(&part, &path).await?;
         }
         fetched.insert(url.clone(), path);
     }
     Ok(fetched)
+}
+
+/// Says what a job has on the disk to go on from: the same as long as it has not got further.
+pub(super) fn kept(scratch: &Path, id: &JobId) -> String {
+    let fetched =
+        std::fs::read_dir(scratch.join("fetched").join(id.as_str())).into_iter().flatten().flatten();
+    let whole = fetched.filter(|entry| entry.path().extension().is_none()).count();
+    let kept = format!("{whole} files fetched\n{}", checkpoint::kept(&scratch.join(id.as_str())));
+    Digest::of(kept.as_bytes()).to_string()
 }
 
 /// Removes what jobs that are not `needed` left in their folders.
@@ -366,7 +385,7 @@ fn learn(
     let fingerprint = Digest::of(format!("{} {named}{stored}", env!("CARGO_PKG_VERSION")).as_bytes());
     let mut checkpoint = Checkpoint::open(folder, setting.checkpoint_every, &fingerprint)?;
     let request = Arc::clone(request);
-    let unpacking = setting.uploads.unpacking_in(checkpoint.folder().to_owned());
+    let unpacking = setting.uploads.unpacking_in(checkpoint.folder().to_owned()).within(setting.max_memory);
     let run = Run { request, base, config, inputs, max_memory: setting.max_memory, unpacking, progress };
     learn_in(run, &mut checkpoint)
 }

@@ -3,7 +3,7 @@
 
 use crate::data;
 use crate::http_train_inputs::{digest, failed, left_behind, lines, trained};
-use crate::support::{TestServer, varied_text};
+use crate::support::{Faults, TestServer, varied_text};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -145,6 +145,53 @@ async fn what_is_unpacked_to_the_disk_is_bounded() {
     server.goes_on().await;
 }
 
+/// A line and a page that are a few thousand bytes as they are stored.
+#[tokio::test]
+async fn what_is_unpacked_to_memory_is_bounded() {
+    use parquet::basic::{Compression, ZstdLevel};
+    use parquet::data_type::{ByteArray, ByteArrayType};
+    let server = TestServer::with(|config| config.train_max_memory_bytes = 20 << 20).await;
+    let job = |corpus: Value| json!({"name": "b", "corpus": corpus, "num_merges": 2});
+    let line = zstd::encode_all(&vec![b'a'; (5 << 20) + (1 << 20)][..], 1).unwrap();
+    server.corpus("line.txt", line);
+    let files = |records| json!({"files": ["line.txt"], "records": records});
+    for records in ["lines", "paragraphs"] {
+        failed(&server, job(files(records)), "corpus_record_too_long", "a record of over 5242880 bytes")
+            .await;
+    }
+
+    let schema = parquet::schema::parser::parse_message_type("message m { required binary text; }");
+    let properties = parquet::file::properties::WriterProperties::builder()
+        .set_dictionary_enabled(false)
+        .set_compression(Compression::ZSTD(ZstdLevel::default()));
+    let mut bytes = Vec::new();
+    let (schema, properties) = (schema.unwrap().into(), properties.build().into());
+    let mut writer =
+        parquet::file::writer::SerializedFileWriter::new(&mut bytes, schema, properties).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    let texts = [ByteArray::from(vec![b'a'; 3 << 20])];
+    column.typed::<ByteArrayType>().write_batch(&texts, None, None).unwrap();
+    column.close().unwrap();
+    group.close().unwrap();
+    writer.close().unwrap();
+    server.corpus("page.parquet", &bytes);
+    let page = json!({"files": ["page.parquet"], "format": "parquet"});
+    failed(&server, job(page), "corpus_too_large", "the limit by max_decompress_ratio").await;
+    let ratio = TestServer::with(|config| {
+        (config.train_max_memory_bytes, config.max_decompress_ratio) = (20 << 20, 1 << 20);
+    });
+    let ratio = ratio.await;
+    ratio.corpus("page.parquet", &bytes);
+    let page = json!({"files": ["page.parquet"], "format": "parquet"});
+    failed(&ratio, job(page), "corpus_too_large", "a page that takes over 2621440 bytes of memory").await;
+    server.put("/uploads/b", bytes).await.ok(201);
+    let body = json!({"vocabs": ["default"], "upload": "b", "format": "parquet"});
+    let problem = server.post_json("/compare", body).await.problem(422, "corpus_too_long", Some("/upload"));
+    assert!(problem["detail"].as_str().unwrap().contains("max_decompress_ratio"), "{problem}");
+    server.goes_on().await;
+}
+
 #[tokio::test]
 async fn merging_keeps_within_its_memory_or_says_what_to_raise() {
     let text = lines(1_500_000);
@@ -173,6 +220,30 @@ async fn merging_keeps_within_its_memory_or_says_what_to_raise() {
     failed(&server, request, "memory_exceeded", "max_memory, 1048576 bytes").await;
     server.get("/vocabs/one").await.problem(404, "unknown_vocab", None);
     server.goes_on().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_fetched_leaves_free_what_the_setting_says() {
+    let server = TestServer::with(|config| config.corpus_urls = "127.0.0.1".to_owned()).await;
+    let corpus = json!({"urls": [format!("http://{}/x", stalled(1000, false).await)]});
+    let request = json!({"name": "u", "corpus": corpus, "num_merges": 2});
+    let id = server.train(request.clone()).await;
+    server.wait_until(&id, |job| job["state"] == "running").await;
+    server.app.jobs.close().await;
+    // The job was accepted, and meanwhile the disk is full.
+    let full = |config: &mut vocabd::config::Config| {
+        (config.corpus_urls, config.min_free_bytes) = ("127.0.0.1".to_owned(), 1 << 60);
+    };
+    let again = server.again_with(full).await;
+    let job = again.wait_for_job(&id).await;
+    assert_eq!((&job["state"], &job["error"]["code"]), (&json!("failed"), &json!("storage_full")), "{job}");
+    assert!(job["error"]["detail"].as_str().unwrap().contains("the setting min_free_bytes"), "{job}");
+    assert!(left_behind(&again).is_empty(), "{:?}", left_behind(&again));
+
+    // Where the store is a bucket, what jobs fetch and count still goes to the disk.
+    let bucket = std::sync::Arc::new(Faults::default());
+    let server = TestServer::over_with(&bucket, full).await;
+    server.post_json("/train", request).await.problem(507, "storage_full", None);
 }
 
 /// A server that answers with a head and so many bytes of a body that should have more, and then waits.

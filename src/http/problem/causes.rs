@@ -74,6 +74,7 @@ impl Problem {
                 failed(StatusCode::BAD_GATEWAY, "source_failed")
             }
             FetchError::Timeout { .. } => failed(StatusCode::GATEWAY_TIMEOUT, "source_timeout"),
+            FetchError::NoRoom => failed(StatusCode::INSUFFICIENT_STORAGE, "storage_full"),
         }
     }
 
@@ -143,7 +144,9 @@ impl Problem {
                     refused("corpus_record_too_long").with("limit", limit)
                 }
                 CorpusError::Parquet { .. } | CorpusError::Column { .. } => refused("corpus_bad_parquet"),
-                CorpusError::TooLarge { limit, .. } => refused("corpus_too_long").with("limit", limit),
+                CorpusError::TooLarge { limit, .. } | CorpusError::PartTooLarge { limit, .. } => {
+                    refused("corpus_too_long").with("limit", limit)
+                }
                 CorpusError::DiskFull { min_free_bytes } => {
                     Self::from(UploadError::DiskFull { min_free_bytes })
                 }

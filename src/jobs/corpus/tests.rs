@@ -14,8 +14,13 @@ fn config(split: &str) -> TrainConfig {
 }
 
 /// Nothing is unpacked here.
-static NOWHERE: Unpacking =
-    Unpacking { folder: std::path::PathBuf::new(), max_bytes: 0, max_ratio: 0, min_free_bytes: 0 };
+static NOWHERE: Unpacking = Unpacking {
+    folder: std::path::PathBuf::new(),
+    max_bytes: 0,
+    max_ratio: 0,
+    max_page_bytes: 0,
+    min_free_bytes: 0,
+};
 
 fn reading<'c>(cuts: &'c SafeCuts<'c>) -> Reading<'c> {
     Reading {
@@ -61,6 +66,7 @@ fn files_are_parted_as_asked() {
 fn jsonl_gives_the_field_of_each_line() {
     let jsonl = |r: &mut Reading<'_>| r.format = CorpusFormat::Jsonl;
     check(b"{\"text\":\"a\\n\\u00e9\"}\n\n{\"x\":1,\"text\":\"b\"}", jsonl, &["a\né", "b"]);
+    check(b"{\"t\\u0065xt\":\"a\",\"y\":[{\"text\":\"b\"}, 1e9],\"text\":\"c\"}", jsonl, &["c"]);
     let config = config("cl100k");
     let cuts = SafeCuts::new(&config).unwrap();
     let mut how = reading(&cuts);
@@ -69,7 +75,10 @@ fn jsonl_gives_the_field_of_each_line() {
         ("{\"text\":\"a\"}\n{\"text\":", "f, line 2: is not a JSON object"),
         ("[1]", "f, line 1: is not a JSON object"),
         ("{\"text\":5}", "f, line 1: the field named by corpus.field is not a string"),
+        ("{\"text\":[\"a\"]}", "f, line 1: the field named by corpus.field is not a string"),
         ("{\"txt\":\"a\"}", "f, line 1: has no field of the name given by corpus.field"),
+        ("{\"text\":\"a\"} 1", "f, line 1: is not a JSON object"),
+        ("{\"text\":\"\\ud800\"}", "f, line 1: is not a JSON object"),
     ] {
         assert_eq!(records(content.as_bytes(), &how).unwrap_err(), expect);
     }

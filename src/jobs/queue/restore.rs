@@ -5,9 +5,16 @@ use super::super::record::{JobFailure, JobId, JobRecord, JobState, now};
 use super::super::request::TrainRequest;
 use super::super::uploads::UploadId;
 use super::super::worker;
-use super::{Job, MAX_STARTS, Shared};
+use super::{Job, Shared};
 use crate::store::{Key, StoreError};
 use std::sync::Arc;
+
+/// A job that was running so often when the process ended without having been told to is not run again: it may be what
+/// ends it. Higher than any row of unlucky restarts, low enough that a crash loop comes to its end.
+const MAX_STARTS: u32 = 100;
+
+/// So often in a row where it kept nothing more meanwhile: it ends the process at the same place, most likely.
+const MAX_STUCK: u32 = 3;
 
 impl Shared {
     pub(super) async fn restore(&self) -> Result<(), StoreError> {
@@ -41,8 +48,7 @@ impl Shared {
             progress.end(record.state == JobState::Succeeded);
         } else {
             let stored = match self.stored_request(&record.id).await {
-                Ok(_) if record.starts >= MAX_STARTS => Err(crashed()),
-                Ok(stored) => Ok(stored),
+                Ok(stored) => self.crashed(&record).map_or(Ok(stored), Err),
                 Err(problem) => Err(request_lost(&problem)),
             };
             match stored {
@@ -74,16 +80,25 @@ impl Shared {
         state.jobs.insert(job.record.id.clone(), job);
     }
 
+    /// Why a job is not run again, if it is not: whatever it does to the process, it must not do it for ever.
+    pub(super) fn crashed(&self, record: &JobRecord) -> Option<JobFailure> {
+        let is_stuck = record.stuck >= MAX_STUCK
+            && record.kept.as_ref() == Some(&worker::kept(&self.settings.scratch, &record.id));
+        let detail = if record.starts >= MAX_STARTS {
+            format!("the process ended {MAX_STARTS} times while the job ran")
+        } else if is_stuck {
+            let times = record.stuck;
+            format!("the process ended {times} times while the job ran, and each time at the same place")
+        } else {
+            return None;
+        };
+        Some(JobFailure { code: "crashed".to_owned(), detail })
+    }
+
     pub(super) async fn stored_request(&self, id: &JobId) -> Result<TrainRequest, String> {
         let bytes = self.store.get(&Key::job_request(&id.segment())).await.map_err(|e| e.to_string())?;
         serde_json::from_slice(&bytes).map_err(|_| "it is damaged".to_owned())
     }
-}
-
-/// Whatever a job does to the process, it must not do it for ever.
-pub(super) fn crashed() -> JobFailure {
-    let detail = format!("the process ended {MAX_STARTS} times while the job ran");
-    JobFailure { code: "crashed".to_owned(), detail }
 }
 
 pub(super) fn request_lost(problem: &str) -> JobFailure {

@@ -10,8 +10,8 @@ use super::super::progress::{Progress, ProgressView, lock};
 use super::super::record::{JobFailure, JobId, JobRecord, JobState, JobView};
 use super::super::uploads::UploadId;
 use super::super::{JobError, worker};
-use super::restore::{crashed, request_lost};
-use super::{Job, MAX_STARTS, Shared, cancelled};
+use super::restore::request_lost;
+use super::{Job, Shared, cancelled};
 use crate::store::{Key, Segment, Store, StoreError, Tag};
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
@@ -254,8 +254,8 @@ impl Shared {
         }
         if wanted {
             self.end_here(id, cancelled).await;
-        } else if record.starts >= MAX_STARTS {
-            self.fail_here(id, crashed()).await;
+        } else if let Some(failure) = self.crashed(&record) {
+            self.fail_here(id, failure).await;
         } else if self.store.size(&Key::job_request(&id.segment())).await?.is_none() {
             self.fail_here(id, request_lost("it is gone")).await;
         } else {
@@ -380,7 +380,8 @@ impl Shared {
         match self.record(id).await? {
             Some(record) if !record.state.ended() => {
                 if let Some(job) = lock(&self.state).jobs.get_mut(id) {
-                    job.record.starts = record.starts;
+                    let JobRecord { starts, kept, stuck, .. } = record;
+                    job.record = JobRecord { starts, kept, stuck, ..job.record.clone() };
                 }
                 Ok(true)
             }

@@ -3,20 +3,21 @@
 //! Files come from anywhere, so nothing in them is believed: a fault of the reader is a damaged file, not one of the
 //! program.
 
+use super::pages::{Pages, Parts};
 use super::{Meta, each_written};
 use crate::engine::Words;
 use crate::jobs::corpus::{CorpusError, Source};
+use crate::jobs::disk::Unpacking;
 use crate::jobs::progress::Progress;
-use parquet::basic::{Compression, Repetition, Type as Physical, ZstdLevel};
-use parquet::column::reader::ColumnReader;
+use parquet::basic::{Compression, Encoding, Repetition, Type as Physical, ZstdLevel};
+use parquet::column::reader::{ColumnReader, get_column_reader};
 use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::KeyValue;
+use parquet::file::metadata::{KeyValue, RowGroupMetaData};
 use parquet::file::properties::WriterProperties;
-use parquet::file::reader::{FileReader, RowGroupReader, SerializedFileReader};
+use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
-use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -24,7 +25,10 @@ use std::sync::Arc;
 /// What every Parquet file begins with.
 pub(super) const MAGIC: &[u8] = b"PAR1";
 
-/// Rows that are read at a time.
+/// The part of the memory for a page that the footer may have, which takes some ten times its bytes when it is read.
+const FOOTER_SHARE: u64 = 8;
+
+/// Rows that are read at a time, at most.
 const ROWS: usize = 4096;
 
 /// Rows of a row group that is written; they are in memory meanwhile.
@@ -98,11 +102,12 @@ fn write_group<W: Write + Send>(
 /// Reads a file of counts.
 pub(super) fn read_counts(
     source: Source,
+    unpacking: &Unpacking,
     progress: &Progress,
     agree: impl Fn(&Meta) -> Result<(), CorpusError>,
     mut take: impl FnMut(&[u8], u64) -> Result<(), CorpusError>,
 ) -> Result<(), CorpusError> {
-    let file = Parquet::open(source, progress)?;
+    let file = Parquet::open(source, unpacking, progress)?;
     if let Some(meta) = file.metadata(META) {
         let meta = serde_json::from_str(&meta).map_err(|_| file.damaged())?;
         agree(&meta)?;
@@ -115,7 +120,7 @@ pub(super) fn read_counts(
         let mut counts = group.column(counts)?;
         loop {
             let (read, texts) = words.texts()?;
-            let numbers = counts.numbers()?;
+            let numbers = counts.numbers(words.rows)?;
             if read == 0 && numbers.is_empty() {
                 return Ok(());
             }
@@ -140,10 +145,11 @@ pub(super) fn read_counts(
 pub(in crate::jobs) fn read_column(
     source: Source,
     name: &str,
+    unpacking: &Unpacking,
     progress: &Progress,
     mut take: impl FnMut(&[u8]) -> Result<(), CorpusError>,
 ) -> Result<(), CorpusError> {
-    let file = Parquet::open(source, progress)?;
+    let file = Parquet::open(source, unpacking, progress)?;
     let column = file.column(name, &[Physical::BYTE_ARRAY], "string or binary")?;
     file.each_group(|group| {
         let mut column = group.column(column)?;
@@ -161,16 +167,21 @@ pub(in crate::jobs) fn read_column(
 struct Parquet<'p> {
     name: String,
     bytes: u64,
-    reader: SerializedFileReader<File>,
+    reader: SerializedFileReader<Parts>,
+    pages: Parts,
+    unpacking: &'p Unpacking,
     progress: &'p Progress,
 }
 
 impl<'p> Parquet<'p> {
-    fn open(source: Source, progress: &'p Progress) -> Result<Self, CorpusError> {
-        let name = source.name;
-        let bytes = source.file.metadata().map_or(0, |meta| meta.len());
-        let reader = guarded(&name, || SerializedFileReader::new(source.file))?;
-        Ok(Self { name, bytes, reader, progress })
+    fn open(source: Source, unpacking: &'p Unpacking, progress: &'p Progress) -> Result<Self, CorpusError> {
+        let bytes = source.bytes();
+        let Source { name, file } = source;
+        let max_bytes = unpacking.max_page_bytes;
+        let pages = Parts { file: Arc::new(file), name: name.as_str().into(), part: "page", max_bytes };
+        let footer = Parts { part: "footer", max_bytes: max_bytes / FOOTER_SHARE, ..pages.clone() };
+        let reader = guarded(&name, || SerializedFileReader::new(footer))?;
+        Ok(Self { name, bytes, reader, pages, unpacking, progress })
     }
 
     fn metadata(&self, key: &str) -> Option<String> {
@@ -201,9 +212,8 @@ impl<'p> Parquet<'p> {
     ) -> Result<(), CorpusError> {
         let groups = self.reader.num_row_groups();
         let mut told = 0;
-        for at in 0..groups {
-            let reader = guarded(&self.name, || self.reader.get_row_group(at))?;
-            read(&Group { file: self, reader })?;
+        for (at, meta) in self.reader.metadata().row_groups().iter().enumerate() {
+            read(&Group { file: self, meta })?;
             let done = self.bytes * (at as u64 + 1) / groups as u64;
             self.progress.read(done - told);
             told = done;
@@ -224,19 +234,28 @@ impl<'p> Parquet<'p> {
 
 struct Group<'f> {
     file: &'f Parquet<'f>,
-    reader: Box<dyn RowGroupReader + 'f>,
+    meta: &'f RowGroupMetaData,
 }
 
 impl Group<'_> {
     fn column(&self, at: usize) -> Result<Column<'_>, CorpusError> {
-        let reader = guarded(&self.file.name, || self.reader.get_column_reader(at))?;
-        Ok(Column { file: self.file, reader })
+        let Parquet { name, pages, unpacking, .. } = self.file;
+        let column = self.meta.column(at);
+        let reader = guarded(name, || {
+            let pages = Pages::open(pages.clone(), column, self.meta.num_rows(), unpacking)?;
+            Ok(get_column_reader(column.column_descr_ptr(), Box::new(pages)))
+        })?;
+        // There each value is a copy of its own, which may be nearly as long as the page.
+        let is_copied = column.encodings_mask().is_set(Encoding::DELTA_BYTE_ARRAY);
+        Ok(Column { file: self.file, reader, rows: if is_copied { 1 } else { ROWS } })
     }
 }
 
 struct Column<'f> {
     file: &'f Parquet<'f>,
     reader: ColumnReader,
+    /// How many are read at a time.
+    rows: usize,
 }
 
 impl Column<'_> {
@@ -246,27 +265,28 @@ impl Column<'_> {
             return Err(CorpusError::Stopped);
         }
         let (mut levels, mut values) = (Vec::new(), Vec::new());
+        let rows = self.rows;
         let read = guarded(&self.file.name, || match &mut self.reader {
             ColumnReader::ByteArrayColumnReader(reader) => {
-                reader.read_records(ROWS, Some(&mut levels), None, &mut values)
+                reader.read_records(rows, Some(&mut levels), None, &mut values)
             }
             _ => Err(ParquetError::General("another type than the schema says".to_owned())),
         })?;
         Ok((read.0, values))
     }
 
-    /// The values of the next rows.
-    fn numbers(&mut self) -> Result<Vec<i64>, CorpusError> {
+    /// The values of so many of the next rows.
+    fn numbers(&mut self, rows: usize) -> Result<Vec<i64>, CorpusError> {
         let mut levels = Vec::new();
         guarded(&self.file.name, || match &mut self.reader {
             ColumnReader::Int64ColumnReader(reader) => {
                 let mut values = Vec::new();
-                reader.read_records(ROWS, Some(&mut levels), None, &mut values)?;
+                reader.read_records(rows, Some(&mut levels), None, &mut values)?;
                 Ok(values)
             }
             ColumnReader::Int32ColumnReader(reader) => {
                 let mut values: Vec<i32> = Vec::new();
-                reader.read_records(ROWS, Some(&mut levels), None, &mut values)?;
+                reader.read_records(rows, Some(&mut levels), None, &mut values)?;
                 Ok(values.into_iter().map(i64::from).collect())
             }
             _ => Err(ParquetError::General("another type than the schema says".to_owned())),
@@ -276,8 +296,13 @@ impl Column<'_> {
 
 /// Runs a step of the reader; whatever goes wrong in it, the file is at fault.
 fn guarded<T>(name: &str, step: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, CorpusError> {
+    let damaged = || CorpusError::Parquet { file: name.to_owned() };
     match catch_unwind(AssertUnwindSafe(step)) {
         Ok(Ok(done)) => Ok(done),
-        Ok(Err(_)) | Err(_) => Err(CorpusError::Parquet { file: name.to_owned() }),
+        // What was found here, on the way through the reader.
+        Ok(Err(ParquetError::External(error))) => {
+            Err(error.downcast().map_or_else(|_| damaged(), |error| *error))
+        }
+        Ok(Err(_)) | Err(_) => Err(damaged()),
     }
 }

@@ -1,6 +1,7 @@
 use super::*;
 use crate::engine::WordCounts;
 use crate::jobs::corpus::CorpusError;
+use crate::jobs::disk;
 use crate::jobs::whole::Whole;
 
 fn config(split: &str) -> TrainConfig {
@@ -20,8 +21,15 @@ fn read_back(bytes: &[u8], wanted: &TrainConfig) -> Result<WordCounts, String> {
     let mut sums = crate::engine::WordSums::default();
     let take = |word: &[u8], count: u64| sums.add(word, count).map_err(|_| CorpusError::Stopped);
     let folder = dir.path().to_owned();
-    let unpacking = Unpacking { folder, max_bytes: 1 << 20, max_ratio: 100, min_free_bytes: 0 };
-    read(source, &Meta::of(wanted), &unpacking, &Progress::new(), take).map_err(|e| e.to_string())?;
+    let limits = Unpacking {
+        folder,
+        max_bytes: 1 << 20,
+        max_ratio: 100,
+        max_page_bytes: disk::MAX_PAGE_BYTES,
+        min_free_bytes: 0,
+    };
+    let read = read(source, &Meta::of(wanted), (1000, &limits), &Progress::new(), take);
+    read.map_err(|e| e.to_string())?;
     Ok(sums.take().unwrap())
 }
 
@@ -68,6 +76,7 @@ fn what_is_no_counts_is_told_by_its_place() {
     check("a\t1.5\n", "line 1: has a count that is not a whole number");
     check("a\t18446744073709551616\n", "line 1: has a count over 64 bits");
     check("\t1\n", "line 1: has an empty pretoken");
+    check(&format!("{}\t1\n", "a".repeat(1000)), "line 1: is over 1000 bytes");
     check(
         "{\"t\":\"YQ==\",\"c\":1}\n{\"t\":\"YQ==\",\"c\":-1}",
         "line 2: is not an object with t (base64) and c (a whole number from 0)",

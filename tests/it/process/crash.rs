@@ -13,6 +13,9 @@ const MORE_ROUNDS: u64 = 30;
 /// Jobs that may be unfinished before a life sees to their end: a queue has its limit.
 const MOST_UNFINISHED: usize = 3;
 
+/// Lives in a row in which a job kept nothing more, before one sees to its end: after three it is given up.
+const MOST_STUCK: u64 = 2;
+
 /// What the server said it had kept.
 #[derive(Default)]
 struct Acknowledged {
@@ -238,7 +241,8 @@ fn killed_at_any_moment_nothing_acknowledged_is_lost_or_torn() {
         let jobs = kept.lock().unwrap().jobs.clone();
         let unfinished: Vec<&String> =
             jobs.iter().filter(|job| record(data.path(), job)["state"] != "succeeded").collect();
-        if unfinished.len() >= MOST_UNFINISHED {
+        let is_stuck = |job: &&String| record(data.path(), job)["stuck"].as_u64().unwrap() >= MOST_STUCK;
+        if unfinished.len() >= MOST_UNFINISHED || unfinished.iter().any(is_stuck) {
             unfinished.iter().for_each(|job| assert_eq!(server.ended(job)["state"], "succeeded"));
         }
         let starts_job = round % 3 == 0 || round >= rounds;
