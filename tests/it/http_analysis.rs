@@ -1,7 +1,7 @@
 //! `/chunk`, `/compare`, `/explain` over the router, with real vocabularies, and every number counted again.
 
 use crate::data;
-use crate::support::{CANARY, TestServer, and, ids, json_body};
+use crate::support::{CANARY, TestServer, and, ids, json_body, parquet};
 use axum::http::Method;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -319,6 +319,10 @@ async fn what_cannot_be_compared_is_refused_by_field_and_limit() {
 
     server.put("/uploads/c", format!("{CANARY} a\n").repeat(20)).await.ok(201);
     assert_eq!(check(upload(json!({})), 422, "corpus_too_long", "/upload").await["limit"], 100);
+    let columns = parquet(&[Some(b"good"), None, Some(b"\xff")]);
+    server.put("/uploads/c", columns).await.ok(201);
+    let body = upload(json!({"format": "parquet", "field": "body"}));
+    check(body, 422, "corpus_bad_parquet", "/upload").await;
     server.put("/uploads/c", [&b"good\n"[..], CANARY.as_bytes(), b"\xff\n"].concat()).await.ok(201);
     let problem = check(upload(json!({})), 422, "corpus_not_utf8", "/upload").await;
     assert_eq!(problem["offset"], 5 + CANARY.len());

@@ -1,7 +1,7 @@
 //! `/train` beyond plain text: a base to extend, counts made elsewhere, several sources, Parquet, URLs, samples; what comes
 //! of memory that is short and of processes that end in the middle.
 
-use crate::support::{TestServer, skewed_text};
+use crate::support::{TestServer, parquet, skewed_text};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::Command;
@@ -264,19 +264,7 @@ async fn sources_have_weights_and_samples_depend_on_records_alone() {
 
 #[tokio::test]
 async fn parquet_columns_and_urls_are_corpora() {
-    use parquet::data_type::{ByteArray, ByteArrayType};
-    let schema = "message m { optional binary body (UTF8); }";
-    let schema = std::sync::Arc::new(parquet::schema::parser::parse_message_type(schema).unwrap());
-    let mut bytes = Vec::new();
-    let mut writer =
-        parquet::file::writer::SerializedFileWriter::new(&mut bytes, schema, Default::default()).unwrap();
-    let mut group = writer.next_row_group().unwrap();
-    let mut column = group.next_column().unwrap().unwrap();
-    let texts = [ByteArray::from(TEXT.as_bytes().to_vec()), ByteArray::from("hello hello")];
-    column.typed::<ByteArrayType>().write_batch(&texts, Some(&[1, 0, 1]), None).unwrap();
-    column.close().unwrap();
-    group.close().unwrap();
-    writer.close().unwrap();
+    let bytes = parquet(&[Some(TEXT.as_bytes()), None, Some(b"hello hello")]);
 
     let server = TestServer::with(|config| config.corpus_urls = "127.0.0.1".to_owned()).await;
     server.corpus("t.parquet", &bytes);

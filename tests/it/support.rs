@@ -510,3 +510,23 @@ impl ObjectStore for Faults {
         self.inner.copy_opts(from, to, options).await
     }
 }
+
+/// A Parquet file with a column `body` of these values, `None` for null.
+pub(crate) fn parquet(values: &[Option<&[u8]>]) -> Vec<u8> {
+    use parquet::data_type::{ByteArray, ByteArrayType};
+    let schema =
+        parquet::schema::parser::parse_message_type("message m { optional binary body (UTF8); }").unwrap();
+    let mut bytes = Vec::new();
+    let mut writer =
+        parquet::file::writer::SerializedFileWriter::new(&mut bytes, schema.into(), Default::default())
+            .unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    let there: Vec<ByteArray> = values.iter().flatten().map(|value| value.to_vec().into()).collect();
+    let levels: Vec<i16> = values.iter().map(|value| value.is_some().into()).collect();
+    column.typed::<ByteArrayType>().write_batch(&there, Some(&levels), None).unwrap();
+    column.close().unwrap();
+    group.close().unwrap();
+    writer.close().unwrap();
+    bytes
+}

@@ -143,18 +143,18 @@ impl Problem {
                 CorpusError::RecordTooLong { limit, .. } => {
                     refused("corpus_record_too_long").with("limit", limit)
                 }
-                CorpusError::Parquet { .. } | CorpusError::Column { .. } => refused("corpus_bad_parquet"),
+                // A value that is no text is told as a line of counts is.
+                CorpusError::Parquet { .. } | CorpusError::Column { .. } | CorpusError::Counts { .. } => {
+                    refused("corpus_bad_parquet")
+                }
                 CorpusError::TooLarge { limit, .. } | CorpusError::PartTooLarge { limit, .. } => {
                     refused("corpus_too_long").with("limit", limit)
                 }
                 CorpusError::DiskFull { min_free_bytes } => {
                     Self::from(UploadError::DiskFull { min_free_bytes })
                 }
-                // Counts are no documents.
-                CorpusError::Io { .. }
-                | CorpusError::Counts { .. }
-                | CorpusError::Mismatch { .. }
-                | CorpusError::Stopped => {
+                // Nothing was counted before.
+                CorpusError::Io { .. } | CorpusError::Mismatch { .. } | CorpusError::Stopped => {
                     tracing::error!(error = detail, "an upload cannot be read");
                     Self::internal()
                 }
