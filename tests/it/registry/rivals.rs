@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use vocabd::registry::{ChangeError, Digest, Registry, RegistrySettings, ResolveError};
+use vocabd::registry::{ChangeError, Digest, Precondition, Registry, RegistrySettings, ResolveError};
 use vocabd::store::{Key, Store};
 
 /// What somebody else does; where it fails, so does the call.
@@ -251,6 +251,18 @@ async fn a_move_that_fails_leaves_a_publish_that_has_not_come_true_yet() {
     store.before("versions/0000000004", failing);
     publish_as(&one, "zh", "four", &["prod"]).await.unwrap();
     assert_eq!(prod(&store).await, 4);
+}
+
+/// Found by the model of the registry: the second one took the record of the first for its own, and undid it.
+#[tokio::test]
+async fn the_second_of_two_who_move_an_alias_to_the_same_version_does_not_undo_the_first() {
+    let (store, one, two) = two_registries().await;
+    let before = one.facts(Some(&name("zh").at(1))).unwrap().digest;
+    store.before("aliases/prod", moves(&one, 2));
+    let from_one = Precondition::IfMatch(vec![before]);
+    let outcome = two.set_alias(&name("zh"), &alias("prod"), 2, from_one).await;
+    assert!(matches!(outcome, Err(ChangeError::Precondition { .. })), "{outcome:?}");
+    assert_eq!(prod(&store).await, 2);
 }
 
 #[tokio::test]
