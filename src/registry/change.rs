@@ -19,8 +19,8 @@ use crate::store::StoreError;
 use bytes::Bytes;
 use std::sync::Arc;
 
-/// So often another process may move an alias that this one is about to move.
-const ALIAS_ATTEMPTS: usize = 8;
+/// So often another process may change the alias or the version that this one is about to change.
+const ATTEMPTS: usize = 8;
 
 /// So often another process may take the version number that this one was about to use.
 const NUMBER_ATTEMPTS: usize = 16;
@@ -111,9 +111,16 @@ impl Shared {
                     let loaded = Loaded::new(Arc::clone(&facts), tokenizer);
                     insert(&mut vocabs, name, Slot::warm(loaded, true));
                 }
-                let vocabs = self.with_aliases(vocabs, name, version, aliases)?;
-                self.put_aliases(&facts, aliases, undo).await?;
-                return Ok((vocabs, Published { facts, created: false }));
+                let next = self.with_aliases(vocabs.clone(), name, version, aliases)?;
+                self.put_aliases(&vocabs, &facts, aliases, undo).await?;
+                match self.still_there(&facts).await {
+                    Err(StoreError::Changed) => {
+                        vocabs = self.read_store(&vocabs, Some(name)).await?.vocabs;
+                        continue;
+                    }
+                    outcome => outcome?,
+                }
+                return Ok((next, Published { facts, created: false }));
             }
             let tokenizer = match stored.take() {
                 Some(tokenizer) => tokenizer,
@@ -130,7 +137,7 @@ impl Shared {
             let mut next = vocabs.clone();
             insert(&mut next, name, Slot::warm(Arc::clone(&loaded), true));
             let next = self.with_aliases(next, name, version, aliases)?;
-            self.put_aliases(&facts, aliases, undo).await?;
+            self.put_aliases(&vocabs, &facts, aliases, undo).await?;
             match self.put_record(&facts, undo).await {
                 Ok(()) => {
                     self.keep_content(draft).await?;
@@ -198,29 +205,40 @@ impl Shared {
 
     async fn put_aliases(
         &self,
+        vocabs: &Vocabs,
         facts: &VersionFacts,
         aliases: &[AliasName],
         undo: &mut Undo,
     ) -> Result<(), StoreError> {
-        let snapshot = self.snapshot.load_full();
+        let vocab = vocabs.get(&facts.name);
         for alias in aliases {
-            self.put_alias(&snapshot, facts, alias, undo).await?;
+            self.put_alias(vocab.map(Arc::as_ref), facts, alias, undo).await?;
         }
         Ok(())
     }
 
-    /// Writes that `alias` is at the version of `facts`, coming from where `snapshot` has it.
+    /// Writes that `alias` is at the version of `facts`, coming from where it is at that moment.
     async fn put_alias(
         &self,
-        snapshot: &Snapshot,
+        vocab: Option<&Vocabulary>,
         facts: &VersionFacts,
         alias: &AliasName,
         undo: &mut Undo,
     ) -> Result<(), StoreError> {
         let key = Key::alias(facts.name.segment(), alias.segment());
-        let (record, before) = alias_records(snapshot, facts, alias);
-        undo.wrote(key.clone(), record.clone(), before);
-        self.store.put(&key, record).await
+        for _ in 0..ATTEMPTS {
+            let (before, tag) = self.store.get_tagged(&key).await?.unzip();
+            let now = before.as_ref().and_then(|before| serde_json::from_slice(before).ok());
+            let previous = vocab.zip(now).and_then(|(vocab, now)| vocab.target(&now)).flatten();
+            let record = AliasRecord::new(facts.version, Some(facts.digest), previous);
+            let record = Bytes::from(to_json(&record));
+            undo.wrote(key.clone(), record.clone(), before);
+            match self.store.put_if(&key, record, tag.as_ref()).await {
+                Err(StoreError::Changed) => {}
+                outcome => return outcome.map(drop),
+            }
+        }
+        Err(StoreError::Changed)
     }
 
     /// `vocabs` with the aliases moved, if all that is to stay in memory then fits.
@@ -257,7 +275,7 @@ impl Shared {
         precondition: &Precondition,
     ) -> Result<AliasChange, ChangeError> {
         let _changing = self.changes.lock().await;
-        for _ in 1..ALIAS_ATTEMPTS {
+        for _ in 1..ATTEMPTS {
             match self.move_alias(name, alias, version, precondition).await {
                 Err(ChangeError::Store(StoreError::Changed)) => {}
                 outcome => return outcome,
@@ -266,7 +284,8 @@ impl Shared {
         self.move_alias(name, alias, version, precondition).await
     }
 
-    /// Moves an alias unless somebody else does at that moment; the caller holds `changes`.
+    /// Moves an alias unless somebody else does at that moment, or deletes the version: of the two each writes and then looks, so that
+    /// at least one sees the other. The caller holds `changes`.
     async fn move_alias(
         &self,
         name: &VocabName,
@@ -276,7 +295,7 @@ impl Shared {
     ) -> Result<AliasChange, ChangeError> {
         // The tag before the state that is checked: what changes after the check changes the tag.
         let key = Key::alias(name.segment(), alias.segment());
-        let tag = self.store.tag(&key).await?;
+        let (before, tag) = self.store.get_tagged(&key).await?.unzip();
         self.catch_up(name).await?;
         let snapshot = self.snapshot.load_full();
         let vocab = snapshot.vocab(name)?;
@@ -299,18 +318,20 @@ impl Shared {
             return Err(ResolveError::NoRoom { name: name.clone(), needed, pinned, limit }.into());
         }
         let mut undo = Undo::default();
-        let (record, before) = alias_records(&snapshot, &slot.facts, alias);
+        let record = AliasRecord::new(version, Some(slot.facts.digest), old_version);
+        let record = Bytes::from(to_json(&record));
         undo.wrote(key.clone(), record.clone(), before);
-        match self.store.put_if(&key, record.clone(), tag.as_ref()).await {
-            Ok(tag) => self.remember(key, &tag, record),
-            Err(error) => {
-                // Somebody else was first: what is there is theirs, even where it says the same as this would have.
-                if !matches!(error, StoreError::Changed) {
-                    undo.roll_back(&self.store).await;
-                }
-                self.settle();
-                return Err(error.into());
+        let outcome = match self.store.put_if(&key, record.clone(), tag.as_ref()).await {
+            Ok(tag) => {
+                self.remember(key, &tag, record);
+                self.still_there(&slot.facts).await
             }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = outcome {
+            undo.roll_back(&self.store).await;
+            self.settle();
+            return Err(error.into());
         }
         self.swap(vocabs);
         self.forget_failures(name, version, std::slice::from_ref(alias));
@@ -356,12 +377,20 @@ impl Shared {
         version: u32,
     ) -> Result<Arc<VersionFacts>, ChangeError> {
         let _changing = self.changes.lock().await;
-        self.catch_up(name).await?;
+        for _ in 1..ATTEMPTS {
+            match self.delete(name, version).await {
+                Err(ChangeError::Store(StoreError::Changed)) => {}
+                outcome => return outcome,
+            }
+        }
         self.delete(name, version).await
     }
 
-    /// Deletes a version; the caller holds `changes`.
+    /// Deletes a version unless somebody else does at that moment, or moves an alias to it: see `move_alias`. The caller holds `changes`.
     async fn delete(&self, name: &VocabName, version: u32) -> Result<Arc<VersionFacts>, ChangeError> {
+        let key = Key::version(name.segment(), version);
+        let (before, tag) = self.store.get_tagged(&key).await?.unzip();
+        self.catch_up(name).await?;
         let snapshot = self.snapshot.load_full();
         let vocab = snapshot.vocab(name)?;
         let slot = vocab.slots.get(&version).ok_or_else(|| vocab.unknown_version(name))?;
@@ -378,13 +407,22 @@ impl Shared {
             self.warm(name, vocab, true, &mut room).await;
         }
         self.keeps_default(&snapshot, &vocabs)?;
-        let key = Key::version(name.segment(), version);
-        let (live, deleted) = (to_json(&Record::live(&slot.facts)), to_json(&Record::deleted(&slot.facts)));
+        let deleted = Bytes::from(to_json(&Record::deleted(&slot.facts)));
         let mut undo = Undo::default();
-        undo.wrote(key.clone(), deleted.clone().into(), slot.stored.then(|| live.into()));
-        if let Err(error) = self.store.put(&key, deleted).await {
+        undo.wrote(key.clone(), deleted.clone(), before);
+        let outcome = match self.store.put_if(&key, deleted, tag.as_ref()).await {
+            Ok(_) => self.naming(vocab, &slot.facts).await,
+            Err(error) => Err(error),
+        };
+        let refused = match outcome {
+            Ok(aliases) if aliases.is_empty() => None,
+            Ok(aliases) => Some(ChangeError::InUse { aliases }),
+            Err(error) => Some(error.into()),
+        };
+        if let Some(error) = refused {
             undo.roll_back(&self.store).await;
-            return Err(error.into());
+            self.settle();
+            return Err(error);
         }
         self.swap(vocabs);
         self.forget_failures(name, version, &[]);
@@ -394,13 +432,11 @@ impl Shared {
     }
 
     /// Removes content that no version of any name has any more. The store itself is asked, as another process may
-    /// have published; where that or the removal fails the content stays until a later sweep.
+    /// have published; where that or the removal fails the content stays until a later sweep. So it does in a shared store, where
+    /// another replica may be about to give it to a version.
     async fn drop_content(&self, digest: &Digest) {
-        let vocabs = self.snapshot.load().vocabs.clone();
-        let Ok(read) = self.read_store(&vocabs, None).await else { return };
-        let mut slots = read.vocabs.values().flat_map(|vocab| vocab.slots.values());
-        if read.failed.is_empty() && !slots.any(|slot| slot.facts.digest == *digest) {
-            let _ = self.store.delete(&Key::blob(digest)).await;
+        if !self.store.is_shared() && !self.has_version(digest).await {
+            self.remove_content(digest).await;
         }
     }
 
@@ -459,16 +495,8 @@ impl Vocabulary {
     fn alias_record(&self, alias: &AliasName) -> Option<AliasRecord> {
         let version = *self.aliases.get(alias)?;
         let digest = self.slots.get(&version).map(|slot| slot.facts.digest);
-        Some(AliasRecord { version, digest, previous: None })
+        Some(AliasRecord::new(version, digest, None))
     }
-}
-
-/// The record that puts `alias` at the version of `facts`, and the one before it by `snapshot`.
-fn alias_records(snapshot: &Snapshot, facts: &VersionFacts, alias: &AliasName) -> (Bytes, Option<Bytes>) {
-    let before = snapshot.vocabs.get(&facts.name).and_then(|vocab| vocab.alias_record(alias));
-    let previous = before.as_ref().map(|before| before.version);
-    let record = AliasRecord { version: facts.version, digest: Some(facts.digest), previous };
-    (to_json(&record).into(), before.map(|before| to_json(&before).into()))
 }
 
 /// The newest version of `name` with that content, a healthy one before a damaged one.

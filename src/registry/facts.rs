@@ -133,6 +133,9 @@ pub(super) struct Record {
     pub(super) facts: VersionFacts,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) deleted_at: Option<String>,
+    /// See [`AliasRecord::change`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    change: Option<String>,
 }
 
 /// An alias record.
@@ -148,6 +151,10 @@ pub(super) struct AliasRecord {
     /// Where the alias was, if that version never came to be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) previous: Option<u32>,
+    /// Which change wrote the record: no two write the same bytes, so that one which fails takes back its own and never
+    /// that of another to the same effect. The tags of S3 do not tell these apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    change: Option<String>,
 }
 
 impl VersionFacts {
@@ -187,12 +194,22 @@ impl VersionFacts {
 
 impl Record {
     pub(super) fn live(facts: &VersionFacts) -> Self {
-        Self { facts: facts.clone(), deleted_at: None }
+        Self { facts: facts.clone(), deleted_at: None, change: a_change() }
     }
 
     pub(super) fn deleted(facts: &VersionFacts) -> Self {
-        Self { facts: facts.clone(), deleted_at: Some(now()) }
+        Self { facts: facts.clone(), deleted_at: Some(now()), change: a_change() }
     }
+}
+
+impl AliasRecord {
+    pub(super) fn new(version: u32, digest: Option<Digest>, previous: Option<u32>) -> Self {
+        Self { version, digest, previous, change: a_change() }
+    }
+}
+
+fn a_change() -> Option<String> {
+    Some(uuid::Uuid::new_v4().simple().to_string())
 }
 
 /// The bytes of a record. Indented: people read and repair these files.

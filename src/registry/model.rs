@@ -2,7 +2,7 @@
 //! has it, many thousand times. `RUSTFLAGS="--cfg shuttle"` makes it (.ci/long model); VOCABD_MODEL_RUNS says how often.
 //!
 //! What holds in every order: a reader never fails and never goes back; what was acknowledged is what the next reader sees; of
-//! changes that exclude each other one wins; and memory comes back under its limit.
+//! changes that exclude each other one wins; an alias names a version that is there; and memory comes back under its limit.
 //!
 //! That it can fail is tried too: over a store that writes whatever is there by then, and by a reader that looks twice.
 
@@ -12,7 +12,8 @@ use crate::formats::{Files, Format, ImportOptions, import_files};
 use crate::store::Store;
 use async_trait::async_trait;
 use base64::Engine as _;
-use futures_util::stream::BoxStream;
+use futures_util::StreamExt;
+use futures_util::stream::{BoxStream, once};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
@@ -31,7 +32,7 @@ use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 /// Memory before whose calls another thread may go on.
 #[derive(Debug, Default)]
 struct Yielding {
-    memory: InMemory,
+    memory: Arc<InMemory>,
     /// Whether a write is made whatever is there by then, which no store may do.
     blind: bool,
 }
@@ -66,11 +67,20 @@ impl ObjectStore for Yielding {
     }
 
     fn delete_stream(&self, at: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        self.memory.delete_stream(at)
+        let yielding = at.then(async |at| {
+            yield_now().await;
+            at
+        });
+        self.memory.delete_stream(yielding.boxed())
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.memory.list(prefix)
+        let (memory, prefix) = (Arc::clone(&self.memory), prefix.cloned());
+        let listing = async move {
+            yield_now().await;
+            memory.list(prefix.as_ref())
+        };
+        once(listing).flatten().boxed()
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
@@ -251,6 +261,36 @@ fn of_moves_that_exclude_each_other_one_wins_on_one_registry_and_on_two() {
 #[test]
 fn two_winners_over_a_store_that_writes_blindly_are_found() {
     finds("so many won", async || moves_that_exclude_each_other(blind_store()).await);
+}
+
+async fn a_move_and_a_deletion(store: Arc<Store>) {
+    let one = registry(Arc::clone(&store), u64::MAX).await;
+    publish(&one, 1, &["prod"]).await;
+    publish(&one, 2, &[]).await;
+    publish(&one, 3, &[]).await;
+    let two = registry(Arc::clone(&store), u64::MAX).await;
+    let moving = spawn({
+        let one = one.clone();
+        async move { one.set_alias(&name(), &prod(), 2, Precondition::None).await.is_ok() }
+    });
+    let deleting = spawn({
+        let two = two.clone();
+        async move { two.delete_version(&name(), 2).await.is_ok() }
+    });
+    let (moved, deleted) = (moving.await.unwrap(), deleting.await.unwrap());
+    assert!(!(moved && deleted), "an alias was moved to a version that was deleted");
+    let later = registry(store, u64::MAX).await;
+    for registry in [&one, &two, &later] {
+        assert_eq!(registry.reload().await.failed, []);
+        let at = is_whole(&registry.resolve(Some(&vref("v@prod"))).await.unwrap());
+        assert_eq!(at, if moved { 2 } else { 1 });
+        assert_eq!(registry.resolve(Some(&name().at(2))).await.is_err(), deleted);
+    }
+}
+
+#[test]
+fn of_a_move_and_a_deletion_on_two_registries_at_most_one_is_done() {
+    check(async || a_move_and_a_deletion(store()).await);
 }
 
 async fn publications_at_once(store: Arc<Store>) {

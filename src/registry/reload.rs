@@ -20,6 +20,7 @@ use crate::store::Tag;
 use crate::store::VocabKey;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
+use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::DerefMut;
 use std::sync::{Arc, PoisonError};
@@ -38,6 +39,8 @@ pub(super) struct Read {
     records: usize,
     pub(super) vocabs: Vocabs,
     pub(super) failed: Vec<Failure>,
+    /// The content of deleted versions, and when they were deleted.
+    deleted: Vec<(Digest, String)>,
 }
 
 impl Shared {
@@ -91,7 +94,7 @@ impl Shared {
             return Ok(());
         }
         if read.failed.is_empty() {
-            self.sweep(&read.vocabs, grace).await;
+            self.sweep(&read, grace).await;
         }
         report.failed.append(&mut read.failed);
         self.warm_all(&base, &mut read.vocabs, report).await;
@@ -263,6 +266,44 @@ impl Shared {
         }
     }
 
+    /// Looks again, after an alias was written that names it, whether a version is there: [`StoreError::Changed`] if another process
+    /// has deleted it since it was read here.
+    pub(super) async fn still_there(&self, facts: &VersionFacts) -> Result<(), StoreError> {
+        let key = Key::version(facts.name.segment(), facts.version);
+        // One that is only in memory has no record.
+        let Some(tag) = self.store.tag(&key).await? else { return Ok(()) };
+        let as_read =
+            lock(&self.records).get(&key).is_some_and(|(etag, _)| tag.etag() == Some(etag.as_str()));
+        if as_read {
+            return Ok(());
+        }
+        match serde_json::from_slice(&self.store.get(&key).await?) {
+            Ok(Record { deleted_at: Some(_), .. }) => Err(StoreError::Changed),
+            _ => Ok(()),
+        }
+    }
+
+    /// The aliases that lead to a version by what the store has now; `vocab` is the vocabulary with that version.
+    pub(super) async fn naming(
+        &self,
+        vocab: &Vocabulary,
+        facts: &VersionFacts,
+    ) -> Result<Vec<AliasName>, StoreError> {
+        let mut naming = Vec::new();
+        for object in self.store.list(&Key::vocab(facts.name.segment())).await? {
+            let Some(VocabKey::Alias(_, alias)) = object.key.as_vocab() else { continue };
+            let record = match self.record(object).await {
+                Err(StoreError::NotFound) => continue,
+                record => serde_json::from_slice(&record?),
+            };
+            let target = record.ok().and_then(|record| vocab.target(&record)).flatten();
+            if target == Some(facts.version) {
+                naming.extend(AliasName::try_from(alias));
+            }
+        }
+        Ok(naming)
+    }
+
     /// Publishes the embedded vocabulary where no good one has its name. If the store does not take it, it is served
     /// from memory all the same: a server that cannot write can still encode.
     async fn take_embedded(&self, embedded: Embedded, report: &mut ReloadReport) {
@@ -299,25 +340,52 @@ impl Shared {
         }
     }
 
-    /// Removes content that no version has: what a publish that failed or was killed left behind.
-    async fn sweep(&self, vocabs: &Vocabs, grace: Duration) {
-        let slots = vocabs.values().flat_map(|vocab| vocab.slots.values());
-        let named: HashSet<Digest> = slots.map(|slot| slot.facts.digest).collect();
+    /// Removes content that no version has: what a publish that failed or was killed left behind, and where the store is shared, what
+    /// deleted versions had.
+    async fn sweep(&self, read: &Read, grace: Duration) {
+        // A deletion may still be taken back.
+        let lately = read.deleted.iter().filter(|(_, at)| is_within(at, grace)).map(|(digest, _)| *digest);
+        let named: HashSet<Digest> = read.slots().map(|slot| slot.facts.digest).chain(lately).collect();
         // A sweep that fails is no harm: the next one finds the same.
         for object in self.store.list(&Key::blobs()).await.unwrap_or_default() {
-            let unnamed = object.key.as_blob().is_some_and(|digest| !named.contains(&digest));
-            if unnamed && object.age >= grace {
-                let _ = self.store.delete(&object.key).await;
+            let unnamed = object.key.as_blob().filter(|digest| !named.contains(digest));
+            if let Some(digest) = unnamed.filter(|_| object.age >= grace) {
+                self.remove_content(&digest).await;
             }
         }
+    }
+
+    /// Removes content that no version had just now. Another process may give it to one at that moment: that one writes the record and
+    /// then looks for the content, this removes the content and then looks for a record, so that at least one puts it back.
+    pub(super) async fn remove_content(&self, digest: &Digest) {
+        let key = Key::blob(digest);
+        let Ok(content) = self.store.get(&key).await else { return };
+        let _ = self.store.delete(&key).await;
+        if self.has_version(digest).await {
+            let _ = self.store.create(&key, content).await;
+        }
+    }
+
+    /// Whether a version of any name has that content by what the store has now; where that cannot be said, one may.
+    pub(super) async fn has_version(&self, digest: &Digest) -> bool {
+        let vocabs = self.snapshot.load().vocabs.clone();
+        let Ok(read) = self.read_store(&vocabs, None).await else { return true };
+        !read.failed.is_empty() || read.slots().any(|slot| slot.facts.digest == *digest)
     }
 }
 
 impl Read {
+    fn slots(&self) -> impl Iterator<Item = &Arc<Slot>> {
+        self.vocabs.values().flat_map(|vocab| vocab.slots.values())
+    }
+
     fn version(&mut self, base: &Vocabs, name: VocabName, version: u32, record: Result<Bytes, StoreError>) {
         let known = base.get(&name).and_then(|vocab| vocab.slots.get(&version));
         let slot = match version_record(&name, version, record) {
-            Ok(Record { deleted_at: Some(_), .. }) => None,
+            Ok(Record { deleted_at: Some(at), facts, .. }) => {
+                self.deleted.push((facts.digest, at));
+                None
+            }
             Ok(Record { facts, .. }) => Some(match known {
                 Some(known) if *known.facts == facts && known.broken.get().is_none() => Arc::clone(known),
                 _ => Slot::cold(facts),
@@ -372,7 +440,7 @@ impl ReloadReport {
 impl Vocabulary {
     /// Where the record of an alias leads: to its version, or to where it was before if that version was never
     /// published (which may be nowhere); `None` if it leads to what should be there and is not.
-    fn target(&self, record: &AliasRecord) -> Option<Option<u32>> {
+    pub(super) fn target(&self, record: &AliasRecord) -> Option<Option<u32>> {
         let live = |version: &u32| self.slots.contains_key(version);
         match self.slots.get(&record.version) {
             Some(slot) if record.digest.is_none_or(|digest| digest == slot.facts.digest) => {
@@ -393,6 +461,11 @@ impl Vocabulary {
             self.aliases.insert(alias.clone(), old);
         }
     }
+}
+
+/// Whether the time of a record is no further away than `grace`.
+fn is_within(at: &str, grace: Duration) -> bool {
+    at.parse().is_ok_and(|at| Timestamp::now().duration_since(at).unsigned_abs() < grace)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> impl DerefMut<Target = T> {

@@ -5,6 +5,7 @@
 mod faults;
 mod folders;
 mod reload;
+mod rivals;
 mod swap;
 
 use std::path::Path;
@@ -15,7 +16,7 @@ use vocabd::registry::{
     AliasName, ChangeError, Digest, Embedded, Pick, Precondition, Provenance, PublishError, Published,
     Registry, RegistrySettings, ResolveError, VocabName, VocabRef,
 };
-use vocabd::store::{Key, Store};
+use vocabd::store::Store;
 
 /// 256 bytes and one token per prefix of `word`: different words give different vocabularies.
 pub(super) fn tiny(word: &str) -> Tokenizer {
@@ -233,18 +234,6 @@ async fn a_deleted_number_is_never_used_again() {
     let registry = open(dir.path()).await;
     let next = publish(&registry, "zh", "world").await;
     assert_eq!((next.facts.version, next.created), (3, true));
-}
-
-#[tokio::test]
-async fn content_goes_with_its_last_version() {
-    let registry = in_memory().await;
-    let digest = publish(&registry, "a", "hello").await.facts.digest;
-    publish(&registry, "b", "hello").await;
-    let kept = async || registry.store().size(&Key::blob(&digest)).await.unwrap().is_some();
-    registry.delete_version(&name("a"), 1).await.unwrap();
-    assert!(kept().await);
-    registry.delete_version(&name("b"), 1).await.unwrap();
-    assert!(!kept().await);
 }
 
 #[tokio::test]

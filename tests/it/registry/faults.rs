@@ -14,7 +14,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use vocabd::registry::{ChangeError, Precondition, PublishError, Registry};
+use vocabd::registry::{ChangeError, Precondition, PublishError, Registry, ResolveError};
 use vocabd::store::{Store, StoreError};
 
 /// How a call fails.
@@ -24,8 +24,8 @@ enum Fault {
     Refused,
     /// It takes place and reports an error all the same, as a failed sync after a rename does.
     Reported,
-    /// Somebody else puts the same there at the last moment.
-    Overtaken,
+    /// It takes place twice, as where a client of S3 tries again that lost the first answer.
+    Repeated,
 }
 
 /// Memory that fails at one call, or from one call on.
@@ -99,7 +99,7 @@ impl fmt::Display for Faulty {
 #[async_trait]
 impl ObjectStore for Faulty {
     async fn put_opts(&self, at: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
-        if self.fault == Fault::Overtaken {
+        if self.fault == Fault::Repeated {
             if self.fails(true) {
                 self.inner.put_opts(at, payload.clone(), PutOptions::default()).await?;
             }
@@ -125,7 +125,7 @@ impl ObjectStore for Faulty {
         let error = self.fails(true).then(|| self.error());
         match (error, self.fault) {
             (None, _) => self.inner.delete_stream(at),
-            (Some(error), Fault::Refused | Fault::Overtaken) => once(async { Err(error) }).boxed(),
+            (Some(error), Fault::Refused | Fault::Repeated) => once(async { Err(error) }).boxed(),
             (Some(error), Fault::Reported) => {
                 let deleted = self.inner.delete_stream(at);
                 once(async {
@@ -241,25 +241,28 @@ async fn an_alias_moves_or_stays_wherever_the_storage_fails() {
     .await;
 }
 
-/// Found by the model of the registry: the second one took the record of the first for its own, and undid it.
 #[tokio::test]
-async fn the_second_of_two_who_move_an_alias_to_the_same_version_does_not_undo_the_first() {
-    let faulty = Arc::new(Faulty { writes_only: true, ..Faulty::new(Fault::Overtaken, false) });
+async fn a_move_whose_first_answer_is_lost_is_made_and_not_taken_for_that_of_somebody_else() {
+    let faulty = Arc::new(Faulty { writes_only: true, ..Faulty::new(Fault::Repeated, false) });
     let registry = over(&faulty).await;
     let one = publish_as(&registry, "zh", "one", &["prod"]).await.unwrap();
     publish_as(&registry, "zh", "two", &[]).await.unwrap();
     faulty.arm(0);
     let from_one = Precondition::IfMatch(vec![one.facts.digest]);
-    let outcome = registry.set_alias(&name("zh"), &alias("prod"), 2, from_one).await;
+    registry.set_alias(&name("zh"), &alias("prod"), 2, from_one).await.unwrap();
     assert!(faulty.disarm());
-    assert!(matches!(outcome, Err(ChangeError::Precondition { .. })), "{outcome:?}");
     assert_eq!(at(&over(&faulty).await, "zh@prod").await, Ok(2));
 }
 
 #[tokio::test]
 async fn a_version_is_deleted_or_stays_wherever_the_storage_fails() {
-    check(async |registry| registry.delete_version(&name("zh"), 2).await.is_ok()).await;
-    check(async |registry| registry.delete_version(&name("zh"), 3).await.is_ok()).await;
+    // One that failed may have taken place all the same, where the storage did not let it be taken back.
+    let delete = async |registry: &Registry, version| {
+        let outcome = registry.delete_version(&name("zh"), version).await;
+        matches!(outcome, Ok(_) | Err(ChangeError::Resolve(ResolveError::UnknownVersion { .. })))
+    };
+    check(async |registry| delete(registry, 2).await).await;
+    check(async |registry| delete(registry, 3).await).await;
 }
 
 #[tokio::test]
