@@ -295,11 +295,11 @@ fn take_on(
     admitted
 }
 
-/// Whether more may come into memory than a request announces: what it unpacks, lines of a stream, or files that are fetched.
+/// Whether more may come into memory than a request announces: what it unpacks, or lines of a stream.
 fn may_grow(request: &Request, route: Option<&str>) -> bool {
     request.body().size_hint().exact().is_none()
         || request.headers().contains_key(header::CONTENT_ENCODING)
-        || matches!(route, Some("/encode/stream" | "/vocabs"))
+        || route == Some("/encode/stream")
 }
 
 /// Without keys a server on loopback answers only to who addresses it as such, and to no page but its own and those that
