@@ -123,7 +123,7 @@ pub struct Config {
     pub allow_chat_template: bool,
     /// Requests taken on at once.
     pub max_requests_in_flight: u64,
-    /// Bytes of their bodies; see [`Config::bytes_in_flight`].
+    /// Bytes of their bodies and of answers on their way; see [`Config::bytes_in_flight`].
     pub max_bytes_in_flight: u64,
     /// Open connections.
     pub max_connections: usize,
@@ -237,7 +237,7 @@ impl Config {
         (!self.store.is_empty()).then_some(self.store.as_str())
     }
 
-    /// Bytes of request bodies that are taken on at once: no less than what lets the largest body in where nothing else is.
+    /// Bytes of bodies that are taken on at once: no less than what lets the largest body in where nothing else is.
     #[must_use]
     pub fn bytes_in_flight(&self) -> u64 {
         let largest = self.max_body_bytes.max(self.max_vocab_bytes) as u64;

@@ -17,6 +17,7 @@ mod encode;
 mod explain;
 mod extract;
 mod health;
+mod held;
 mod layers;
 pub mod listen;
 mod media;

@@ -1,4 +1,5 @@
-//! How much is taken on at once: requests, and bytes of their bodies. What is over is told to come back, before its body is read.
+//! How much is taken on at once: requests, and bytes of their bodies and answers. What is over is told to come back, before its
+//! body is read.
 //!
 //! There are two thresholds. Up to three quarters of each limit everything is taken; above, only what answers at once, so that
 //! training and imports are shed before encoding is; at the limit only what an operator needs: probes, figures, aliases.
@@ -44,6 +45,9 @@ impl Load {
     }
 }
 
+/// The longest body of a request that is never shed: what such a route reads is a few fields.
+pub(super) const CONTROL_BODY_BYTES: usize = 64 << 10;
+
 /// What is taken on now, and the most that is.
 #[derive(Debug)]
 pub struct Admission {
@@ -59,26 +63,31 @@ impl Admission {
         Arc::new(Self { max_requests, max_bytes, requests: AtomicU64::new(0), bytes: AtomicU64::new(0) })
     }
 
-    /// Bytes of the request bodies in memory, announced ones included.
+    /// Bytes in memory of request bodies, announced ones included, and of answers until they are sent.
     pub fn bytes_in_flight(&self) -> u64 {
         self.bytes.load(Relaxed)
     }
 
-    /// Takes on a request with so many bytes.
+    /// Takes on a request with so many bytes: its place among those at once, and its room. `None` for what is not counted.
     ///
     /// # Errors
     /// 503 above the threshold of its kind.
-    pub(super) fn admit(self: &Arc<Self>, load: Load, bytes: u64) -> Result<Option<Arc<Room>>, Problem> {
+    pub(super) fn admit(
+        self: &Arc<Self>,
+        load: Load,
+        bytes: u64,
+    ) -> Result<Option<(Place, Arc<Room>)>, Problem> {
         if load == Load::Control {
             return Ok(None);
         }
         if !take(&self.requests, 1, threshold(load, self.max_requests)) {
             return Err(Problem::overloaded());
         }
-        // From here on dropping it gives back what it has.
+        // From here on dropping them gives back what they have.
+        let place = Place(Arc::clone(self));
         let room = Room { admission: Arc::clone(self), load, bytes: AtomicU64::new(0) };
         room.grow(bytes)?;
-        Ok(Some(Arc::new(room)))
+        Ok(Some((place, Arc::new(room))))
     }
 }
 
@@ -92,7 +101,17 @@ fn take(counter: &AtomicU64, more: u64, limit: u64) -> bool {
     counter.fetch_update(Relaxed, Relaxed, next).is_ok()
 }
 
-/// What one request has of the limits, until it is dropped.
+/// One of the requests at once, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Place(Arc<Admission>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.requests.fetch_sub(1, Relaxed);
+    }
+}
+
+/// What a request, or a part of it, has of the bytes, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Room {
     admission: Arc<Admission>,
@@ -112,12 +131,22 @@ impl Room {
         self.bytes.fetch_add(more, Relaxed);
         Ok(())
     }
+
+    /// So many bytes in place of what it had. They are there, so they count over the limit as well: then others are shed.
+    pub(super) fn becomes(&self, bytes: u64) {
+        self.admission.bytes.fetch_add(bytes, Relaxed);
+        self.admission.bytes.fetch_sub(self.bytes.swap(bytes, Relaxed), Relaxed);
+    }
+
+    /// Room of its own, for a part that comes and goes by itself; none yet.
+    pub(super) fn apart(&self) -> Self {
+        Self { admission: Arc::clone(&self.admission), load: self.load, bytes: AtomicU64::new(0) }
+    }
 }
 
 impl Drop for Room {
     fn drop(&mut self) {
         self.admission.bytes.fetch_sub(*self.bytes.get_mut(), Relaxed);
-        self.admission.requests.fetch_sub(1, Relaxed);
     }
 }
 
@@ -136,14 +165,22 @@ mod tests {
         assert!(admit(Load::Control, 1 << 40).unwrap().is_none());
         drop((held, more));
 
-        let one = admit(Load::Encode, 70).unwrap().unwrap();
+        let (place, one) = admit(Load::Encode, 70).unwrap().unwrap();
         assert!(admit(Load::Bulk, 6).is_err() && admit(Load::Encode, 31).is_err());
         drop(admit(Load::Bulk, 5).unwrap());
         drop(admit(Load::Encode, 30).unwrap());
         assert!(one.grow(30).is_ok() && one.grow(1).is_err());
         assert_eq!(admission.bytes_in_flight(), 100);
-        drop(one);
-        assert_eq!((admission.bytes.load(Relaxed), admission.requests.load(Relaxed)), (0, 0));
+        let part = one.apart();
+        assert!(part.grow(1).is_err());
+        // What is made is counted, whatever the limit.
+        part.becomes(500);
+        assert_eq!(admission.bytes_in_flight(), 600);
+        one.becomes(10);
+        drop(place);
+        assert_eq!((admission.bytes.load(Relaxed), admission.requests.load(Relaxed)), (510, 0));
+        drop((one, part));
+        assert_eq!(admission.bytes_in_flight(), 0);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! From a request to a checked type: bodies, query options, path segments. Everything that is refused here is refused
 //! with a problem that names the field and never repeats its value.
 
-use super::admission::Room;
+use super::admission::{CONTROL_BODY_BYTES, Load, Room};
 use super::coding;
 use super::media::{Coding, Form, sent};
 use super::problem::Problem;
@@ -182,7 +182,10 @@ async fn receive(
     takes: impl Fn(Form) -> bool,
     types: &'static str,
 ) -> Result<(Form, Whole), Problem> {
-    let limit = app.config.max_body_bytes;
+    let limit = match request.extensions().get::<Load>() {
+        Some(Load::Control) => app.config.max_body_bytes.min(CONTROL_BODY_BYTES),
+        _ => app.config.max_body_bytes,
+    };
     let kind = |headers: &HeaderMap| {
         let form = sent(headers, types)?;
         if !takes(form) {

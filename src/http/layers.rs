@@ -3,8 +3,9 @@
 
 use super::Side;
 use super::access;
-use super::admission::{Load, Room};
+use super::admission::{Load, Place, Room};
 use super::compat::Dialect;
+use super::held::held;
 use super::metered::metered;
 use super::problem::Problem;
 use super::state::AppState;
@@ -82,7 +83,7 @@ where
                 return Err(Problem::unknown_route());
             }
             // Before the key, so that what is shed is not counted as its holder's.
-            exchange.room = take_on(&self.app, &request, exchange.matched())?;
+            exchange.admitted = take_on(&self.app, &request, exchange.matched())?;
             exchange.key = access::admit(&self.app, &request, exchange.matched())?;
             Ok(())
         });
@@ -90,8 +91,15 @@ where
             request.extensions_mut().insert(Arc::clone(key));
             request = request.map(|body| metered(body, key));
         }
-        if let Some(room) = exchange.room.as_ref().filter(|_| may_grow(&request)) {
-            request.extensions_mut().insert(Arc::clone(room));
+        match &exchange.admitted {
+            Some((_, room)) if may_grow(&request, exchange.matched()) => {
+                request.extensions_mut().insert(Arc::clone(room));
+            }
+            // Nothing counts its body, which has to be small therefore.
+            None if !request.body().is_end_stream() => {
+                request.extensions_mut().insert(Load::Control);
+            }
+            _ => {}
         }
         let answer = allowed.map(|()| AssertUnwindSafe(self.inner.call(request)).catch_unwind());
         Box::pin(async move {
@@ -118,8 +126,8 @@ struct Exchange {
     route: Option<MatchedPath>,
     /// Whose request it is, where callers are asked.
     key: Option<Arc<Key>>,
-    /// What it has of the limits, until its answer begins.
-    room: Option<Arc<Room>>,
+    /// What it has of the limits: the place until its answer begins, the room until that is sent.
+    admitted: Option<(Place, Arc<Room>)>,
     /// The trace that its caller says it belongs to.
     caller: Option<TraceParent>,
     /// Its place in a trace, where traces are sent.
@@ -136,7 +144,7 @@ impl Exchange {
             method: request.method().clone(),
             route: request.extensions().get::<MatchedPath>().cloned(),
             key: None,
-            room: None,
+            admitted: None,
             caller: None,
             trace: None,
         }
@@ -214,7 +222,10 @@ impl Exchange {
         }
         headers.insert(REQUEST_ID, self.id);
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        response
+        match self.admitted {
+            Some((_place, room)) => response.map(|body| held(body, room)),
+            None => response,
+        }
     }
 
     /// A method of the client's own making may be anybody's text.
@@ -264,7 +275,11 @@ fn own_id() -> HeaderValue {
 }
 
 /// Takes a request on, with the bytes that it announces as far as they may come into memory.
-fn take_on(app: &AppState, request: &Request, route: Option<&str>) -> Result<Option<Arc<Room>>, Problem> {
+fn take_on(
+    app: &AppState,
+    request: &Request,
+    route: Option<&str>,
+) -> Result<Option<(Place, Arc<Room>)>, Problem> {
     let load = Load::of(request.method(), route);
     let most = match route {
         // What passes through in pieces.
@@ -280,9 +295,11 @@ fn take_on(app: &AppState, request: &Request, route: Option<&str>) -> Result<Opt
     admitted
 }
 
-/// Whether more may come into memory than a request announces.
-fn may_grow(request: &Request) -> bool {
-    request.body().size_hint().exact().is_none() || request.headers().contains_key(header::CONTENT_ENCODING)
+/// Whether more may come into memory than a request announces: what it unpacks, or lines of a stream.
+fn may_grow(request: &Request, route: Option<&str>) -> bool {
+    request.body().size_hint().exact().is_none()
+        || request.headers().contains_key(header::CONTENT_ENCODING)
+        || route == Some("/encode/stream")
 }
 
 /// Without keys a server answers to no page but its own and those that the settings allow, and on loopback only to who

@@ -14,7 +14,7 @@
 //! | sends a part of a later head (HTTP/1)           | `header_timeout` | closed                                 |
 //! | has no request open                             | `idle_timeout`   | closed (HTTP/2: GOAWAY)                |
 //! | pauses within a body, or sends it below 1 KiB/s | `body_timeout`   | the handler reads a [`BodyTimeout`]    |
-//! | does not take its answer                        | `body_timeout`   | closed                                 |
+//! | does not take its answer, or below 1 KiB/s      | `body_timeout`   | closed                                 |
 //! | does not answer an HTTP/2 ping                  | `header_timeout` | closed                                 |
 //!
 //! A limit that begins where the watch does not see it may be overrun by a quarter of the shortest one.
@@ -61,6 +61,8 @@ const HTTP1_BUFFER: usize = 64 * 1024;
 /// before may still lie in the kernel. A timer ends after the runtime has looked there.
 const LAST_LOOK: Duration = Duration::from_millis(50);
 const HTTP2_STREAMS: u32 = 100;
+/// The lowest average speed of a body in either direction while it is waited for, in bytes per second.
+const MINIMUM_RATE: u64 = 1024;
 /// Bytes of one HTTP/2 request head, after decompression.
 const HTTP2_HEADER_LIST: u32 = 16 * 1024;
 
@@ -69,8 +71,8 @@ const HTTP2_HEADER_LIST: u32 = 16 * 1024;
 pub struct ListenSettings {
     /// Longest time from the first byte of a request head to its last; for the first head, from the accept.
     pub header_timeout: Duration,
-    /// Longest pause between two pieces of a request body, or between two pieces taken of an answer. A request
-    /// body must also reach 1 KiB/s on average, after this time.
+    /// Longest pause between two pieces of a request body, or between two pieces taken of an answer. Both must also
+    /// reach 1 KiB/s on average, after this time.
     pub body_timeout: Duration,
     /// Longest time a connection is kept with no request open.
     pub idle_timeout: Duration,

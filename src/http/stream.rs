@@ -1,6 +1,7 @@
 //! `/encode/stream`: NDJSON in, NDJSON out, one answer a line in their order. A line that is wrong is answered with its error
 //! and the stream goes on; one version makes all of it. Nothing is read that the client does not take the answers of.
 
+use super::admission::Room;
 use super::coding::{Decoder, Encoder, Limits};
 use super::encode::{
     OffsetUnitName, Parts, Return, Side, SpecialName, at_least_one, default_return, keep, policy, unit,
@@ -8,6 +9,7 @@ use super::encode::{
 };
 use super::extract::list::{List, NAMES};
 use super::extract::{Options, json, query_place};
+use super::held::streamed;
 use super::media::{Coding, Form, LINES, sent};
 use super::openapi::LinesBody;
 use super::problem::{Problem, ProblemBody};
@@ -141,18 +143,20 @@ pub(super) async fn encode_stream(
     let limits = Limits { bytes: usize::MAX, ratio: app.config.max_decompress_ratio };
     let decoder = coding.map(|coding| Decoder::new(coding, limits)).transpose();
     let decoder = decoder.map_err(|_| Problem::overloaded())?;
-    let mut lines = Lines::new(request.into_body(), decoder, app.config.max_body_bytes);
+    let room = request.extensions().get::<Arc<Room>>().cloned();
+    let own = room.as_ref().map(|room| room.apart());
+    let mut lines = Lines::new(request.into_body(), decoder, app.config.max_body_bytes, own);
     // The head of the answer goes out when the first lines are there: only until then is a client told to go on sending that
     // waits to be told (`Expect: 100-continue`).
     let first = lines.batch().await;
-    if let Some(problem) =
-        first.as_ref().and_then(Batch::only_problem).filter(|p| p.code() != "line_too_long")
+    let of_a_line = |problem: &&Problem| ["line_too_long", "overloaded"].contains(&problem.code());
+    if let Some(problem) = first.as_ref().and_then(Batch::only_problem).filter(|problem| !of_a_line(problem))
     {
         return Err(problem.clone());
     }
     let metrics = app.metrics.vocab(loaded.facts.name.as_str());
     let how = Arc::new(How { loaded: Arc::clone(&loaded), options, max_tokens, metrics });
-    let answers = answers(app.clone(), how, first, lines);
+    let answers = answers(app.clone(), how, first, lines, room);
     let body = match settled.coding {
         None => Body::from_stream(answers.map(io::Result::Ok)),
         Some(coding) => Body::from_stream(compressed(
@@ -179,23 +183,25 @@ fn answers(
     how: Arc<How>,
     first: Option<Batch>,
     lines: Lines,
+    room: Option<Arc<Room>>,
 ) -> impl Stream<Item = Bytes> + Send {
     let at_once = app.config.encode_threads() + 1;
     let rest = stream::unfold(lines, async |mut lines| Some((lines.batch().await?, lines)));
     let all = stream::iter(first).chain(rest);
     let worked = all.map(move |batch| {
-        let (app, how) = (Arc::clone(&app), Arc::clone(&how));
+        let (app, how, room) = (Arc::clone(&app), Arc::clone(&how), room.clone());
         async move {
             let size = batch.len();
             let answer = app.cpu.run_in_turn(size, move || how.answer(&batch)).await;
-            answer.unwrap_or_else(|problem| {
+            let answer = answer.unwrap_or_else(|problem| {
                 let mut out = Vec::new();
                 write_error(&mut out, None, None, &problem);
                 out
-            })
+            });
+            streamed(answer, room.as_deref())
         }
     });
-    worked.buffered(at_once).map(Bytes::from)
+    worked.buffered(at_once)
 }
 
 impl How {

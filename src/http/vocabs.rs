@@ -313,6 +313,8 @@ pub(super) async fn remove_version(
 }
 
 /// Move an alias, or make it.
+///
+/// Answered however much else there is to do; so the body may have no more than 64 KiB.
 #[utoipa::path(put, path = "/vocabs/{name}/aliases/{alias}", tag = "vocabs",
     params(("name" = String, Path, description = "The vocabulary"), ("alias" = String, Path, description = "The alias: neither all digits nor `latest`"),
         ("If-Match" = Option<String>, Header, description = "The digest that the alias must be at now, or `*`"),

@@ -212,7 +212,7 @@ impl Metrics {
             admitted_bytes: gauge(
                 &r,
                 "vocabd_admitted_bytes",
-                "Bytes of the request bodies taken on; max_bytes_in_flight is the limit.",
+                "Bytes of the request bodies taken on, and of answers until they are sent; max_bytes_in_flight is the limit.",
             )?,
             shed,
             connections: gauge(&r, "vocabd_connections", "Open connections.")?,

@@ -186,3 +186,79 @@ async fn requests_in_flight_are_bounded_and_the_rest_is_told_so_at_once() {
         one.end().await.ok(200);
     }
 }
+
+#[tokio::test]
+async fn answers_count_until_the_client_has_taken_them() {
+    let server = server(1000, 2 * MIB).await;
+    let idle = server.app.admission.bytes_in_flight();
+    let text = json!({"text": "a b c d ".repeat(20_000), "return": ["ids", "tokens", "offsets"]});
+    let mut unread = Vec::new();
+    // Each becomes megabytes, which are there: the limit ends those that come after.
+    while server.app.admission.bytes_in_flight() < 2 * MIB as u64 {
+        let answer = server.stream(json_body(Method::POST, "/encode", &text)).await;
+        assert_eq!(answer.status(), 200);
+        unread.push(answer);
+    }
+    let sizes = unread.iter().map(|answer| hyper::body::Body::size_hint(answer.body()).exact().unwrap());
+    assert_eq!(server.app.admission.bytes_in_flight() - idle, sizes.sum::<u64>());
+    let refused = encode(&server).await;
+    refused.problem(503, "overloaded", None);
+    assert_eq!(refused.header("retry-after"), "1");
+    is_operable(&server).await;
+    let metrics = String::from_utf8(server.get("/metrics").await.bytes.to_vec()).unwrap();
+    let told = metrics.lines().find_map(|line| line.strip_prefix("vocabd_admitted_bytes "));
+    assert!(told.unwrap().parse::<u64>().unwrap() > 2 * MIB as u64, "{told:?}");
+
+    // A piece on its way to a socket keeps the whole in memory, and the room with it.
+    let mut last = unread.pop().unwrap().into_body();
+    drop(unread);
+    let frame = http_body_util::BodyExt::frame(&mut last).await.unwrap().unwrap();
+    let piece = frame.into_data().unwrap().split_off(MIB);
+    drop(last);
+    assert!(server.app.admission.bytes_in_flight() > MIB as u64);
+    drop(piece);
+    assert_eq!(server.app.admission.bytes_in_flight(), idle);
+    encode(&server).await.ok(200);
+}
+
+#[tokio::test]
+async fn forms_that_do_not_announce_their_length_take_their_room_as_they_come() {
+    let server = server(1000, 2 * MIB).await;
+    let form = |bytes: usize| {
+        let head = "--b\r\ncontent-disposition: form-data; name=\"f\"; filename=\"v.tiktoken\"\r\n\r\n";
+        let text = format!("{head}{}\r\n--b--\r\n", "a".repeat(bytes));
+        let body = Body::from_stream(stream::iter([Ok::<_, std::io::Error>(text)]));
+        let mut asked = with_body(Method::POST, "/vocabs?name=v", body);
+        let kind = "multipart/form-data; boundary=b".parse().unwrap();
+        asked.headers_mut().insert(header::CONTENT_TYPE, kind);
+        asked
+    };
+    let held = Held::new(&server, MIB, true).await;
+    server.send(form(MIB - 1000)).await.problem(503, "overloaded", None);
+    // With room for it, it is read, and no vocabulary.
+    assert_eq!(server.send(form(1000)).await.status, 422);
+    held.end().await.ok(200);
+    assert_eq!(server.app.admission.bytes_in_flight(), 0);
+}
+
+#[tokio::test]
+async fn bodies_of_what_is_never_shed_are_small() {
+    let server = server(1000, 2 * MIB).await;
+    let body = |padding: usize| format!("{{\"version\": 1{}}}", " ".repeat(padding));
+    let ask = |content: Vec<u8>, coding: Option<&str>| {
+        let mut asked = with_body(Method::PUT, "/vocabs/default/aliases/prod", content);
+        asked.headers_mut().insert(header::CONTENT_TYPE, "application/json".parse().unwrap());
+        if let Some(coding) = coding {
+            asked.headers_mut().insert(header::CONTENT_ENCODING, coding.parse().unwrap());
+        }
+        server.send(asked)
+    };
+    let (fits, large) = (body(60_000), body(70_000));
+    ask(fits.clone().into(), None).await.ok(201);
+    ask(zstd::encode_all(fits.as_bytes(), 3).unwrap(), Some("zstd")).await.ok(200);
+    let refused = ask(large.clone().into(), None).await;
+    refused.problem(413, "body_too_large", None);
+    assert_eq!(refused.json()["limit"], 65_536);
+    let refused = ask(zstd::encode_all(large.as_bytes(), 3).unwrap(), Some("zstd")).await;
+    assert_eq!((refused.status, &refused.json()["limit"]), (413, &json!(65_536)));
+}

@@ -11,10 +11,12 @@ use bytes::Bytes;
 use hyper::body::{Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep};
 
+use super::MINIMUM_RATE;
 use super::pace::Exchange;
 
-/// The lowest average speed of a request body, in bytes per second.
-const MINIMUM_RATE: u64 = 1024;
+/// Bytes of an answer that are handed on at once. While the client has not taken most of them the next are not asked for,
+/// so that an exchange lasts as long as its answer does.
+const PIECE: usize = 64 << 10;
 
 /// The error of a request body whose client paused for too long, or sent too slowly. Answer it with 408.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -132,13 +134,15 @@ where
 /// The body of an answer, which keeps its exchange open until it is sent or given up.
 pub(super) struct AnswerBody {
     inner: Body,
+    /// What is left of its last piece.
+    rest: Bytes,
     exchange: Exchange,
 }
 
 impl AnswerBody {
     pub(super) fn new(inner: Body, mut exchange: Exchange) -> Self {
         exchange.waits_for_client(true);
-        Self { inner, exchange }
+        Self { inner, rest: Bytes::new(), exchange }
     }
 }
 
@@ -151,17 +155,34 @@ impl HttpBody for AnswerBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let body = self.get_mut();
-        let frame = Pin::new(&mut body.inner).poll_frame(cx);
         // Pending: the handler has nothing to send yet. Ready: it is asked for more as soon as the client has room.
-        body.exchange.waits_for_client(frame.is_ready());
-        frame
+        if body.rest.is_empty() {
+            let frame = Pin::new(&mut body.inner).poll_frame(cx);
+            body.exchange.waits_for_client(frame.is_ready());
+            match frame {
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) => body.rest = data,
+                    Err(other) => return Poll::Ready(Some(Ok(other))),
+                },
+                other => return other,
+            }
+        } else {
+            body.exchange.waits_for_client(true);
+        }
+        let piece = body.rest.split_to(PIECE.min(body.rest.len()));
+        Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.rest.is_empty() && self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        let (mut hint, rest) = (self.inner.size_hint(), self.rest.len() as u64);
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper.saturating_add(rest));
+        }
+        hint.set_lower(hint.lower().saturating_add(rest));
+        hint
     }
 }

@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::ListenSettings;
+use super::{ListenSettings, MINIMUM_RATE};
 
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Where a limit may begin unseen, the watch looks at least this often, and this many times per shortest limit.
@@ -51,7 +51,7 @@ pub(super) struct Pace {
     head: AtomicU64,
     /// When the last exchange ended.
     quiet: AtomicU64,
-    /// Since when the socket takes no bytes.
+    /// Since when the client is behind with what it should take; more recent, the more it took since.
     blocked: AtomicU64,
     /// When a piece of an answer last went anywhere.
     moved: AtomicU64,
@@ -151,11 +151,20 @@ impl Pace {
         match result {
             Poll::Pending if self.blocked.load(Relaxed) == 0 => self.blocked.store(self.now(), Relaxed),
             Poll::Pending => {}
-            Poll::Ready(_) => {
-                self.blocked.store(0, Relaxed);
-                self.moved.store(self.now(), Relaxed);
+            Poll::Ready(written) => {
+                let bytes = *written.as_ref().unwrap_or(&0) as u64;
+                let (since, now) = (self.blocked.load(Relaxed), self.now());
+                // A byte now and then does not make good for the time: only as many as the lowest speed asks for.
+                let made_good = since.saturating_add(bytes.saturating_mul(1000) / MINIMUM_RATE);
+                self.blocked.store(if since == 0 || made_good >= now { 0 } else { made_good }, Relaxed);
+                self.moved.store(now, Relaxed);
             }
         }
+    }
+
+    /// All that there was is written.
+    fn flushed(&self) {
+        self.blocked.store(0, Relaxed);
     }
 
     fn now(&self) -> u64 {
@@ -317,7 +326,10 @@ impl AsyncWrite for WatchedStream {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+        let this = self.get_mut();
+        // Protocols ask for this once they have nothing left to write.
+        this.pace.flushed();
+        Pin::new(&mut this.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -331,5 +343,60 @@ impl Drop for WatchedStream {
             // Otherwise the kernel would keep megabytes for minutes, for a client that never reads them.
             let _ = self.stream.set_zero_linger();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    fn pace() -> Pace {
+        Pace::start(&ListenSettings {
+            header_timeout: LIMIT * 1000,
+            body_timeout: LIMIT,
+            idle_timeout: LIMIT * 1000,
+            drain: LIMIT,
+            max_connections: 1,
+            tls: None,
+        })
+    }
+
+    /// After how many seconds a client is closed that takes so many bytes every 2 seconds, for it has not all of its answer;
+    /// `None` where it is kept for ten minutes.
+    fn closed_after(bytes: usize) -> Option<u64> {
+        let mut pace = pace();
+        for seconds in (0..600).step_by(2) {
+            pace.bytes_written(&Poll::Pending);
+            pace.opened -= Duration::from_secs(2);
+            let (at, exceeded) = pace.next_limit().unwrap();
+            if at <= Instant::now() {
+                assert_eq!(exceeded, Exceeded::Answer);
+                return Some(seconds + 2);
+            }
+            pace.bytes_written(&Poll::Ready(Ok(bytes)));
+        }
+        None
+    }
+
+    #[test]
+    fn answers_have_a_lowest_speed() {
+        assert_eq!(closed_after(0), Some(10));
+        assert_eq!(closed_after(1), Some(10));
+        assert_eq!(closed_after(1024), Some(18));
+        assert_eq!(closed_after(2048), None);
+        assert_eq!(closed_after(100_000), None);
+    }
+
+    #[test]
+    fn nobody_waits_for_what_is_all_written() {
+        let mut pace = pace();
+        pace.bytes_written(&Poll::Pending);
+        pace.opened -= LIMIT / 2;
+        pace.bytes_written(&Poll::Ready(Ok(100)));
+        pace.flushed();
+        pace.opened -= LIMIT * 2;
+        assert!(pace.next_limit().unwrap().0 > Instant::now());
     }
 }

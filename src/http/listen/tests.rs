@@ -236,6 +236,22 @@ async fn clients_that_read_slowly_are_kept() {
 }
 
 #[tokio::test]
+async fn answers_may_take_longer_than_any_limit() {
+    let server = Running::start(settings()).await;
+    let mut client =
+        server.connect_and_send(b"GET /big HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+    let (mut buffer, mut read) = (vec![0; 1 << 20], 0);
+    let started = Instant::now();
+    while let length @ 1.. = client.read(&mut buffer).await.unwrap() {
+        read += length;
+        // At a speed that takes eight times the limits for all of it, were there no other delays.
+        let due = (LIMIT * 8).mul_f64(read as f64 / (50 << 20) as f64);
+        tokio::time::sleep(due.saturating_sub(started.elapsed())).await;
+    }
+    assert!(read > 50 << 20, "cut after {read} bytes");
+}
+
+#[tokio::test]
 async fn handlers_may_be_slower_than_any_limit() {
     let server = Running::start(settings()).await;
     let mut client = server.connect_and_send(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await;

@@ -1,6 +1,7 @@
 //! A body that is read line by line, in batches: what is held is a batch, a line under way and a piece of the body, however
 //! long the body is.
 
+use super::super::admission::Room;
 use super::super::coding::Decoder;
 use super::super::extract::body_error;
 use super::super::problem::Problem;
@@ -14,11 +15,16 @@ use std::ops::Range;
 const BATCH_BYTES: usize = 256 << 10;
 const BATCH_LINES: usize = 4096;
 
+/// A line under way takes room among the bytes in flight by so many bytes at once; what has less takes none.
+const ROOM_STEP: usize = 64 << 10;
+
 /// Lines that are worked on together.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     bytes: Vec<u8>,
     items: Vec<(u64, Item)>,
+    /// What its long lines had when they were under way.
+    rooms: Vec<Room>,
 }
 
 /// A line, or what is in its place.
@@ -68,6 +74,8 @@ pub(super) struct Lines {
     plain: Bytes,
     /// The beginning of a line.
     partial: Vec<u8>,
+    /// What the line under way has of the bytes in flight, if those are counted.
+    room: Option<Room>,
     /// Whether the rest of a line is passed over, its beginning being over the limit.
     passes_over: bool,
     /// Lines begun.
@@ -77,10 +85,11 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    /// The lines of `body`, each of at most `limit` bytes.
-    pub(super) fn new(body: Body, decoder: Option<Decoder>, limit: usize) -> Self {
+    /// The lines of `body`, each of at most `limit` bytes, of which long ones take of the `room`.
+    pub(super) fn new(body: Body, decoder: Option<Decoder>, limit: usize, room: Option<Room>) -> Self {
         let (packed, plain, partial) = (Bytes::new(), Bytes::new(), Vec::new());
-        Self { body, decoder, packed, plain, partial, passes_over: false, number: 1, limit, ended: false }
+        let (passes_over, number, ended) = (false, 1, false);
+        Self { body, decoder, packed, plain, partial, room, passes_over, number, limit, ended }
     }
 
     /// The next lines: those that are there, once there is one. `None` at the end.
@@ -148,6 +157,7 @@ impl Lines {
                 if !self.partial.is_empty() {
                     let last = std::mem::take(&mut self.partial);
                     self.line(&last, batch);
+                    self.hand_over(last.len(), batch);
                 }
                 self.end();
             }
@@ -159,6 +169,7 @@ impl Lines {
         self.ended = true;
         (self.packed, self.plain, self.partial) = (Bytes::new(), Bytes::new(), Vec::new());
         self.body = Body::empty();
+        self.give_back();
     }
 
     /// Takes a line, or a piece of one, from what is to be parted.
@@ -168,11 +179,12 @@ impl Lines {
             if self.passes_over {
                 return;
             }
-            if self.partial.len() + piece.len() > self.limit {
-                self.too_long(batch);
-                self.passes_over = true;
-            } else {
-                self.partial.extend_from_slice(&piece);
+            match self.lengthen(piece.len()) {
+                Ok(()) => self.partial.extend_from_slice(&piece),
+                Err(problem) => {
+                    self.refuse(problem, batch);
+                    self.passes_over = true;
+                }
             }
             return;
         };
@@ -181,13 +193,14 @@ impl Lines {
         if self.passes_over {
             self.passes_over = false;
         } else if self.partial.len() + piece.len() > self.limit {
-            self.too_long(batch);
+            self.refuse(Problem::line_too_long(self.limit), batch);
         } else if self.partial.is_empty() {
             self.line(&piece, batch);
         } else {
             let mut line = std::mem::take(&mut self.partial);
             line.extend_from_slice(&piece);
             self.line(&line, batch);
+            self.hand_over(line.len(), batch);
             line.clear();
             // Kept for the next line, unless it is an unusually large piece of memory.
             if line.capacity() <= BATCH_BYTES {
@@ -197,9 +210,39 @@ impl Lines {
         self.number += 1;
     }
 
-    fn too_long(&mut self, batch: &mut Batch) {
-        batch.items.push((self.number, Item::Wrong(Problem::line_too_long(self.limit))));
+    /// Whether the line under way may have so many bytes more.
+    fn lengthen(&self, more: usize) -> Result<(), Problem> {
+        let (now, then) = (self.partial.len(), self.partial.len() + more);
+        if then > self.limit {
+            return Err(Problem::line_too_long(self.limit));
+        }
+        let steps = then / ROOM_STEP - now / ROOM_STEP;
+        match &self.room {
+            Some(room) if steps > 0 => room.grow((steps * ROOM_STEP) as u64),
+            _ => Ok(()),
+        }
+    }
+
+    fn refuse(&mut self, problem: Problem, batch: &mut Batch) {
+        batch.items.push((self.number, Item::Wrong(problem)));
         self.partial = Vec::new();
+        self.give_back();
+    }
+
+    /// The room of a line of so many bytes goes where the line went.
+    fn hand_over(&mut self, len: usize, batch: &mut Batch) {
+        if let Some(room) = &mut self.room
+            && len >= ROOM_STEP
+        {
+            let next = room.apart();
+            batch.rooms.push(std::mem::replace(room, next));
+        }
+    }
+
+    fn give_back(&self) {
+        if let Some(room) = &self.room {
+            room.becomes(0);
+        }
     }
 
     /// Blank lines have no answer.
@@ -215,6 +258,7 @@ impl Lines {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::admission::{Admission, Load};
     use super::*;
     use std::io;
 
@@ -222,7 +266,7 @@ mod tests {
     async fn read(pieces: &[&[u8]], limit: usize) -> Vec<(u64, Option<String>)> {
         let pieces: Vec<io::Result<Vec<u8>>> = pieces.iter().map(|piece| Ok(piece.to_vec())).collect();
         let body = Body::from_stream(futures_util::stream::iter(pieces));
-        let (mut lines, mut all) = (Lines::new(body, None, limit), Vec::new());
+        let (mut lines, mut all) = (Lines::new(body, None, limit, None), Vec::new());
         while let Some(batch) = lines.batch().await {
             let text = |line: &[u8]| String::from_utf8(line.to_vec()).unwrap();
             all.extend(batch.lines().map(|(number, line)| (number, line.ok().map(text))));
@@ -249,12 +293,37 @@ mod tests {
     #[tokio::test]
     async fn a_batch_is_bounded() {
         let body = Body::from("{}\n".repeat(100_000));
-        let mut lines = Lines::new(body, None, 1000);
+        let mut lines = Lines::new(body, None, 1000, None);
         let (mut batches, mut total) = (0, 0);
         while let Some(batch) = lines.batch().await {
             assert!(batch.items.len() <= BATCH_LINES);
             (batches, total) = (batches + 1, total + batch.items.len());
         }
         assert!(batches > 20 && total == 100_000);
+    }
+
+    #[tokio::test]
+    async fn long_lines_have_room_until_their_batch_is_done() {
+        let admission = Admission::new(2, 1 << 20);
+        let admitted = admission.admit(Load::Encode, 0).unwrap().unwrap();
+        let long = |bytes: usize| format!("{}\n", "x".repeat(bytes));
+        let text = [long(300_000), long(10), long(2_000_000), long(600_000), long(20)].concat();
+        let pieces: Vec<_> =
+            text.as_bytes().chunks(10_000).map(|piece| io::Result::Ok(piece.to_vec())).collect();
+        let body = Body::from_stream(futures_util::stream::iter(pieces));
+        let mut lines = Lines::new(body, None, 1 << 22, Some(admitted.1.apart()));
+        let (mut read, mut most) = (Vec::new(), 0);
+        while let Some(batch) = lines.batch().await {
+            most = most.max(admission.bytes_in_flight());
+            read.extend(
+                batch.lines().map(|(number, line)| (number, line.map(<[u8]>::len).map_err(Problem::code))),
+            );
+        }
+        assert_eq!(
+            read,
+            [(1, Ok(300_000)), (2, Ok(10)), (3, Err("overloaded")), (4, Ok(600_000)), (5, Ok(20))]
+        );
+        assert!((600_000 - ROOM_STEP as u64..=1 << 20).contains(&most), "{most}");
+        assert_eq!(admission.bytes_in_flight(), 0);
     }
 }

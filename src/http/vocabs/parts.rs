@@ -3,6 +3,7 @@
 //! Every part is a file and is read or refused by name; nothing is passed over. The whole is bounded, and so is the
 //! number of parts.
 
+use super::super::admission::Room;
 use super::super::extract::{announced_length, body_error, check_encoding, discard};
 use super::super::problem::Problem;
 use crate::formats::Files;
@@ -31,13 +32,15 @@ pub(super) async fn read(request: Request, limit: usize) -> Result<Files, Proble
     check_encoding(request.headers())?;
     let most = (limit as u64).saturating_add(FRAME_BYTES);
     let announced = announced_length(request.headers());
+    // What is not announced takes its room as it comes.
+    let room = request.extensions().get::<Arc<Room>>().filter(|_| announced.is_none()).cloned();
     let (head, body) = request.into_parts();
     if announced.is_some_and(|n| n > most) {
         discard(body).await;
         return Err(Problem::body_too_large(limit as u64));
     }
     // The form's reader keeps the body for itself, but what it leaves has to be read as well.
-    let shared = Shared(Arc::new(Mutex::new(Counted { body, left: most, over: false })));
+    let shared = Shared(Arc::new(Mutex::new(Counted { body, limit, left: most, room, refused: None })));
     let lent = shared.clone();
     let frames = Body::from_stream(stream::poll_fn(move |context| lent.lock().poll(context)));
     let mut request = Request::from_parts(head, frames);
@@ -56,8 +59,8 @@ pub(super) async fn read(request: Request, limit: usize) -> Result<Files, Proble
 
 async fn files(mut form: Multipart, shared: &Shared, limit: usize) -> Result<Vec<(String, Bytes)>, Problem> {
     let failed = |error: MultipartError| {
-        if shared.lock().over {
-            Problem::body_too_large(limit as u64)
+        if let Some(problem) = shared.lock().refused.take() {
+            problem
         } else if error.status() == StatusCode::BAD_REQUEST {
             Problem::bad_multipart()
         } else {
@@ -128,11 +131,15 @@ fn sort(mut files: Vec<(String, Bytes)>) -> Result<Files, Problem> {
     Ok(sorted)
 }
 
-/// A body that is given up at a number of bytes.
+/// A body that is given up at a number of bytes, or where there is no room for more.
 struct Counted {
     body: Body,
+    /// What a refusal names as the most.
+    limit: usize,
     left: u64,
-    over: bool,
+    room: Option<Arc<Room>>,
+    /// Why it was given up.
+    refused: Option<Problem>,
 }
 
 impl Counted {
@@ -143,15 +150,18 @@ impl Counted {
                 Ok(frame) => frame.into_data().unwrap_or_default(),
                 Err(error) => return Some(Err(error.into())),
             };
-            match self.left.checked_sub(bytes.len() as u64) {
-                Some(left) => self.left = left,
-                None => {
-                    self.over = true;
-                    return Some(Err("the body is too long".into()));
-                }
+            if let Err(problem) = self.take(bytes.len() as u64) {
+                self.refused = Some(problem);
+                return Some(Err("the body is given up".into()));
             }
             Some(Ok(bytes))
         })
+    }
+
+    fn take(&mut self, bytes: u64) -> Result<(), Problem> {
+        let left = self.left.checked_sub(bytes);
+        self.left = left.ok_or_else(|| Problem::body_too_large(self.limit as u64))?;
+        self.room.as_ref().map_or(Ok(()), |room| room.grow(bytes))
     }
 }
 
