@@ -19,7 +19,7 @@ use bytes::Bytes;
 use futures_util::TryStreamExt;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload, UpdateVersion};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload, UpdateVersion};
 use std::collections::HashSet;
 use std::fs::{File, TryLockError};
 use std::io;
@@ -69,6 +69,17 @@ pub struct Listed {
     pub age: Duration,
     /// Differs from that of any other state of the object; `None` where the backend has no such thing.
     pub etag: Option<String>,
+}
+
+impl Listed {
+    fn new(meta: ObjectMeta, now: SystemTime) -> Self {
+        Self {
+            key: Key(meta.location),
+            bytes: meta.size,
+            age: now.duration_since(meta.last_modified.into()).unwrap_or_default(),
+            etag: meta.e_tag,
+        }
+    }
 }
 
 /// The folders that belong to the store; whatever else lies in the directory (uploads, import) is left alone.
@@ -176,22 +187,22 @@ impl Store {
 
     /// The size of the object at `key`, or `None` where there is none.
     pub async fn size(&self, key: &Key) -> Result<Option<u64>, StoreError> {
+        Ok(self.look(key).await?.map(|object| object.bytes))
+    }
+
+    /// What a listing has of the object at `key`, or `None` where there is none.
+    pub async fn look(&self, key: &Key) -> Result<Option<Listed>, StoreError> {
         match self.objects.head(&key.0).await.map_err(StoreError::from) {
-            Ok(meta) => Ok(Some(meta.size)),
+            Ok(meta) => Ok(Some(Listed::new(meta, SystemTime::now()))),
             Err(StoreError::NotFound) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// Everything under `folder`, sorted by key. Unfinished puts are not among it.
+    /// Everything under `folder`, sorted by key. Unfinished puts are not among it, and a directory leaves out what it cannot look at.
     pub async fn list(&self, folder: &Key) -> Result<Vec<Listed>, StoreError> {
         let now = SystemTime::now();
-        let listing = self.objects.list(Some(&folder.0)).map_ok(|meta| Listed {
-            key: Key(meta.location),
-            bytes: meta.size,
-            age: now.duration_since(meta.last_modified.into()).unwrap_or_default(),
-            etag: meta.e_tag,
-        });
+        let listing = self.objects.list(Some(&folder.0)).map_ok(|meta| Listed::new(meta, now));
         let mut objects: Vec<Listed> = listing.try_collect().await?;
         objects.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         Ok(objects)

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// How often the disk is asked for its free room while something is written.
 pub(super) const CHECK_ROOM_EVERY: u64 = 64 << 20;
 
-/// The most bytes of memory that a page of a Parquet file takes, whatever memory a job has: those that write large ones (DuckDB)
+/// The most bytes of memory that a page of a Parquet file takes, whatever memory a job has: those that write large ones (`DuckDB`)
 /// stop at 100 MB.
 pub(super) const MAX_PAGE_BYTES: u64 = 128 << 20;
 

@@ -204,11 +204,7 @@ impl Shared {
         only: Option<&VocabName>,
     ) -> Result<Read, StoreError> {
         let folder = only.map_or_else(Key::vocabs, |name| Key::vocab(name.segment()));
-        let listed = self.store.list(&folder).await?;
-        if only.is_none() {
-            let there: HashSet<&Key> = listed.iter().map(|object| &object.key).collect();
-            lock(&self.records).retain(|key, _| there.contains(key));
-        }
+        let listed = self.listed(&folder).await?;
         let listed =
             listed.into_iter().filter_map(|object| object.key.as_vocab().map(|about| (object, about)));
         let records: Vec<(VocabKey, Result<Bytes, StoreError>)> = stream::iter(listed)
@@ -241,6 +237,25 @@ impl Shared {
             read.vocabs = vocabs;
         }
         Ok(read)
+    }
+
+    /// The records in a folder. One that was there before and is in the listing no more is looked at by itself: a listing leaves out what
+    /// it cannot look at, and a version that a disk fails to show for a moment has not gone.
+    async fn listed(&self, folder: &Key) -> Result<Vec<Listed>, StoreError> {
+        let mut listed = self.store.list(folder).await?;
+        let there: HashSet<&Key> = listed.iter().map(|object| &object.key).collect();
+        let missing: Vec<Key> = lock(&self.records)
+            .keys()
+            .filter(|key| key.is_in(folder) && !there.contains(key))
+            .cloned()
+            .collect();
+        for key in missing {
+            match self.store.look(&key).await? {
+                Some(object) => listed.push(object),
+                None => drop(lock(&self.records).remove(&key)),
+            }
+        }
+        Ok(listed)
     }
 
     /// The bytes of a listed record. What is as it was is not read again: a replica that looks every few seconds would

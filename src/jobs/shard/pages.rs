@@ -216,7 +216,7 @@ fn damaged() -> ParquetError {
     ParquetError::General("a page is not what it says".to_owned())
 }
 
-/// What follows a list of numbers in the encoding DELTA_BINARY_PACKED that has `most` of them at most. The list may be of any
+/// What follows a list of numbers in the encoding `DELTA_BINARY_PACKED` that has `most` of them at most. The list may be of any
 /// length however short its bytes are.
 fn after_deltas(mut data: &[u8], most: u32) -> Option<&[u8]> {
     let block = varint(&mut data)?;
