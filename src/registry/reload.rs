@@ -203,8 +203,7 @@ impl Shared {
         base: &Vocabs,
         only: Option<&VocabName>,
     ) -> Result<Read, StoreError> {
-        let folder = only.map_or_else(Key::vocabs, |name| Key::vocab(name.segment()));
-        let listed = self.listed(&folder).await?;
+        let listed = self.listed(base, only).await?;
         let listed =
             listed.into_iter().filter_map(|object| object.key.as_vocab().map(|about| (object, about)));
         let records: Vec<(VocabKey, Result<Bytes, StoreError>)> = stream::iter(listed)
@@ -239,21 +238,25 @@ impl Shared {
         Ok(read)
     }
 
-    /// The records in a folder. One that was there before and is in the listing no more is looked at by itself: a listing leaves out what
-    /// it cannot look at, and a version that a disk fails to show for a moment has not gone.
-    async fn listed(&self, folder: &Key) -> Result<Vec<Listed>, StoreError> {
-        let mut listed = self.store.list(folder).await?;
+    /// The records of all names, or of one. Those that `base` stems from and the listing has not are looked at by themselves: a listing
+    /// leaves out what it cannot look at, and a version that a disk fails to show for a moment has not gone.
+    async fn listed(&self, base: &Vocabs, only: Option<&VocabName>) -> Result<Vec<Listed>, StoreError> {
+        let folder = only.map_or_else(Key::vocabs, |name| Key::vocab(name.segment()));
+        let mut listed = self.store.list(&folder).await?;
         let there: HashSet<&Key> = listed.iter().map(|object| &object.key).collect();
-        let missing: Vec<Key> = lock(&self.records)
-            .keys()
-            .filter(|key| key.is_in(folder) && !there.contains(key))
-            .cloned()
-            .collect();
+        let wanted = base.iter().filter(|(name, _)| only.is_none_or(|only| only == *name));
+        let records = wanted.flat_map(|(name, vocab)| {
+            let stored = vocab.slots.iter().filter(|(_, slot)| slot.stored);
+            let versions = stored.map(|(version, _)| Key::version(name.segment(), *version));
+            versions.chain(vocab.aliases.keys().map(|alias| Key::alias(name.segment(), alias.segment())))
+        });
+        let missing: Vec<Key> = records.filter(|key| !there.contains(key)).collect();
         for key in missing {
-            match self.store.look(&key).await? {
-                Some(object) => listed.push(object),
-                None => drop(lock(&self.records).remove(&key)),
-            }
+            listed.extend(self.store.look(&key).await?);
+        }
+        if only.is_none() {
+            let there: HashSet<&Key> = listed.iter().map(|object| &object.key).collect();
+            lock(&self.records).retain(|key, _| there.contains(key));
         }
         Ok(listed)
     }

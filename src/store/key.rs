@@ -174,11 +174,6 @@ impl Key {
         Self(Path::from("jobs"))
     }
 
-    /// Whether it is that of something in `folder`.
-    pub fn is_in(&self, folder: &Key) -> bool {
-        self.0.prefix_matches(&folder.0)
-    }
-
     /// Reads a key under [`Key::vocabs`]; `None` for what no function here makes.
     pub fn as_vocab(&self) -> Option<VocabKey> {
         let parts: Vec<_> = self.0.parts().collect();

@@ -88,6 +88,8 @@ fn no_answer_fails_or_is_mixed_while_an_alias_moves_all_the_time() {
     move_to(&mut server.client(), "live", 1);
 
     let versions = [const { AtomicU64::new(0) }; 5];
+    // Of the versions that aliases move to.
+    let turn = AtomicU64::new(1);
     // At least so many requests, at so many a second or as they come, while `alias` moves once for every hundred of them or more.
     let ask = |requests: u64, rate: Option<f64>, alias: Option<&str>| {
         let (times, next, moved) = (Times::default(), AtomicU64::new(0), AtomicU64::new(0));
@@ -99,7 +101,7 @@ fn no_answer_fails_or_is_mixed_while_an_alias_moves_all_the_time() {
                 let mut client = server.client();
                 for swap in 1..=requests / REQUESTS_PER_SWAP {
                     if let Some(alias) = alias {
-                        move_to(&mut client, alias, swap % VERSIONS.len() as u64 + 1);
+                        move_to(&mut client, alias, turn.fetch_add(1, SeqCst) % VERSIONS.len() as u64 + 1);
                         moved.fetch_add(1, SeqCst);
                     }
                     let due = Duration::from_secs_f64(swap as f64 / SWAPS_PER_SECOND);
