@@ -69,7 +69,7 @@ impl Faulty {
 
     /// Whether this call fails, of those that the fault is about.
     fn fails(&self, write: bool) -> bool {
-        self.fault != Fault::LeftOut && !(self.writes_only && !write) && self.is_hit()
+        (write || !self.writes_only) && self.fault != Fault::LeftOut && self.is_hit()
     }
 
     fn is_hit(&self) -> bool {
