@@ -131,11 +131,8 @@ impl Store {
 
     /// Which state of the object at `key` is there now, for [`Store::put_if`]; `None` where there is no object.
     pub async fn tag(&self, key: &Key) -> Result<Option<Tag>, StoreError> {
-        match self.objects.head(&key.0).await.map_err(StoreError::from) {
-            Ok(meta) => Ok(Some(Tag(UpdateVersion { e_tag: meta.e_tag, version: meta.version }))),
-            Err(StoreError::NotFound) => Ok(None),
-            Err(error) => Err(error),
-        }
+        let meta = self.head(key).await?;
+        Ok(meta.map(|meta| Tag(UpdateVersion { e_tag: meta.e_tag, version: meta.version })))
     }
 
     /// The bytes at `key` and their tag, for [`Store::put_if`]; `None` where there is no object.
@@ -192,8 +189,12 @@ impl Store {
 
     /// What a listing has of the object at `key`, or `None` where there is none.
     pub async fn look(&self, key: &Key) -> Result<Option<Listed>, StoreError> {
+        Ok(self.head(key).await?.map(|meta| Listed::new(meta, SystemTime::now())))
+    }
+
+    async fn head(&self, key: &Key) -> Result<Option<ObjectMeta>, StoreError> {
         match self.objects.head(&key.0).await.map_err(StoreError::from) {
-            Ok(meta) => Ok(Some(Listed::new(meta, SystemTime::now()))),
+            Ok(meta) => Ok(Some(meta)),
             Err(StoreError::NotFound) => Ok(None),
             Err(error) => Err(error),
         }

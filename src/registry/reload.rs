@@ -244,6 +244,9 @@ impl Shared {
         let folder = only.map_or_else(Key::vocabs, |name| Key::vocab(name.segment()));
         let mut listed = self.store.list(&folder).await?;
         let there: HashSet<&Key> = listed.iter().map(|object| &object.key).collect();
+        if only.is_none() {
+            lock(&self.records).retain(|key, _| there.contains(key));
+        }
         let wanted = base.iter().filter(|(name, _)| only.is_none_or(|only| only == *name));
         let records = wanted.flat_map(|(name, vocab)| {
             let stored = vocab.slots.iter().filter(|(_, slot)| slot.stored);
@@ -253,10 +256,6 @@ impl Shared {
         let missing: Vec<Key> = records.filter(|key| !there.contains(key)).collect();
         for key in missing {
             listed.extend(self.store.look(&key).await?);
-        }
-        if only.is_none() {
-            let there: HashSet<&Key> = listed.iter().map(|object| &object.key).collect();
-            lock(&self.records).retain(|key, _| there.contains(key));
         }
         Ok(listed)
     }
