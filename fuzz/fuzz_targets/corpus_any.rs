@@ -2,7 +2,7 @@
 //! a comparison; never a panic, a hang, or more memory than the job may have.
 #![no_main]
 
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use axum::Router;
@@ -13,32 +13,16 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use tower::ServiceExt;
 use vocabd::config::Config;
-use vocabd::http::{App, Side, router};
-use vocabd::store::Store;
 
 const FORMATS: [&str; 3] = ["text", "jsonl", "parquet"];
 const RECORDS: [&str; 3] = ["whole", "lines", "paragraphs"];
 
-/// A runtime, and the routes over a directory that is never cleaned: the process ends by a signal.
 static SERVER: LazyLock<(Runtime, Router)> = LazyLock::new(|| {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let router = runtime.block_on(async {
-        let data_dir = std::env::temp_dir().join(format!("vocabd-fuzz-{}", std::process::id()));
-        let config = Config {
-            data_dir,
-            keep_versions: 2,
-            max_upload_bytes: 1 << 20,
-            min_free_bytes: 0,
-            train_threads: 1,
-            train_max_memory_bytes: 16 << 20,
-            encode_threads: 1,
-            ..Config::default()
-        };
-        let registry = vocabd::cli::open::registry_over(&config, Arc::new(Store::memory())).await.expect("memory");
-        let app = App::open(config, registry, Default::default()).await.expect("a server");
-        router(app, Side::All)
-    });
-    (runtime, router)
+    vocabd_fuzz::server(Config {
+        max_upload_bytes: 1 << 20,
+        train_max_memory_bytes: 16 << 20,
+        ..Config::default()
+    })
 });
 
 async fn ask(router: &Router, method: &str, path: &str, body: Vec<u8>) -> (u16, Value) {

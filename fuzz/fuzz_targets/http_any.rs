@@ -8,12 +8,9 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::Request;
 use libfuzzer_sys::fuzz_target;
-use std::sync::Arc;
 use tokio::runtime::Runtime;
 use tower::ServiceExt;
 use vocabd::config::Config;
-use vocabd::http::{App, Side, router};
-use vocabd::store::Store;
 
 /// Method and path; what a body of their own kind looks like stands in `fuzz/seeds.py`.
 const ROUTES: &[(&str, &str)] = &[
@@ -84,29 +81,15 @@ const ACCEPTS: &[&str] = &["*/*", "application/msgpack", "application/octet-stre
 
 const CODINGS: &[&str] = &["", "gzip", "zstd"];
 
-/// A runtime, and the routes over a directory that is never cleaned: the process ends by a signal.
 static SERVER: LazyLock<(Runtime, Router)> = LazyLock::new(|| {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let router = runtime.block_on(async {
-        let data_dir = std::env::temp_dir().join(format!("vocabd-fuzz-{}", std::process::id()));
-        let config = Config {
-            data_dir,
-            keep_versions: 2,
-            max_upload_bytes: 1 << 20,
-            max_queued_jobs: 4,
-            max_body_bytes: 1 << 20,
-            max_vocab_bytes: 1 << 20,
-            min_free_bytes: 0,
-            train_threads: 1,
-            encode_threads: 1,
-            allow_chat_template: true,
-            ..Config::default()
-        };
-        let registry = vocabd::cli::open::registry_over(&config, Arc::new(Store::memory())).await.expect("memory");
-        let app = App::open(config, registry, Default::default()).await.expect("a server");
-        router(app, Side::All)
-    });
-    (runtime, router)
+    vocabd_fuzz::server(Config {
+        max_upload_bytes: 1 << 20,
+        max_queued_jobs: 4,
+        max_body_bytes: 1 << 20,
+        max_vocab_bytes: 1 << 20,
+        allow_chat_template: true,
+        ..Config::default()
+    })
 });
 
 fuzz_target!(|data: &[u8]| {

@@ -319,7 +319,7 @@ async fn what_cannot_be_compared_is_refused_by_field_and_limit() {
 
     server.put("/uploads/c", format!("{CANARY} a\n").repeat(20)).await.ok(201);
     assert_eq!(check(upload(json!({})), 422, "corpus_too_long", "/upload").await["limit"], 100);
-    let columns = parquet(&[Some(b"good"), None, Some(b"\xff")]);
+    let columns = parquet(&[Some(b"good"), None, Some(b"\xff")], Default::default());
     server.put("/uploads/c", columns).await.ok(201);
     let body = upload(json!({"format": "parquet", "field": "body"}));
     check(body, 422, "corpus_bad_parquet", "/upload").await;

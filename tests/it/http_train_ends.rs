@@ -3,7 +3,7 @@
 
 use crate::data;
 use crate::http_train_inputs::{digest, failed, left_behind, lines, trained};
-use crate::support::{Faults, TestServer, varied_text};
+use crate::support::{Faults, TestServer, parquet, varied_text};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -149,7 +149,6 @@ async fn what_is_unpacked_to_the_disk_is_bounded() {
 #[tokio::test]
 async fn what_is_unpacked_to_memory_is_bounded() {
     use parquet::basic::{Compression, ZstdLevel};
-    use parquet::data_type::{ByteArray, ByteArrayType};
     let server = TestServer::with(|config| config.train_max_memory_bytes = 20 << 20).await;
     let job = |corpus: Value| json!({"name": "b", "corpus": corpus, "num_merges": 2});
     let line = zstd::encode_all(&vec![b'a'; (5 << 20) + (1 << 20)][..], 1).unwrap();
@@ -160,33 +159,22 @@ async fn what_is_unpacked_to_memory_is_bounded() {
             .await;
     }
 
-    let schema = parquet::schema::parser::parse_message_type("message m { required binary text; }");
     let properties = parquet::file::properties::WriterProperties::builder()
         .set_dictionary_enabled(false)
         .set_compression(Compression::ZSTD(ZstdLevel::default()));
-    let mut bytes = Vec::new();
-    let (schema, properties) = (schema.unwrap().into(), properties.build().into());
-    let mut writer =
-        parquet::file::writer::SerializedFileWriter::new(&mut bytes, schema, properties).unwrap();
-    let mut group = writer.next_row_group().unwrap();
-    let mut column = group.next_column().unwrap().unwrap();
-    let texts = [ByteArray::from(vec![b'a'; 3 << 20])];
-    column.typed::<ByteArrayType>().write_batch(&texts, None, None).unwrap();
-    column.close().unwrap();
-    group.close().unwrap();
-    writer.close().unwrap();
+    let bytes = parquet(&[Some(&vec![b'a'; 3 << 20])], properties.build());
     server.corpus("page.parquet", &bytes);
-    let page = json!({"files": ["page.parquet"], "format": "parquet"});
+    let page = json!({"files": ["page.parquet"], "format": "parquet", "field": "body"});
     failed(&server, job(page), "corpus_too_large", "the limit by max_decompress_ratio").await;
     let ratio = TestServer::with(|config| {
         (config.train_max_memory_bytes, config.max_decompress_ratio) = (20 << 20, 1 << 20);
     });
     let ratio = ratio.await;
     ratio.corpus("page.parquet", &bytes);
-    let page = json!({"files": ["page.parquet"], "format": "parquet"});
+    let page = json!({"files": ["page.parquet"], "format": "parquet", "field": "body"});
     failed(&ratio, job(page), "corpus_too_large", "a page that takes over 2621440 bytes of memory").await;
     server.put("/uploads/b", bytes).await.ok(201);
-    let body = json!({"vocabs": ["default"], "upload": "b", "format": "parquet"});
+    let body = json!({"vocabs": ["default"], "upload": "b", "format": "parquet", "field": "body"});
     let problem = server.post_json("/compare", body).await.problem(422, "corpus_too_long", Some("/upload"));
     assert!(problem["detail"].as_str().unwrap().contains("max_decompress_ratio"), "{problem}");
     server.goes_on().await;

@@ -264,7 +264,7 @@ async fn sources_have_weights_and_samples_depend_on_records_alone() {
 
 #[tokio::test]
 async fn parquet_columns_and_urls_are_corpora() {
-    let bytes = parquet(&[Some(TEXT.as_bytes()), None, Some(b"hello hello")]);
+    let bytes = parquet(&[Some(TEXT.as_bytes()), None, Some(b"hello hello")], Default::default());
 
     let server = TestServer::with(|config| config.corpus_urls = "127.0.0.1".to_owned()).await;
     server.corpus("t.parquet", &bytes);

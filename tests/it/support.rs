@@ -512,13 +512,16 @@ impl ObjectStore for Faults {
 }
 
 /// A Parquet file with a column `body` of these values, `None` for null.
-pub(crate) fn parquet(values: &[Option<&[u8]>]) -> Vec<u8> {
+pub(crate) fn parquet(
+    values: &[Option<&[u8]>],
+    properties: parquet::file::properties::WriterProperties,
+) -> Vec<u8> {
     use parquet::data_type::{ByteArray, ByteArrayType};
     let schema =
         parquet::schema::parser::parse_message_type("message m { optional binary body (UTF8); }").unwrap();
     let mut bytes = Vec::new();
     let mut writer =
-        parquet::file::writer::SerializedFileWriter::new(&mut bytes, schema.into(), Default::default())
+        parquet::file::writer::SerializedFileWriter::new(&mut bytes, schema.into(), properties.into())
             .unwrap();
     let mut group = writer.next_row_group().unwrap();
     let mut column = group.next_column().unwrap().unwrap();
