@@ -137,13 +137,18 @@ pub async fn download_to(
     fetched.unwrap_or(Err(FetchError::Timeout { seconds }))
 }
 
-/// Fetches a file into memory.
+/// Fetches a file into memory; `seen` is told as [`super::download`] tells it.
 ///
 /// # Errors
 /// As [`download_to`].
-pub async fn download_within(url: &str, policy: &UrlPolicy, limit: usize) -> Result<Bytes, FetchError> {
+pub async fn download_within(
+    url: &str,
+    policy: &UrlPolicy,
+    limit: usize,
+    seen: impl FnMut(u64, Option<u64>),
+) -> Result<Bytes, FetchError> {
     let seconds = super::TOTAL_TIMEOUT.as_secs();
-    let whole = async { read_whole(open(url, policy).await?, limit, |_, _| ()).await };
+    let whole = async { read_whole(open(url, policy).await?, limit, seen).await };
     tokio::time::timeout(super::TOTAL_TIMEOUT, whole).await.unwrap_or(Err(FetchError::Timeout { seconds }))
 }
 
@@ -347,7 +352,7 @@ mod tests {
         let fetched = download_to("http://localhost:1/x", &UrlPolicy::parse("*"), 10, &path, |_| true).await;
         assert!(matches!(fetched, Err(FetchError::Unreachable)), "{fetched:?}");
         assert!(!path.exists());
-        let fetched = download_within("http://localhost:1/x", &UrlPolicy::parse("*"), 10).await;
+        let fetched = download_within("http://localhost:1/x", &UrlPolicy::parse("*"), 10, |_, _| ()).await;
         assert!(matches!(fetched, Err(FetchError::Unreachable)), "{fetched:?}");
     }
 

@@ -295,11 +295,11 @@ fn take_on(
     admitted
 }
 
-/// Whether more may come into memory than a request announces: what it unpacks, or lines of a stream.
+/// Whether more may come into memory than a request announces: what it unpacks, lines of a stream, or what an import fetches.
 fn may_grow(request: &Request, route: Option<&str>) -> bool {
     request.body().size_hint().exact().is_none()
         || request.headers().contains_key(header::CONTENT_ENCODING)
-        || route == Some("/encode/stream")
+        || matches!(route, Some("/encode/stream" | "/vocabs"))
 }
 
 /// Without keys a server answers to no page but its own and those that the settings allow, and on loopback only to who

@@ -113,7 +113,7 @@ impl Shared {
                 }
                 let next = self.with_aliases(vocabs.clone(), name, version, aliases)?;
                 self.put_aliases(&vocabs, &facts, aliases, undo).await?;
-                match self.still_there(&facts).await {
+                match self.still_there(&slot).await {
                     Err(StoreError::Changed) => {
                         vocabs = self.read_store(&vocabs, Some(name)).await?.vocabs;
                         continue;
@@ -295,8 +295,10 @@ impl Shared {
     ) -> Result<AliasChange, ChangeError> {
         // The tag before the state that is checked: what changes after the check changes the tag.
         let key = Key::alias(name.segment(), alias.segment());
-        let (before, tag) = self.store.get_tagged(&key).await?.unzip();
-        self.catch_up(name).await?;
+        let (before, tag) = self.record_now(&key).await?.unzip();
+        if !self.knows(name, alias, version, before.as_ref()).await {
+            self.catch_up(name).await?;
+        }
         let snapshot = self.snapshot.load_full();
         let vocab = snapshot.vocab(name)?;
         let slot = vocab.slots.get(&version).ok_or_else(|| vocab.unknown_version(name))?;
@@ -324,7 +326,7 @@ impl Shared {
         let outcome = match self.store.put_if(&key, record.clone(), tag.as_ref()).await {
             Ok(tag) => {
                 self.remember(key, &tag, record);
-                self.still_there(&slot.facts).await
+                self.still_there(slot).await
             }
             Err(error) => Err(error),
         };
@@ -337,6 +339,23 @@ impl Shared {
         self.forget_failures(name, version, std::slice::from_ref(alias));
         self.settle();
         Ok(AliasChange { old, new: Arc::clone(&slot.facts), created: old_version.is_none() })
+    }
+
+    /// Whether all that a move depends on is here as the store has it: where the alias is, by its record `now`, and the version. Then
+    /// nothing else need be looked at, of which a vocabulary may have much.
+    async fn knows(&self, name: &VocabName, alias: &AliasName, version: u32, now: Option<&Bytes>) -> bool {
+        let snapshot = self.snapshot.load_full();
+        let Some(vocab) = snapshot.vocabs.get(name) else { return false };
+        let at = vocab.aliases.get(alias);
+        let is_there = match now.map(|now| serde_json::from_slice::<AliasRecord>(now)) {
+            None => at.is_none(),
+            Some(Ok(now)) => at == Some(&now.version) && vocab.target(&now) == Some(Some(now.version)),
+            Some(Err(_)) => false,
+        };
+        match vocab.slots.get(&version) {
+            Some(slot) if is_there => self.still_there(slot).await.is_ok(),
+            _ => false,
+        }
     }
 
     pub(super) async fn remove_alias(

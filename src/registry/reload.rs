@@ -263,10 +263,7 @@ impl Shared {
     /// The bytes of a listed record. What is as it was is not read again: a replica that looks every few seconds would
     /// otherwise ask for every record there is each time.
     async fn record(&self, object: Listed) -> Result<Bytes, StoreError> {
-        let known = || lock(&self.records).get(&object.key).cloned();
-        if let (Some(etag), Some((known, bytes))) = (&object.etag, known())
-            && *etag == known
-        {
+        if let Some(bytes) = self.remembered(&object.key, object.etag.as_deref()) {
             return Ok(bytes);
         }
         let bytes = self.store.get(&object.key).await?;
@@ -276,6 +273,25 @@ impl Shared {
         Ok(bytes)
     }
 
+    /// The bytes of the record at `key` and their tag, or `None` where there is none; here too what is as it was is not read again.
+    pub(super) async fn record_now(&self, key: &Key) -> Result<Option<(Bytes, Tag)>, StoreError> {
+        let Some(tag) = self.store.tag(key).await? else { return Ok(None) };
+        if let Some(bytes) = self.remembered(key, tag.etag()) {
+            return Ok(Some((bytes, tag)));
+        }
+        let record = self.store.get_tagged(key).await?;
+        if let Some((bytes, tag)) = &record {
+            self.remember(key.clone(), tag, bytes.clone());
+        }
+        Ok(record)
+    }
+
+    fn remembered(&self, key: &Key, etag: Option<&str>) -> Option<Bytes> {
+        let records = lock(&self.records);
+        let (known, bytes) = records.get(key)?;
+        (etag == Some(known.as_str())).then(|| bytes.clone())
+    }
+
     /// What was just written need not be read either.
     pub(super) fn remember(&self, key: Key, written: &Tag, record: Bytes) {
         if let Some(etag) = written.etag() {
@@ -283,18 +299,14 @@ impl Shared {
         }
     }
 
-    /// Looks again, after an alias was written that names it, whether a version is there: [`StoreError::Changed`] if another process
-    /// has deleted it since it was read here.
-    pub(super) async fn still_there(&self, facts: &VersionFacts) -> Result<(), StoreError> {
-        let key = Key::version(facts.name.segment(), facts.version);
-        // One that is only in memory has no record.
-        let Some(tag) = self.store.tag(&key).await? else { return Ok(()) };
-        let as_read =
-            lock(&self.records).get(&key).is_some_and(|(etag, _)| tag.etag() == Some(etag.as_str()));
-        if as_read {
+    /// Looks by itself whether a version is there: [`StoreError::Changed`] if somebody has deleted it since it was read here.
+    pub(super) async fn still_there(&self, slot: &Slot) -> Result<(), StoreError> {
+        if !slot.stored {
             return Ok(());
         }
-        match serde_json::from_slice(&self.store.get(&key).await?) {
+        let key = Key::version(slot.facts.name.segment(), slot.facts.version);
+        let Some((record, _)) = self.record_now(&key).await? else { return Err(StoreError::Changed) };
+        match serde_json::from_slice(&record) {
             Ok(Record { deleted_at: Some(_), .. }) => Err(StoreError::Changed),
             _ => Ok(()),
         }

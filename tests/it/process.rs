@@ -106,6 +106,13 @@ impl Server {
         Client::new(self.address)
     }
 
+    /// What of the process is in memory, in KiB.
+    pub(crate) fn resident_kb(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
+    }
+
     /// One request on a connection of its own.
     #[track_caller]
     pub(crate) fn ask(&self, method: &str, path: &str, body: &[u8]) -> Answer {

@@ -1,6 +1,7 @@
 //! `POST /vocabs`: a new version from the body (one file, or several as a form), or from where the request says.
 
 use super::super::access::Caller;
+use super::super::admission::Room;
 use super::super::extract::{Payload, discard, query, read_body};
 use super::super::problem::{Problem, ProblemBody};
 use super::super::reply::{Json, name_version};
@@ -15,9 +16,12 @@ use crate::registry::{AliasName, Provenance, VocabName};
 use axum::extract::{FromRequest, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::str::FromStr;
+use std::sync::Arc;
+use tokio::sync::Notify;
 use utoipa::{IntoParams, ToSchema};
 
 /// An imported version.
@@ -239,19 +243,21 @@ async fn receive(app: &AppState, request: Request) -> Result<(Order, Files, Stri
                 "must be empty where a JSON body has the options, or have a name where the body is a file";
             return Err(Problem::invalid("/query", detail));
         }
+        let fetching = Fetching::new(&request);
         let Payload(body) = Payload::<ImportRequest>::from_request(request, app).await?;
         let order = Order::of_body(body)?;
-        return fetch(app, order).await;
+        return fetch(app, order, fetching).await;
     }
     let order = Order::of_query(text)?;
     let limit = app.config.max_vocab_bytes;
     if order.source.is_some() {
+        let fetching = Fetching::new(&request);
         let body = read_body(request, 0).await;
         if body.as_ref().map_or_else(|problem| problem.code() == "body_too_large", |body| !body.is_empty()) {
             return Err(Problem::invalid("", "the body must be empty where the query names a source"));
         }
         body?;
-        return fetch(app, order).await;
+        return fetch(app, order, fetching).await;
     }
     let files = if is(request.headers(), "multipart/form-data") {
         parts::read(request, limit).await?
@@ -261,10 +267,56 @@ async fn receive(app: &AppState, request: Request) -> Result<(Order, Files, Stri
     Ok((order, files, "request".to_owned()))
 }
 
+/// What is fetched for a request, which counts among the bytes in flight as a body does.
+struct Fetching {
+    room: Option<Arc<Room>>,
+    bytes: u64,
+    full: Arc<Notify>,
+}
+
+impl Fetching {
+    fn new(request: &Request) -> Self {
+        let room = request.extensions().get::<Arc<Room>>().cloned();
+        Self { room, bytes: 0, full: Arc::default() }
+    }
+
+    /// So many bytes are there. An attempt that begins anew has no more room for what it had before.
+    fn reaches(&mut self, bytes: u64) {
+        let more = bytes.saturating_sub(self.bytes);
+        self.bytes += more;
+        if self.room.as_ref().is_some_and(|room| room.grow(more).is_err()) {
+            self.full.notify_one();
+        }
+    }
+
+    /// What comes of fetching while there is room.
+    ///
+    /// # Errors
+    /// 503 once there is none for more.
+    async fn with_room<T>(full: &Notify, fetched: impl Future<Output = T>) -> Result<T, Problem> {
+        let full = || full.notified();
+        let fetched = tokio::select! {
+            biased;
+            () = full() => None,
+            fetched = fetched => Some(fetched),
+        };
+        // The last piece may have been the one too many.
+        match (fetched, full().now_or_never()) {
+            (Some(fetched), None) => Ok(fetched),
+            _ => Err(Problem::overloaded()),
+        }
+    }
+}
+
 /// Gets the files from the order's source.
-async fn fetch(app: &AppState, order: Order) -> Result<(Order, Files, String), Problem> {
+async fn fetch(
+    app: &AppState,
+    order: Order,
+    mut fetching: Fetching,
+) -> Result<(Order, Files, String), Problem> {
     let pointer = format!("{}/source", order.at);
     let limit = app.config.max_vocab_bytes;
+    let full = Arc::clone(&fetching.full);
     match &order.source {
         Some(Source::Hub(_)) if !app.config.allow_hub => {
             Err(Problem::fetch_not_allowed(&pointer, "allow_hub"))
@@ -272,7 +324,9 @@ async fn fetch(app: &AppState, order: Order) -> Result<(Order, Files, String), P
         Some(Source::Hub(model)) => {
             let failed = |error| Problem::hub(&pointer, &error);
             let hub = Hub::from_env().map_err(failed)?;
-            let fetched = hub.fetch(model, limit, naming::choose, |_| ()).await.map_err(failed)?;
+            let seen = move |progress: hub::Progress<'_>| fetching.reaches(progress.bytes);
+            let fetched = hub.fetch(model, limit, naming::choose, seen);
+            let fetched = Fetching::with_room(&full, fetched).await?.map_err(failed)?;
             let mut files = Files::default();
             fetched.files.into_iter().for_each(|(name, bytes)| files.push(name, bytes));
             Ok((order, files, fetched.source.to_string()))
@@ -282,7 +336,9 @@ async fn fetch(app: &AppState, order: Order) -> Result<(Order, Files, String), P
             if policy.is_off() {
                 return Err(Problem::fetch_not_allowed(&pointer, "import_urls"));
             }
-            let bytes = fetch::download_within(url, &policy, limit).await;
+            let seen = move |bytes, _| fetching.reaches(bytes);
+            let fetched = fetch::download_within(url, &policy, limit, seen);
+            let bytes = Fetching::with_room(&full, fetched).await?;
             let bytes = bytes.map_err(|error| Problem::fetch(&pointer, &error))?;
             let name = fetch::file_name(url).to_owned();
             Ok((order, Files::single(&name, bytes), name))

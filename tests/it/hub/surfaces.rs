@@ -2,12 +2,15 @@
 
 use super::{COMMIT, StandIn};
 use crate::data;
-use crate::process::{Server, finish, serve, vocabd};
+use crate::process::{Server, finish, serve, vocabd, wait_for};
 use crate::support::{TestServer, and, json_body, request, with_body};
 use axum::http::Method;
 use serde_json::{Value, json};
+use std::io::Write;
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 fn cl100k() -> Vec<u8> {
     data::local("vocabs/cl100k_base.tiktoken")
@@ -58,6 +61,44 @@ fn the_command_line_imports_a_model() {
     odd.env("HF_ENDPOINT", "nowhere");
     let (code, _, err) = finish(odd);
     assert!(code == Some(1) && err.contains("HF_ENDPOINT"), "{err}");
+}
+
+/// What is fetched takes its room among the bytes in flight as it comes, and is given up where there is none.
+#[test]
+fn what_is_fetched_counts_among_the_bytes_in_flight() {
+    let (data, hub) = (tempfile::tempdir().unwrap(), model());
+    let limits =
+        [("max_body_bytes", "1048576"), ("max_vocab_bytes", "2097152"), ("max_bytes_in_flight", "1024")];
+    let allowed = [("allow_hub", "true"), ("import_urls", "127.0.0.1")];
+    let mut start = serve(vocabd(), data.path(), &[&limits[..], &allowed].concat());
+    start.env("HF_ENDPOINT", hub.url());
+    let server = Server::run(start);
+    let in_flight = || {
+        let metrics = server.ask("GET", "/metrics", b"").text();
+        let line = metrics.lines().find_map(|line| line.strip_prefix("vocabd_admitted_bytes "));
+        line.unwrap().parse::<f64>().unwrap() as usize
+    };
+    let wait_for =
+        |bytes: usize| wait_for(&format!("{bytes} bytes in flight"), || (in_flight() == bytes).then_some(()));
+    let url = format!("{}/some/cl100k_base.tiktoken", hub.url());
+    let import = |(name, source): (&str, &str)| {
+        server.ask("POST", &format!("/vocabs?name={name}&source={source}"), b"")
+    };
+    let sources = [("byhub", "hf://org/model"), ("byurl", url.as_str())];
+
+    // Imports have three quarters of a third more than the largest file may have, which the file and another request's body pass.
+    let mut other = TcpStream::connect(server.address).unwrap();
+    let head = "POST /encode HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1048576\r\n\r\n";
+    other.write_all(head.as_bytes()).unwrap();
+    wait_for(1 << 20);
+    for source in sources {
+        assert_eq!(import(source).expect(503)["code"], "overloaded");
+        wait_for(1 << 20);
+    }
+    drop(other);
+    wait_for(0);
+    sources.map(import).map(|answer| answer.expect(201));
+    wait_for(0);
 }
 
 #[test]

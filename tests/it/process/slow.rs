@@ -114,12 +114,6 @@ fn worked(process: u32) -> f64 {
     ticks as f64 / rustix::param::clock_ticks_per_second() as f64
 }
 
-fn resident(server: &Server) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.id())).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
-}
-
 #[test]
 fn slow_clients_by_the_thousand_cost_the_others_nothing() {
     let count = size("SLOW", 200) as usize;
@@ -141,7 +135,7 @@ fn slow_clients_by_the_thousand_cost_the_others_nothing() {
     let idle = (work(), Instant::now());
     let alone = good(&server, time);
     let alone_work = shares(idle.0, idle.1.elapsed().as_secs_f64());
-    let before = resident(&server);
+    let before = server.resident_kb();
     let (open, opened, stop) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
     let (beside, during) = std::thread::scope(|scope| {
         scope.spawn(|| keep_open(server.address, count, &open, &opened, &stop));
@@ -150,7 +144,7 @@ fn slow_clients_by_the_thousand_cost_the_others_nothing() {
         let busy = (work(), Instant::now());
         let beside = good(&server, time);
         let busy = shares(busy.0, busy.1.elapsed().as_secs_f64());
-        let during = (open.load(SeqCst), resident(&server), busy);
+        let during = (open.load(SeqCst), server.resident_kb(), busy);
         (beside, during)
     });
     println!(

@@ -154,6 +154,8 @@ fn no_answer_fails_or_is_mixed_while_an_alias_moves_all_the_time() {
     // What the 99th percentile is of that without moves, round by round.
     let mut shares = PHASES.map(|_| Vec::new());
     let mut capacities = Vec::new();
+    // After each round: versions that nobody asks for any more are no longer there.
+    let mut resident = Vec::new();
     for round in 0..ROUNDS {
         let mut order: Vec<usize> = (0..PHASES.len()).collect();
         if round % 2 == 1 {
@@ -178,6 +180,7 @@ fn no_answer_fails_or_is_mixed_while_an_alias_moves_all_the_time() {
             }
         }
         shares.iter_mut().zip(slow).for_each(|(shares, of)| shares.push(of / slow[0]));
+        resident.push(server.resident_kb());
     }
     let median = |mut of: Vec<f64>| {
         of.sort_by(f64::total_cmp);
@@ -189,13 +192,15 @@ fn no_answer_fails_or_is_mixed_while_an_alias_moves_all_the_time() {
     println!(
         "{} requests, {moved} moves of the alias, {:.0} a second, at {:.0} requests/s of {capacity:.0}: 0 failed, 0 mixed; by \
          version {per_version:?}; without moves {}; with moves of an alias that nobody names {}, with moves {}; p99 by the median of {ROUNDS} \
-         rounds {aside:+.1} and {live:+.1} %",
+         rounds {aside:+.1} and {live:+.1} %; resident {} kB after a fifth of the rounds, {} kB after all",
         per_version.iter().sum::<u64>(),
         moved as f64 / moving.as_secs_f64(),
         LOAD * capacity,
         times[0].summary(),
         times[1].summary(),
         times[2].summary(),
+        resident[resident.len() / 5],
+        resident[resident.len() - 1],
     );
     assert!(moved >= goal * ROUNDS);
     if swaps >= PROMISED_SWAPS {
@@ -205,6 +210,8 @@ fn no_answer_fails_or_is_mixed_while_an_alias_moves_all_the_time() {
             requests >= 1_000_000 && a_second >= 100.0,
             "{requests} requests, {a_second:.0} moves a second"
         );
+        let growth = resident[resident.len() - 1] as f64 / resident[resident.len() / 5] as f64;
+        assert!(growth <= 1.05, "{growth:.3} times the memory after four fifths more of it: {resident:?}");
         assert!(live <= 10.0, "the p99 is {live:+.1} % beside moves");
     }
     assert!(per_version.iter().all(|count| *count > 0), "{per_version:?}");

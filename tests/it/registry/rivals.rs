@@ -8,7 +8,7 @@ use futures_util::{FutureExt, StreamExt, future::BoxFuture};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 use std::collections::VecDeque;
@@ -161,6 +161,40 @@ fn deletes(registry: &Registry, version: u32) -> impl Future<Output = Result<()>
         registry.delete_version(&name("zh"), version).await.unwrap();
         Ok(())
     }
+}
+
+/// A move looks at its alias and its version alone, and at the rest where one of them is not as it was here.
+#[tokio::test]
+async fn a_move_starts_from_what_others_have_made_of_its_alias_and_its_version() {
+    let (store, one, two) = two_registries().await;
+    let move_to = async |version, guard| two.set_alias(&name("zh"), &alias("prod"), version, guard).await;
+    let digest = |version: u32| one.vocab(&name("zh")).unwrap().versions[version as usize - 1].digest;
+
+    set(&one, "zh", "prod", 2).await.unwrap();
+    let outcome = move_to(3, Precondition::IfMatch(vec![digest(1)])).await;
+    assert!(matches!(outcome, Err(ChangeError::Precondition { .. })), "{outcome:?}");
+    set(&one, "zh", "prod", 3).await.unwrap();
+    let change = move_to(1, Precondition::IfMatch(vec![digest(3)])).await.unwrap();
+    assert_eq!((change.old.unwrap().version, change.new.version), (3, 1));
+
+    one.remove_alias(&name("zh"), &alias("prod"), Precondition::None).await.unwrap();
+    assert!(move_to(2, Precondition::IfMatchAny).await.is_err());
+    assert!(move_to(1, Precondition::IfNoneMatchAny).await.unwrap().created);
+    publish_as(&one, "zh", "four", &["prod"]).await.unwrap();
+    assert_eq!(move_to(3, Precondition::None).await.unwrap().old.unwrap().version, 4);
+
+    deletes(&one, 2).await.unwrap();
+    let outcome = move_to(2, Precondition::None).await;
+    let gone = |outcome: &std::result::Result<_, ChangeError>| {
+        matches!(outcome, Err(ChangeError::Resolve(ResolveError::UnknownVersion { .. })))
+    };
+    assert!(gone(&outcome), "{outcome:?}");
+    // By hand, without a trace.
+    let file = Path::from("vocabs/zh/versions/0000000001.json");
+    store.inner.delete(&file).await.unwrap();
+    let outcome = move_to(1, Precondition::None).await;
+    assert!(gone(&outcome), "{outcome:?}");
+    assert_eq!(prod(&store).await, 3);
 }
 
 #[tokio::test]
