@@ -10,7 +10,6 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 fn cl100k() -> Vec<u8> {
     data::local("vocabs/cl100k_base.tiktoken")
@@ -97,7 +96,9 @@ fn what_is_fetched_counts_among_the_bytes_in_flight() {
     }
     drop(other);
     wait_for(0);
-    sources.map(import).map(|answer| answer.expect(201));
+    for source in sources {
+        import(source).expect(201);
+    }
     wait_for(0);
 }
 
