@@ -325,7 +325,7 @@ impl Shared {
         undo.wrote(key.clone(), record.clone(), before);
         let outcome = match self.store.put_if(&key, record.clone(), tag.as_ref()).await {
             Ok(tag) => {
-                self.remember(key, &tag, record);
+                self.remember(key, tag.etag(), record);
                 self.still_there(slot).await
             }
             Err(error) => Err(error),

@@ -267,9 +267,7 @@ impl Shared {
             return Ok(bytes);
         }
         let bytes = self.store.get(&object.key).await?;
-        if let Some(etag) = object.etag {
-            lock(&self.records).insert(object.key, (etag, bytes.clone()));
-        }
+        self.remember(object.key, object.etag.as_deref(), bytes.clone());
         Ok(bytes)
     }
 
@@ -281,7 +279,7 @@ impl Shared {
         }
         let record = self.store.get_tagged(key).await?;
         if let Some((bytes, tag)) = &record {
-            self.remember(key.clone(), tag, bytes.clone());
+            self.remember(key.clone(), tag.etag(), bytes.clone());
         }
         Ok(record)
     }
@@ -292,9 +290,9 @@ impl Shared {
         (etag == Some(known.as_str())).then(|| bytes.clone())
     }
 
-    /// What was just written need not be read either.
-    pub(super) fn remember(&self, key: Key, written: &Tag, record: Bytes) {
-        if let Some(etag) = written.etag() {
+    /// Keeps what was read, or written, which need not be read then either.
+    pub(super) fn remember(&self, key: Key, etag: Option<&str>, record: Bytes) {
+        if let Some(etag) = etag {
             lock(&self.records).insert(key, (etag.to_owned(), record));
         }
     }

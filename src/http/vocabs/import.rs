@@ -234,6 +234,7 @@ pub(in super::super) async fn create(
 
 /// What is wanted, the files, and how records name where they are from.
 async fn receive(app: &AppState, request: Request) -> Result<(Order, Files, String), Problem> {
+    let fetching = Fetching::new(&request);
     let text = request.uri().query().unwrap_or_default();
     let named = text.split('&').any(|option| option == "name" || option.starts_with("name="));
     if !named && is(request.headers(), "application/json") {
@@ -243,7 +244,6 @@ async fn receive(app: &AppState, request: Request) -> Result<(Order, Files, Stri
                 "must be empty where a JSON body has the options, or have a name where the body is a file";
             return Err(Problem::invalid("/query", detail));
         }
-        let fetching = Fetching::new(&request);
         let Payload(body) = Payload::<ImportRequest>::from_request(request, app).await?;
         let order = Order::of_body(body)?;
         return fetch(app, order, fetching).await;
@@ -251,7 +251,6 @@ async fn receive(app: &AppState, request: Request) -> Result<(Order, Files, Stri
     let order = Order::of_query(text)?;
     let limit = app.config.max_vocab_bytes;
     if order.source.is_some() {
-        let fetching = Fetching::new(&request);
         let body = read_body(request, 0).await;
         if body.as_ref().map_or_else(|problem| problem.code() == "body_too_large", |body| !body.is_empty()) {
             return Err(Problem::invalid("", "the body must be empty where the query names a source"));

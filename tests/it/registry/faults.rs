@@ -290,7 +290,7 @@ async fn what_a_listing_leaves_out_for_once_is_still_there() {
         }
         hits += 1;
     }
-    assert!(hits >= 3, "a move, a removal and a reload look at the records");
+    assert!(hits >= 3, "a removal lists the records, a reload these and the content");
 }
 
 #[tokio::test]
